@@ -1,0 +1,93 @@
+//! What can go wrong with tables, and what the caller can do about it.
+
+use tidemill_project::{Diagnostic, ErrorCode, ErrorKind, TableVersion};
+
+use crate::TableId;
+
+/// The room's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A fault of the lake.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(#[from] Cause);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cause {
+    #[error("failed to reach the store, url=`{url}`")]
+    Store { url: String, source: object_store::Error },
+    #[error("the store's address is not usable, url=`{url}`")]
+    Address { url: String, source: object_store::Error },
+    #[error("failed to {act}, table=`{table}`")]
+    Delta { act: &'static str, table: TableId, source: deltalake::DeltaTableError },
+    #[error("failed to {act} an object, table=`{table}`, path=`{path}`")]
+    Object { act: &'static str, table: TableId, path: String, source: object_store::Error },
+    #[error("failed to {act} a Parquet file, table=`{table}`, path=`{path}`")]
+    Parquet { act: &'static str, table: TableId, path: String, source: parquet::errors::ParquetError },
+    #[error("failed to shape rows, table=`{table}`")]
+    Arrow { table: TableId, source: arrow::error::ArrowError },
+    #[error("failed to query, table=`{table}`")]
+    Query { table: TableId, source: datafusion::error::DataFusionError },
+    #[error("log entry is not readable, table=`{table}`, version=`{version}`")]
+    LogEntry { table: TableId, version: TableVersion, source: serde_json::Error },
+    #[error("a version of the range is gone from the log, table=`{table}`, version=`{version}`")]
+    VersionGone { table: TableId, version: TableVersion },
+    #[error("table asks for a feature that this writer does not know, table=`{table}`, feature=`{feature}`")]
+    Feature { table: TableId, feature: String },
+    #[error("table has another schema than declared, table=`{table}`: {difference}")]
+    Schema { table: TableId, difference: String },
+    #[error("could not find out whether a commit happened, table=`{table}`, version=`{version}`")]
+    Outcome { table: TableId, version: TableVersion, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("table does not exist, table=`{table}`")]
+    Missing { table: TableId },
+}
+
+impl Diagnostic for Error {
+    fn kind(&self) -> ErrorKind {
+        match &self.0 {
+            Cause::Store { source, .. } | Cause::Object { source, .. } => match source {
+                object_store::Error::NotFound { .. }
+                | object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+                | object_store::Error::NotSupported { .. } => ErrorKind::Invalid,
+                _ => ErrorKind::Unavailable,
+            },
+            Cause::Address { .. } => ErrorKind::Configuration,
+            Cause::Outcome { .. } => ErrorKind::OutcomeUnknown,
+            Cause::Delta { source: deltalake::DeltaTableError::ObjectStore { .. }, .. } => ErrorKind::Unavailable,
+            _ => ErrorKind::Invalid,
+        }
+    }
+
+    fn code(&self) -> Option<ErrorCode> {
+        match &self.0 {
+            Cause::VersionGone { .. } => Some(ErrorCode(201)),
+            Cause::Feature { .. } => Some(ErrorCode(202)),
+            Cause::Schema { .. } => Some(ErrorCode(203)),
+            Cause::Address { .. } => Some(ErrorCode(204)),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match &self.0 {
+            Cause::VersionGone { .. } => Some("compare by key instead: run the command with --full".to_owned()),
+            Cause::Schema { table, .. } => Some(format!("rebuild the table with --full-refresh, or move `{table}` away")),
+            _ => None,
+        }
+    }
+}
+
+impl Error {
+    /// Whether log clean-up has removed a version that was asked for.
+    #[must_use]
+    pub fn is_version_gone(&self) -> bool {
+        matches!(self.0, Cause::VersionGone { .. })
+    }
+
+    /// Whether the table does not exist.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self.0, Cause::Missing { .. })
+    }
+}

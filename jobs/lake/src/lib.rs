@@ -1,0 +1,29 @@
+//! Delta tables: append with progress, replace, changes between versions, care, sessions.
+//!
+//! # Guarantee
+//! Every commit is a compare-and-swap on the table version that it was computed from: it either becomes version `n + 1` as
+//! a whole, or [`CommitOutcome::Lost`] hands back what the winners committed and nothing of it is visible. A commit whose
+//! answer was lost is looked up by its id before anything else happens, so it is never made twice. Progress (`txn` actions)
+//! and the commit's own story ([`metadata`]) travel in the same atomic file as the data.
+//!
+//! This is the only room that knows deltalake; datafusion is shared with `transform` alone.
+
+mod commit;
+mod engine;
+mod error;
+mod id;
+mod lake;
+pub mod maintain;
+pub mod metadata;
+mod read;
+mod store;
+mod table;
+mod write;
+
+pub use commit::{CommitOutcome, CommitRequest, LogCommit};
+pub use engine::Engine;
+pub use error::{Error, Result};
+pub use id::TableId;
+pub use lake::Lake;
+pub use table::{ColumnStats, DataFile, Table, TableSpec};
+pub use write::PartitionedBatch;

@@ -1,0 +1,1 @@
+//! Compaction, checkpoints, log clean-up, vacuum.

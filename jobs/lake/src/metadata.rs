@@ -1,0 +1,170 @@
+//! What a commit tells about itself: the object under `tidemill` in Delta's `commitInfo`.
+//!
+//! Books are balanced later from these alone, without reading data. Every object carries `kind`, `commit_id` (looked up
+//! when an answer was lost) and `run_id`. Times are integer microseconds since the epoch, UTC.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A commit's story.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CommitNote {
+    /// Unique for each commit that is tried.
+    pub commit_id: Uuid,
+    /// One invocation of the binary.
+    pub run_id: String,
+    /// What was done.
+    #[serde(flatten)]
+    pub act: Act,
+}
+
+/// What was done by a commit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Act {
+    /// A table came into being, or its schema grew.
+    Create,
+    /// Ingest into a raw table (or its quarantine).
+    Ingest(IngestNote),
+    /// A model was built.
+    Transform(TransformNote),
+    /// Rows were merged into a table of the local warehouse.
+    Publish(PublishNote),
+    /// Compaction and the like: no row changed.
+    Maintain,
+}
+
+/// Ingest's books. `to - from = landed + duplicates + quarantined + tombstones + skipped` for every partition.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct IngestNote {
+    /// `source.table`.
+    pub source: String,
+    /// Kafka partitions, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<PartitionBooks>,
+    /// Files that were ingested, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileBooks>,
+    /// W of the source after this commit (X12), when known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark_us: Option<i64>,
+    /// Payload `activity` and topic disagreed (Z5) and the like, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub warnings: BTreeMap<String, u64>,
+}
+
+/// Books of one Kafka partition in one commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionBooks {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// First offset covered.
+    pub from: i64,
+    /// Next offset to read.
+    pub to: i64,
+    /// Rows that landed.
+    pub landed: u64,
+    /// Copies of a key that had landed before.
+    pub duplicates: u64,
+    /// Records in quarantine.
+    pub quarantined: u64,
+    /// Records with a null value.
+    pub tombstones: u64,
+    /// Offsets that hold no record for a consumer.
+    pub skipped: u64,
+    /// Offsets that Kafka had deleted before they were read (`--on-gap skip`); part of `skipped`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gap: u64,
+    /// Landed rows that were late (X11).
+    #[serde(default)]
+    pub late: u64,
+    /// Greatest event time that ever landed from this partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_event_at_us: Option<i64>,
+    /// The clock at which the partition was last seen fully read (X12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained_at_us: Option<i64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+impl PartitionBooks {
+    /// The identity of rule 4: every offset of the span has exactly one outcome.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        let outcomes = self.landed + self.duplicates + self.quarantined + self.tombstones + self.skipped;
+        i64::try_from(outcomes).is_ok_and(|sum| self.to - self.from == sum)
+    }
+}
+
+/// Books of one file in one commit: records `[from, to)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileBooks {
+    /// Path as given.
+    pub path: String,
+    /// Hash of the content, which is the file's identity: a copy under another name adds nothing.
+    pub content: String,
+    /// First record covered, from 0.
+    pub from: i64,
+    /// Next record to read.
+    pub to: i64,
+    /// Whether `to` is the file's end.
+    pub complete: bool,
+    /// Rows that landed.
+    pub landed: u64,
+    /// Copies of a key that had landed before.
+    pub duplicates: u64,
+    /// Records in quarantine.
+    pub quarantined: u64,
+}
+
+/// What a model's commit was computed from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TransformNote {
+    /// Model name.
+    pub model: String,
+    /// Input table path -> version read.
+    pub inputs: BTreeMap<String, u64>,
+    /// Input table path -> Delta table id, so that a re-created input is noticed.
+    pub input_ids: BTreeMap<String, String>,
+    /// Fingerprint of the model: compiled SQL and configuration.
+    pub model_fingerprint: String,
+    /// Event-time batches that were rebuilt, by their start as text; `None` = the whole table.
+    pub batches: Option<Vec<String>>,
+    /// Rows written.
+    pub rows_written: u64,
+    /// Least W of the sources it stands on, when it depends on W.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark_us: Option<i64>,
+}
+
+/// What was published.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PublishNote {
+    /// Path of the model's table in the lake.
+    pub table: String,
+    /// Delta id of that table.
+    pub table_id: String,
+    /// Versions `(from, to]` sent; `None` = everything up to `to`.
+    pub from: Option<u64>,
+    /// See `from`.
+    pub to: u64,
+    /// Counts up by one with every publication of the target table and never restarts.
+    pub seq: u64,
+    /// Rows that were new.
+    pub inserted: u64,
+    /// Rows that changed.
+    pub updated: u64,
+    /// Rows that went away.
+    pub deleted: u64,
+    /// W of the model at `to`, when it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark_us: Option<i64>,
+}

@@ -1,0 +1,223 @@
+//! Source contracts: what a topic family carries, declared once in `_<source>__sources.yml`.
+//!
+//! dbt's words (`sources: tables: columns: data_type`) plus `config.meta.tidemill`. Ingest, models, tests and docs read the
+//! same [`Contract`]; no shape is written twice. Rules numbered `X…` are those of the systems page.
+
+mod parse;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use parse::{ContractError, Vars, load_dir};
+
+use crate::clock::Micros;
+use crate::error::Location;
+use crate::names::SourceName;
+
+/// One source table: a family of topics that land in one raw table.
+#[derive(Clone, Debug)]
+pub struct Contract {
+    /// dbt's source and table.
+    pub name: SourceName,
+    /// The system for logs, e.g. `zoner`; the source's name unless declared.
+    pub system: String,
+    /// Where it is declared.
+    pub location: Location,
+    /// What it is, for docs.
+    pub description: String,
+    /// Topics, in the order of declaration.
+    pub topics: Vec<TopicRule>,
+    /// The form of a record's value.
+    pub format: Format,
+    /// Where the event time is.
+    pub event_time: EventTime,
+    /// How the idempotency key is found; the first rule that yields one wins.
+    pub key: Vec<KeyRule>,
+    /// Width of the raw table's partitions.
+    pub partition_by: PartitionBy,
+    /// What becomes of fields that no column names.
+    pub on_extra: OnExtra,
+    /// Lateness up to which an event is not late (X11).
+    pub grace: Duration,
+    /// Larger records are quarantined as `too_large`.
+    pub max_record_bytes: usize,
+    /// Earlier event times are quarantined (X5). Default 2000-01-01.
+    pub min_event_time_us: Micros,
+    /// Event times further ahead of the record's timestamp are quarantined (X5). Default 24 h.
+    pub max_future: Duration,
+    /// Payload columns, in order.
+    pub columns: Vec<ContractColumn>,
+    /// Read at all; contracts of topics that do not exist yet are shipped switched off.
+    pub enabled: bool,
+}
+
+impl Contract {
+    /// A column by name.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&ContractColumn> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
+
+/// One topic, or a regular expression over topics (`^events\..*`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicRule {
+    /// Name, or a regular expression when it begins with `^`.
+    pub pattern: String,
+    /// Values for fields that a record of this topic leaves out: `activity` on a per-activity topic.
+    pub defaults: Vec<(String, String)>,
+}
+
+/// The form of a record's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object.
+    Json,
+}
+
+/// Where the event time is, and in which unit its numbers count (X3): never guessed from magnitude.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventTime {
+    /// The contract column.
+    pub column: String,
+}
+
+/// One way to an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyRule {
+    /// A payload column's text, verbatim; skipped when absent, null or empty.
+    Field(String),
+    /// A Kafka header's value; skipped when absent.
+    Header(String),
+    /// X6: SHA-256 over the JSON array of these columns, first 16 bytes in hex.
+    Hash(Vec<String>),
+    /// `<topic>/<partition>/<offset>`, for sources that have nothing else.
+    Coordinates,
+}
+
+/// Width of the raw table's partitions, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionBy {
+    /// `event_date`.
+    Day,
+    /// `event_date` and `event_hour`.
+    Hour,
+}
+
+/// What becomes of fields that the contract does not know (X10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExtra {
+    /// Kept in `_extra` as a JSON object, in the order of the record.
+    Keep,
+    /// Dropped.
+    Drop,
+    /// The record is quarantined (`bad_value`).
+    Quarantine,
+}
+
+/// A payload column.
+#[derive(Clone, Debug)]
+pub struct ContractColumn {
+    /// Column name in the raw table.
+    pub name: String,
+    /// What it is, for docs.
+    pub description: String,
+    /// JSON paths that are tried in order, each a list of object keys; `[[name]]` unless declared (`from: data.id`).
+    pub paths: Vec<Vec<String>>,
+    /// The lake's type.
+    pub data_type: ColumnType,
+    /// Absent or null is `missing_field`, unless `on_missing` gives a value.
+    pub required: bool,
+    /// Required only for records whose other column holds one of these texts (after renaming).
+    pub required_when: Option<(String, Vec<String>)>,
+    /// The value of an absent or null field. Text columns take it for `""` as well when `empty_is_missing`.
+    pub on_missing: Option<String>,
+    /// `""` counts as absent. Always so for times and numbers.
+    pub empty_is_missing: bool,
+    /// Numbers may come as a string of digits. A time column always accepts that (X3).
+    pub accept_text: bool,
+    /// Texts read as another text, before anything else sees them: `meals` -> `meal`.
+    pub aliases: Vec<(String, String)>,
+    /// Closed set of texts; empty = any.
+    pub accepted_values: Vec<String>,
+    /// Smallest and greatest number, both included.
+    pub min: Option<f64>,
+    /// See `min`.
+    pub max: Option<f64>,
+    /// Longest text in bytes.
+    pub max_bytes: Option<usize>,
+    /// Format of a text.
+    pub text_format: Option<TextFormat>,
+    /// Unit of numeric times; also of a `BIGINT` column that holds one (`timestamp` of logins: seconds, floored).
+    pub time_unit: Option<TimeUnit>,
+    /// Zone of a time text without offset; UTC unless declared.
+    pub time_zone: Option<String>,
+    /// Never logged, masked in Snowflake.
+    pub pii: bool,
+}
+
+/// The lake's types.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ColumnType {
+    /// UTF-8 text.
+    Text,
+    /// 64-bit integer.
+    BigInt,
+    /// Double; NaN and infinities are `bad_value`.
+    Double,
+    /// Exact decimal: precision, scale.
+    Decimal(u8, i8),
+    /// `true`, `false`.
+    Boolean,
+    /// Calendar day.
+    Date,
+    /// Microseconds, UTC.
+    Timestamp,
+    /// Any JSON value, kept as its text.
+    Json,
+    /// Object with named fields.
+    Struct(Vec<(String, ColumnType)>),
+    /// Array of one type.
+    List(Box<ColumnType>),
+}
+
+/// Unit of a numeric time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Seconds.
+    Second,
+    /// Milliseconds.
+    Millisecond,
+    /// Microseconds.
+    Microsecond,
+    /// Nanoseconds.
+    Nanosecond,
+}
+
+/// Format of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextFormat {
+    /// IPv4 or IPv6 address.
+    Ip,
+    /// UUID in its hyphenated form.
+    Uuid,
+    /// Zone of the IANA data base.
+    TimeZone,
+}
+
+/// All contracts of a project.
+#[derive(Clone, Debug, Default)]
+pub struct Contracts {
+    /// In the order of files and declarations.
+    pub contracts: Vec<Contract>,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+}
+
+impl Contracts {
+    /// A contract by its name.
+    #[must_use]
+    pub fn get(&self, name: &SourceName) -> Option<&Contract> {
+        self.contracts.iter().find(|contract| &contract.name == name)
+    }
+}
