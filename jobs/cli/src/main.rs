@@ -1,2 +1,43 @@
-//! The `tidemill` binary.
-fn main() {}
+//! `tidemill`: keeps a data warehouse fresh from Kafka, each event counted once.
+//!
+//! The binary decides nothing about data: arguments become settings, settings go to one function of a room, and what comes
+//! back is printed. Data goes to stdout, everything else to stderr.
+
+mod args;
+mod commands;
+mod exit;
+mod logging;
+mod printer;
+mod report;
+mod settings;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::printer::Printer;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::init(cli.global.log_format, &settings::environment());
+    let printer = Printer::new(cli.global.format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            printer.error(&report::render(&anyhow::Error::new(error).context("failed to start the runtime")));
+            return exit::Exit::Failed.into();
+        }
+    };
+    let outcome = runtime.block_on(commands::run(cli, &printer));
+    // librdkafka's threads may be inside a callback; there is nothing left to wait for.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            printer.error(&report::render(&error));
+            report::exit_of(&error).into()
+        }
+    }
+}

@@ -1,1 +1,3 @@
-//! Room.
+//! From Kafka partitions and files into raw tables, each event once.
+
+pub mod decode;

@@ -53,6 +53,88 @@ pub struct IngestNote {
     /// Payload `activity` and topic disagreed (Z5) and the like, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub warnings: BTreeMap<String, u64>,
+    /// Where every partition of the source stands after this commit, sorted, those of other processes included. The newest
+    /// note alone proves the whole history, whatever log clean-up has removed since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub totals: Vec<PartitionTotals>,
+    /// Sums over everything that came from files, up to this commit.
+    #[serde(default, skip_serializing_if = "OtherTotals::is_empty")]
+    pub file_totals: OtherTotals,
+    /// Sums over everything that was replayed from quarantine, up to this commit; part of no partition's books.
+    #[serde(default, skip_serializing_if = "OtherTotals::is_empty")]
+    pub replay_totals: OtherTotals,
+}
+
+/// Where one Kafka partition stands: running sums since the table's first commit, and what the watermark is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionTotals {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// First offset that was ever covered.
+    pub from: i64,
+    /// Next offset to read; equals the table's `txn` of the partition.
+    pub to: i64,
+    /// Offsets covered: `to - from` unless the topic was re-created in between.
+    pub offsets: u64,
+    /// Rows that landed.
+    pub landed: u64,
+    /// Copies of a key that had landed before.
+    pub duplicates: u64,
+    /// Records in quarantine.
+    pub quarantined: u64,
+    /// Records with a null value.
+    pub tombstones: u64,
+    /// Offsets that hold no record for a consumer, gaps included.
+    pub skipped: u64,
+    /// Greatest event time that ever landed from this partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_event_at_us: Option<i64>,
+    /// The clock at which the partition was last seen fully read (X12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained_at_us: Option<i64>,
+}
+
+impl PartitionTotals {
+    /// The identity of rule 4 over the partition's whole history.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        self.offsets == self.landed + self.duplicates + self.quarantined + self.tombstones + self.skipped
+    }
+
+    /// How far the partition's event time has come: the greatest landed, or the clock at which it was seen fully read.
+    #[must_use]
+    pub fn watermark_us(&self) -> Option<i64> {
+        self.max_event_at_us.max(self.drained_at_us)
+    }
+}
+
+/// Running sums over records that came by another way than a Kafka partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherTotals {
+    /// Records taken in.
+    pub records: u64,
+    /// Rows that landed.
+    pub landed: u64,
+    /// Copies of a key that had landed before.
+    pub duplicates: u64,
+    /// Records in quarantine.
+    pub quarantined: u64,
+}
+
+impl OtherTotals {
+    /// Whether nothing ever came by this way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Every record has exactly one outcome.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        self.records == self.landed + self.duplicates + self.quarantined
+    }
 }
 
 /// Books of one Kafka partition in one commit.
@@ -79,6 +161,9 @@ pub struct PartitionBooks {
     /// Offsets that Kafka had deleted before they were read (`--on-gap skip`); part of `skipped`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gap: u64,
+    /// The topic was re-created: the offset that the lake had reached before, while `from` counts in the new log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_from: Option<i64>,
     /// Landed rows that were late (X11).
     #[serde(default)]
     pub late: u64,

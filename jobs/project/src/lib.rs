@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod contract;
 pub mod crash;
+mod document;
 pub mod error;
 pub mod kafka;
 pub mod locate;

@@ -1,0 +1,20 @@
+{# Microseconds (bigint) as exact seconds. #}
+{% macro micros_to_seconds(expression) -%}
+    cast(cast({{ expression }} as decimal(20, 0)) * 0.000001 as decimal(18, 6))
+{%- endmacro %}
+
+{# Lateness of an event in microseconds: how long after the event its record was sent. 0 when it was sent before the event
+   (clocks differ) and for events from files, which carry no sending time. #}
+{% macro lateness_us(event_at, sent_at) -%}
+    coalesce(greatest(cast({{ sent_at }} as bigint) - cast({{ event_at }} as bigint), 0), 0)
+{%- endmacro %}
+
+{# Start of the tumbling window that holds a timestamp: windows are aligned to the Unix epoch in UTC. #}
+{% macro window_start(expression, seconds) -%}
+    date_bin(interval '{{ seconds }} seconds', {{ expression }}, to_timestamp_micros(0))
+{%- endmacro %}
+
+{# An instant some seconds later. #}
+{% macro plus_seconds(expression, seconds) -%}
+    ({{ expression }} + interval '{{ seconds }} seconds')
+{%- endmacro %}

@@ -1,0 +1,41 @@
+with
+
+source as (
+    select * from {{ source('logins', 'user_login') }}
+),
+
+final as (
+    select
+        _key as event_key,
+        user_id,
+        app_version,
+        device_type,
+        ip,
+        locale,
+        device_id,
+        "timestamp",
+        to_char(
+            local_ts(_ingested_at, '{{ var("logins_tz") }}'),
+            '%Y-%m-%dT%H:%M:%S%.6f'
+        ) as processed_timestamp,
+        to_char(
+            local_ts(event_at, '{{ var("logins_tz") }}'), '%Y-%m-%dT%H:%M:%S'
+        ) as readable_timestamp,
+        cast(
+            date_part('hour', local_ts(event_at, '{{ var("logins_tz") }}'))
+            as bigint
+        ) as hour_of_day,
+        '{{ var("logins_tz") }}' as time_zone,
+        event_at,
+        {{ micros_to_seconds(lateness_us('event_at', '_timestamp')) }}
+            as lateness_s,
+        _extra as extra,
+        _topic as kafka_topic,
+        _partition as kafka_partition,
+        _offset as kafka_offset,
+        _timestamp as kafka_timestamp,
+        _ingested_at as ingested_at
+    from source
+)
+
+select * from final

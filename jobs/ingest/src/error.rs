@@ -1,0 +1,165 @@
+//! What can go wrong with ingest, and what the caller can do about it.
+
+use std::path::PathBuf;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tidemill_project::{Diagnostic, ErrorCode, ErrorKind, Offset, SourceName, Topic, TopicPartition};
+
+/// The room's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A fault of ingest.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(#[from] Cause);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cause {
+    #[error("target has no broker, source=`{source_name}`")]
+    NoBroker { source_name: SourceName },
+    #[error("failed to {act}, source=`{source_name}`")]
+    Kafka { act: &'static str, source_name: SourceName, source: KafkaError },
+    #[error("none of the topics exists, source=`{source_name}`, topics=`{topics}`")]
+    NoTopic { source_name: SourceName, topics: String },
+    #[error("topic pattern is not a regular expression, source=`{source_name}`, pattern=`{pattern}`")]
+    TopicPattern { source_name: SourceName, pattern: String, source: regex::Error },
+    #[error("topic is gone, topic=`{topic}`")]
+    TopicGone { topic: Topic },
+    #[error("broker did not answer for a minute, source=`{source_name}`")]
+    Silent { source_name: SourceName, source: KafkaError },
+    #[error(
+        "offsets were deleted before they were read, partition=`{partition}`, next_offset=`{next}`, log_start=`{log_start}`"
+    )]
+    Expired { partition: TopicPartition, next: Offset, log_start: Offset },
+    #[error(
+        "next offset lies behind the end of the log, was the topic re-created?, partition=`{partition}`, \
+         next_offset=`{next}`, log_end=`{log_end}`"
+    )]
+    Ahead { partition: TopicPartition, next: Offset, log_end: Offset },
+    #[error("failed to {act}, source=`{source_name}`")]
+    Lake { act: &'static str, source_name: SourceName, source: tidemill_lake::Error },
+    #[error("a commit kept losing the race, source=`{source_name}`, attempts=`{attempts}`")]
+    Contended { source_name: SourceName, attempts: u32 },
+    #[error("books do not balance, source=`{source_name}`: {difference}")]
+    Books { source_name: SourceName, difference: String },
+    #[error("decoded rows do not fit the table, source=`{source_name}`")]
+    Shape { source_name: SourceName, source: arrow::error::ArrowError },
+    #[error("contract is not usable, source=`{source_name}`")]
+    Contract { source_name: SourceName, source: crate::decode::DecodeError },
+    #[error("pipeline stopped unexpectedly, source=`{source_name}`, stage=`{stage}`")]
+    StageGone { source_name: SourceName, stage: &'static str },
+    #[error("failed to read a file, path=`{path}`")]
+    ReadFile { path: PathBuf, source: std::io::Error },
+    #[error("file is not readable as {format}, path=`{path}`, record=`{record}`")]
+    FileFormat { path: PathBuf, format: &'static str, record: u64, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("file has an ending that says nothing, path=`{path}`")]
+    FileEnding { path: PathBuf },
+    #[error("quarantine has no such entry, id=`{id}`")]
+    NoEntry { id: String },
+    #[error("entry belongs to a source without contract, id=`{id}`, source=`{source_name}`")]
+    NoContract { id: String, source_name: String },
+    #[error("patch does not apply, id=`{id}`")]
+    Patch { id: String, source: serde_json::Error },
+    #[error("quarantine entry is not readable: {difference}")]
+    EntryShape { difference: String },
+    #[error("filter is not usable: {difference}")]
+    Filter { difference: String },
+}
+
+impl Error {
+    /// Whether a partition was stopped because Kafka no longer has its next offset.
+    #[must_use]
+    pub fn is_gap(&self) -> bool {
+        matches!(self.0, Cause::Expired { .. } | Cause::Ahead { .. })
+    }
+}
+
+impl Diagnostic for Error {
+    fn kind(&self) -> ErrorKind {
+        match &self.0 {
+            Cause::Kafka { source, .. } => kind_of_kafka(source),
+            Cause::Silent { .. } => ErrorKind::Unavailable,
+            Cause::Lake { source, .. } => source.kind(),
+            Cause::Contended { .. } => ErrorKind::Conflict,
+            Cause::Books { .. } => ErrorKind::Rejected,
+            Cause::Shape { .. } | Cause::StageGone { .. } | Cause::EntryShape { .. } => ErrorKind::Bug,
+            Cause::NoBroker { .. } | Cause::TopicPattern { .. } | Cause::Contract { .. } => ErrorKind::Configuration,
+            Cause::NoTopic { .. }
+            | Cause::TopicGone { .. }
+            | Cause::Expired { .. }
+            | Cause::Ahead { .. }
+            | Cause::ReadFile { .. }
+            | Cause::FileFormat { .. }
+            | Cause::FileEnding { .. }
+            | Cause::NoEntry { .. }
+            | Cause::NoContract { .. }
+            | Cause::Patch { .. }
+            | Cause::Filter { .. } => ErrorKind::Invalid,
+        }
+    }
+
+    fn code(&self) -> Option<ErrorCode> {
+        let code = match &self.0 {
+            Cause::NoBroker { .. } => 301,
+            Cause::NoTopic { .. } => 302,
+            Cause::Expired { .. } => 303,
+            Cause::Ahead { .. } => 304,
+            Cause::Books { .. } => 305,
+            Cause::FileEnding { .. } => 306,
+            Cause::NoEntry { .. } => 307,
+            Cause::Lake { source, .. } => return source.code(),
+            _ => return None,
+        };
+        Some(ErrorCode(code))
+    }
+
+    fn hint(&self) -> Option<String> {
+        match &self.0 {
+            Cause::NoBroker { .. } => Some("add `[target.<name>.kafka]` with `\"bootstrap.servers\"`".to_owned()),
+            Cause::NoTopic { .. } => {
+                Some("create one of the topics, or switch the source off with `enabled: false`".to_owned())
+            }
+            Cause::Expired { .. } => Some(
+                "run `tidemill ingest --on-gap skip` to go on at the start of the log and record the gap in the lake; \
+                 or load the missing records with `tidemill ingest --from-files` first"
+                    .to_owned(),
+            ),
+            Cause::Ahead { .. } => Some(
+                "run `tidemill ingest --on-gap skip` to read the new log from its start; copies of rows that are in the \
+                 lake are dropped as duplicates"
+                    .to_owned(),
+            ),
+            Cause::FileEnding { .. } => {
+                Some("use .jsonl, .ndjson, .json, .csv or .parquet, with .gz or .zst where compressed".to_owned())
+            }
+            Cause::NoEntry { .. } => Some("list the entries with `tidemill quarantine list`".to_owned()),
+            Cause::Lake { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// Sorts librdkafka's errors by what the caller can do: rights and settings stay wrong, the rest may pass.
+fn kind_of_kafka(error: &KafkaError) -> ErrorKind {
+    match error {
+        KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) => ErrorKind::Configuration,
+        KafkaError::MessageConsumptionFatal(_) => ErrorKind::Invalid,
+        _ if error.rdkafka_error_code().is_some_and(is_permanent) => ErrorKind::Invalid,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+/// Errors that no retry mends.
+pub(crate) fn is_permanent(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::InvalidGroupId
+            | RDKafkaErrorCode::InconsistentGroupProtocol
+            | RDKafkaErrorCode::UnsupportedSASLMechanism
+    )
+}

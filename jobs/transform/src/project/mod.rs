@@ -1,0 +1,25 @@
+//! Reads a dbt project: `dbt_project.yml`, properties, models, seeds, tests, macros.
+//!
+//! Every reader collects all of its faults, each with file, line and column, before it gives up; a [`Project`] that exists
+//! is valid.
+
+mod batch;
+mod config;
+mod configure;
+mod load;
+mod model;
+mod properties;
+mod publish;
+mod settings;
+mod yaml;
+
+pub use batch::{BatchSize, BatchWindow};
+pub use config::{
+    BatchContext, ContextSpan, Emit, Materialized, ModelConfig, PublishEntry, PublishStrategy, Severity, SinkKind, Span,
+    Storage, Strategy, TestConfig, WatermarkRule,
+};
+pub use load::{LoadOptions, load_project};
+pub use model::{
+    Column, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,
+    UnitTest, Uses,
+};
