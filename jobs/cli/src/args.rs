@@ -28,7 +28,7 @@ pub(crate) struct GlobalArgs {
     /// Lake to use instead of the target's: a folder or a URL
     #[arg(long, global = true, value_name = "DIR|URL")]
     pub(crate) lake: Option<String>,
-    /// Output: text for people, json for machines (on stdout; logs go to stderr)
+    /// Output: text for people, json for machines; `sql` and `show` know csv, `sql` parquet as well (logs go to stderr)
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
     /// Form of the logs on stderr
@@ -49,9 +49,14 @@ pub(crate) struct GlobalArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people.
+    #[value(alias = "table")]
     Text,
-    /// One JSON object.
+    /// One JSON object; `sql` prints one per row.
     Json,
+    /// RFC 4180 with a heading (`sql`, `show`).
+    Csv,
+    /// A Parquet file (`sql`).
+    Parquet,
 }
 
 /// Form of the logs.
@@ -112,7 +117,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
     /// Query raw tables, models and quarantine; without a query, a prompt
-    #[command(after_help = "Example: tidemill sql \"select * from logins_usage_window limit 5\" --output csv")]
+    #[command(after_help = "Example: tidemill sql \"select * from logins_usage_window limit 5\" --format csv")]
     Sql(SqlArgs),
     /// Compact, checkpoint, clean up and vacuum tables
     #[command(after_help = "Example: tidemill maintain --dry-run")]

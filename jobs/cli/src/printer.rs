@@ -43,7 +43,15 @@ impl Printer {
                 line.push(b'\n');
                 self.data(&line);
             }
-            Format::Text => self.data(text.as_bytes()),
+            Format::Text | Format::Csv | Format::Parquet => self.data(text.as_bytes()),
+        }
+    }
+
+    /// Writes the summary line of one step: to stdout for people, to stderr when stdout is for machines.
+    pub(crate) fn step(self, name: &str, text: &str) {
+        match self.format {
+            Format::Text => self.data(format!("{name:<8} {text}\n").as_bytes()),
+            Format::Json | Format::Csv | Format::Parquet => self.note(&format!("{name:<8} {text}")),
         }
     }
 

@@ -45,7 +45,7 @@ pub(crate) enum Cause {
     #[error("decoded rows do not fit the table, source=`{source_name}`")]
     Shape { source_name: SourceName, source: arrow::error::ArrowError },
     #[error("contract is not usable, source=`{source_name}`")]
-    Contract { source_name: SourceName, source: crate::decode::DecodeError },
+    Contract { source_name: SourceName, source: crate::decode::Error },
     #[error("pipeline stopped unexpectedly, source=`{source_name}`, stage=`{stage}`")]
     StageGone { source_name: SourceName, stage: &'static str },
     #[error("failed to read a file, path=`{path}`")]

@@ -24,6 +24,8 @@ pub(crate) enum Cause {
     Object { act: &'static str, table: TableId, path: String, source: object_store::Error },
     #[error("failed to {act} a Parquet file, table=`{table}`, path=`{path}`")]
     Parquet { act: &'static str, table: TableId, path: String, source: parquet::errors::ParquetError },
+    #[error("failed to encode rows as Parquet, table=`{table}`")]
+    Encode { table: TableId, source: parquet::errors::ParquetError },
     #[error("failed to shape rows, table=`{table}`")]
     Arrow { table: TableId, source: arrow::error::ArrowError },
     #[error("failed to query, table=`{table}`")]
@@ -32,6 +34,18 @@ pub(crate) enum Cause {
     LogEntry { table: TableId, version: TableVersion, source: serde_json::Error },
     #[error("a version of the range is gone from the log, table=`{table}`, version=`{version}`")]
     VersionGone { table: TableId, version: TableVersion },
+    #[error("version is not there yet, table=`{table}`, version=`{version}`, newest=`{newest}`")]
+    VersionAhead { table: TableId, version: TableVersion, newest: TableVersion },
+    #[error("log has no protocol and metadata where it begins, table=`{table}`, version=`{version}`")]
+    Headless { table: TableId, version: TableVersion },
+    #[error("file to be removed is not live, table=`{table}`, version=`{version}`, path=`{path}`")]
+    NotLive { table: TableId, version: TableVersion, path: String },
+    #[error("file to be added is live already, table=`{table}`, version=`{version}`, path=`{path}`")]
+    AlreadyLive { table: TableId, version: TableVersion, path: String },
+    #[error("table is open at an old version and cannot be written, table=`{table}`, version=`{version}`")]
+    Pinned { table: TableId, version: TableVersion },
+    #[error("worker ended before its work, table=`{table}`")]
+    Worker { table: TableId, source: tokio::task::JoinError },
     #[error("table asks for a feature that this writer does not know, table=`{table}`, feature=`{feature}`")]
     Feature { table: TableId, feature: String },
     #[error("table has another schema than declared, table=`{table}`: {difference}")]
@@ -55,6 +69,9 @@ impl Diagnostic for Error {
             Cause::Address { .. } => ErrorKind::Configuration,
             Cause::Outcome { .. } => ErrorKind::OutcomeUnknown,
             Cause::Delta { source: deltalake::DeltaTableError::ObjectStore { .. }, .. } => ErrorKind::Unavailable,
+            Cause::NotLive { .. } | Cause::AlreadyLive { .. } | Cause::Pinned { .. } | Cause::Worker { .. } => {
+                ErrorKind::Bug
+            }
             _ => ErrorKind::Invalid,
         }
     }
@@ -83,6 +100,11 @@ impl Error {
     #[must_use]
     pub fn is_version_gone(&self) -> bool {
         matches!(self.0, Cause::VersionGone { .. })
+    }
+
+    /// Whether the table needs a feature that this room does not know.
+    pub(crate) fn is_feature(&self) -> bool {
+        matches!(self.0, Cause::Feature { .. })
     }
 
     /// Whether the table does not exist.

@@ -8,14 +8,23 @@
 //!
 //! This is the only room that knows deltalake; datafusion is shared with `transform` alone.
 
+mod actions;
+mod checkpoint;
 mod commit;
 mod engine;
 mod error;
+mod foreign;
 mod id;
 mod lake;
 pub mod maintain;
 pub mod metadata;
+mod provider;
+mod prune;
 mod read;
+mod replay;
+mod schema;
+mod state;
+mod stats;
 mod store;
 mod table;
 mod write;

@@ -121,6 +121,9 @@ pub struct OtherTotals {
     pub duplicates: u64,
     /// Records in quarantine.
     pub quarantined: u64,
+    /// Greatest event time that ever landed by this way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_event_at_us: Option<i64>,
 }
 
 impl OtherTotals {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray};
+use arrow::array::{Array as _, ArrayRef, AsArray as _};
 use arrow::compute::{cast, max as max_of, max_string, min as min_of, min_string};
 use arrow::datatypes::{
     DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, TimeUnit,
@@ -240,11 +240,6 @@ pub(crate) fn partition_scalar(value: Option<&str>, data_type: &DataType) -> Res
 /// Row counts as DataFusion's pruning wants them.
 pub(crate) fn counts(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
     std::sync::Arc::new(arrow::array::PrimitiveArray::<UInt64Type>::from_iter(values))
-}
-
-/// Says of nothing that it is certain.
-pub(crate) fn unknown() -> Option<BooleanArray> {
-    None
 }
 
 #[cfg(test)]

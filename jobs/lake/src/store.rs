@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::execution::object_store::ObjectStoreUrl;
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
@@ -19,7 +20,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, RetryConfig};
+use object_store::{ObjectMeta, ObjectStore, RetryConfig};
 use tidemill_project::Secret;
 use tidemill_project::config::LakeSettings;
 use url::Url;
@@ -50,7 +51,8 @@ impl Store {
                 if let Ok(folder) = url.to_file_path() {
                     create_folder(&folder).map_err(address)?;
                 }
-                Arc::new(LocalFileSystem::new())
+                // A dropped table must not leave folders behind that look like one.
+                Arc::new(LocalFileSystem::new().with_automatic_cleanup(true))
             }
             "memory" => Arc::new(InMemory::new()),
             "s3" | "s3a" => Arc::new(s3(url, &settings.options).map_err(address)?),
@@ -158,6 +160,28 @@ impl TableStore {
     pub(crate) fn log_store(&self) -> LogStoreRef {
         let prefixed = Arc::new(PrefixStore::new(Arc::clone(self.object_store()), self.folder()));
         default_logstore(prefixed, Arc::clone(self.object_store()), &self.url(), &StorageConfig::default())
+    }
+
+    /// Lists all objects under a folder.
+    pub(crate) async fn list(&self, folder: &Path) -> Result<Vec<ObjectMeta>> {
+        match self.object_store().list(Some(folder)).try_collect().await {
+            Ok(listed) => Ok(listed),
+            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
+            Err(source) => Err(self.fault("list", folder, source).into()),
+        }
+    }
+
+    /// Deletes objects; one that is gone already is fine. Returns how many were asked for.
+    pub(crate) async fn delete(&self, paths: Vec<Path>) -> Result<usize> {
+        let count = paths.len();
+        let mut answers = self.object_store().delete_stream(stream::iter(paths).map(Ok).boxed());
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(source) => return Err(self.fault("delete", &self.folder(), source).into()),
+            }
+        }
+        Ok(count)
     }
 
     /// Wraps a fault of the store.

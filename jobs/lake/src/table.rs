@@ -1,13 +1,22 @@
 //! A table at one version, with all that the next commit needs in memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidemill_project::TableVersion;
 
-use crate::{CommitOutcome, CommitRequest, LogCommit, PartitionedBatch, Result, TableId};
+use crate::error::Cause;
+use crate::metadata::CommitNote;
+use crate::state::State;
+use crate::store::TableStore;
+use crate::{Lake, LogCommit, Result, TableId, replay, schema};
+
+/// Entries that a search for a note reads at once. The newest are in memory; the one behind them is mostly near.
+const NOTE_WINDOW: u64 = 16;
 
 /// What a table looks like when it is created.
 #[derive(Clone, Debug)]
@@ -55,80 +64,150 @@ pub struct ColumnStats {
 }
 
 /// A table at one version.
-#[derive(Debug)]
+///
+/// All that the next commit needs is in memory: a commit writes one object and reads nothing. A clone stays at its version.
+#[derive(Clone, Debug)]
 pub struct Table {
-    _private: (),
+    pub(crate) lake: Lake,
+    pub(crate) store: TableStore,
+    pub(crate) state: State,
+    /// Opened at an old version: what is newer cannot be seen, so nothing may be written.
+    pub(crate) pinned: bool,
+    /// How delta-rs reads a table whose features we do not know.
+    pub(crate) foreign: Option<Arc<dyn TableProvider>>,
 }
 
 impl Table {
+    pub(crate) fn new(
+        lake: Lake,
+        store: TableStore,
+        state: State,
+        pinned: bool,
+        foreign: Option<Arc<dyn TableProvider>>,
+    ) -> Self {
+        Self { lake, store, state, pinned, foreign }
+    }
+
     /// Its place.
     #[must_use]
     pub fn id(&self) -> &TableId {
-        unimplemented!()
+        &self.store.id
+    }
+
+    /// The lake that it was opened from.
+    #[must_use]
+    pub fn lake(&self) -> &Lake {
+        &self.lake
     }
 
     /// The version that this value shows.
     #[must_use]
     pub fn version(&self) -> TableVersion {
-        unimplemented!()
+        TableVersion(self.state.version)
     }
 
     /// Delta's id of the table: another one after it was dropped and made again.
     #[must_use]
     pub fn table_id(&self) -> &str {
-        unimplemented!()
+        &self.state.metadata.id
     }
 
     /// All columns, partition columns included, in the table's order.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
-        unimplemented!()
+        Arc::clone(&self.state.schema)
     }
 
     /// Partition columns in order.
     #[must_use]
     pub fn partition_columns(&self) -> &[String] {
-        unimplemented!()
+        &self.state.metadata.partition_columns
+    }
+
+    /// Delta's table properties.
+    #[must_use]
+    pub fn properties(&self) -> &BTreeMap<String, String> {
+        &self.state.metadata.configuration
     }
 
     /// Progress of one application, `None` when it never committed.
     #[must_use]
     pub fn txn_version(&self, app_id: &str) -> Option<i64> {
-        let _ = app_id;
-        unimplemented!()
+        self.state.txns.get(app_id).copied()
     }
 
     /// Progress of all applications.
     #[must_use]
     pub fn txns(&self) -> &BTreeMap<String, i64> {
-        unimplemented!()
+        &self.state.txns
     }
 
     /// Live files, ordered by path.
     #[must_use]
     pub fn files(&self) -> Vec<DataFile> {
-        unimplemented!()
+        self.state.files.values().map(|file| file.data_file().clone()).collect()
     }
 
-    /// Live files of one partition: all of `values` must be equal.
+    /// The number of live files.
+    #[must_use]
+    pub fn num_files(&self) -> usize {
+        self.state.files.len()
+    }
+
+    /// Live files of one partition: all of `values` must be equal. Ordered by path.
     #[must_use]
     pub fn files_of(&self, values: &BTreeMap<String, Option<String>>) -> Vec<DataFile> {
-        let _ = values;
-        unimplemented!()
+        let in_partition = |file: &&Arc<crate::state::LiveFile>| {
+            values.iter().all(|(column, value)| file.partition_values.get(column) == Some(value))
+        };
+        self.state.files.values().filter(in_partition).map(|file| file.data_file().clone()).collect()
     }
 
     /// Our note of the newest commit whose note `wanted` accepts; looks back through the log, newest first.
+    ///
+    /// Free when it is one of the last hundred or so that this value has seen; else one small read per commit on the way.
+    /// Ends without a find where log clean-up has cut the log.
     pub async fn last_note(
         &self,
-        wanted: impl Fn(&crate::metadata::CommitNote) -> bool + Send,
-    ) -> Result<Option<(TableVersion, crate::metadata::CommitNote)>> {
-        let _ = wanted;
-        unimplemented!()
+        wanted: impl Fn(&CommitNote) -> bool + Send,
+    ) -> Result<Option<(TableVersion, CommitNote)>> {
+        for (version, note) in self.state.notes.iter().rev() {
+            if wanted(note) {
+                return Ok(Some((TableVersion(*version), note.clone())));
+            }
+        }
+        let mut end = self.state.notes_from;
+        while end > 0 {
+            let start = end.saturating_sub(NOTE_WINDOW);
+            let entries = replay::entries_back(&self.store, start, end).await?;
+            let reached = entries.first().map(|entry| entry.version);
+            for entry in entries.into_iter().rev() {
+                if let Some(note) = entry.note.filter(|note| wanted(note)) {
+                    return Ok(Some((TableVersion(entry.version), note)));
+                }
+            }
+            if reached != Some(start) {
+                break;
+            }
+            end = start;
+        }
+        Ok(None)
     }
 
-    /// Reads the commits of others since this version and moves over them. Cheap when there are none.
+    /// Reads the commits of others since this version and moves over them. Cheap when there are none: one request.
+    ///
+    /// # Errors
+    /// A table that was dropped and made again is not noticed before its log is longer than this one was: compare
+    /// [`Table::table_id`] of a fresh opening where that matters.
     pub async fn refresh(&mut self) -> Result<Vec<LogCommit>> {
-        unimplemented!()
+        if self.pinned {
+            return Ok(Vec::new());
+        }
+        let entries = replay::entries_from(&self.store, self.state.version + 1, None, 1).await?;
+        for entry in &entries {
+            self.state.apply(&self.store.id, entry)?;
+        }
+        Ok(entries.into_iter().map(crate::state::LogEntry::into_commit).collect())
     }
 
     /// Reads the commits of `(from, to]`, oldest first, from the log alone. `from = None` starts at version 0.
@@ -136,26 +215,23 @@ impl Table {
     /// # Errors
     /// [`crate::Error::is_version_gone`] when log clean-up has removed a version of the range.
     pub async fn commits(&self, from: Option<TableVersion>, to: TableVersion) -> Result<Vec<LogCommit>> {
-        let _ = (from, to);
-        unimplemented!()
+        let start = from.map_or(0, |from| from.0 + 1);
+        let entries = replay::entries_from(&self.store, start, Some(to.0), 8).await?;
+        let next = entries.last().map_or(start, |entry| entry.version + 1);
+        if next <= to.0 {
+            return Err(Cause::VersionGone { table: self.store.id.clone(), version: TableVersion(next) }.into());
+        }
+        Ok(entries.into_iter().map(crate::state::LogEntry::into_commit).collect())
     }
 
-    /// Writes Parquet files (zstd, statistics, bloom filters as the table's properties say) of one or several partitions.
-    /// They belong to nobody until a commit adds them. Batches must not contain the partition columns.
-    pub async fn write_files(&self, batches: Vec<PartitionedBatch>) -> Result<Vec<DataFile>> {
-        let _ = batches;
-        unimplemented!()
-    }
-
-    /// Commits at `self.version() + 1`, or reports the loss. Never retries a lost race by itself.
-    pub async fn commit(&mut self, request: CommitRequest) -> Result<CommitOutcome> {
-        let _ = request;
-        unimplemented!()
-    }
-
-    /// Adds nullable columns at the end of the schema (a commit of its own, at `version + 1`).
-    pub async fn add_columns(&mut self, fields: Vec<arrow::datatypes::Field>, note: crate::metadata::CommitNote) -> Result<CommitOutcome> {
-        let _ = (fields, note);
-        unimplemented!()
+    /// Refuses what would break the table.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.pinned {
+            return Err(Cause::Pinned { table: self.store.id.clone(), version: self.version() }.into());
+        }
+        match schema::unwritable_feature(&self.state.protocol, &self.state.metadata) {
+            Some(feature) => Err(Cause::Feature { table: self.store.id.clone(), feature }.into()),
+            None => Ok(()),
+        }
     }
 }

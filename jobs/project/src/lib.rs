@@ -12,6 +12,7 @@ pub mod error;
 pub mod kafka;
 pub mod locate;
 pub mod names;
+pub mod scaffold;
 pub mod secret;
 
 pub use error::{Diagnostic, ErrorCode, ErrorKind, Fault, Location};

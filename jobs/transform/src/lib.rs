@@ -1,1 +1,26 @@
-//! Room.
+//! Models: a dbt project, read by our own engine.
+//!
+//! Parse -> graph -> plan -> execute, with plain data between the phases:
+//!
+//! | phase | module | gives |
+//! | --- | --- | --- |
+//! | parse | [`project`] | [`project::Project`]: what the files say, checked |
+//! | graph | [`graph`] | [`graph::Graph`]: who reads whom, selectors |
+//! | render | [`render`] | SQL of one model for one batch |
+//! | functions | [`udf`] | what SQL may call beyond DataFusion's own |
+//! | plan | [`plan`] | [`plan::Plan`]: which parts of which models are stale, and why |
+//! | execute | [`run`] | [`run::Report`]: what was built, one commit a model |
+//! | test | [`test`] | data tests, run behind what they test |
+
+mod error;
+pub mod graph;
+pub mod plan;
+pub mod project;
+pub mod render;
+pub mod run;
+pub mod test;
+pub mod udf;
+
+pub use error::{Error, Result};
+pub use project::{LoadOptions, load_project};
+pub use run::Runner;

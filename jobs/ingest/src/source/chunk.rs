@@ -156,6 +156,12 @@ impl<'a> HeadersRef<'a> {
     }
 }
 
+impl crate::decode::Headers for HeadersRef<'_> {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        self.iter().filter(|(header, _)| *header == name).last().and_then(|(_, value)| value)
+    }
+}
+
 fn take_length(rest: &mut &[u8]) -> Option<u32> {
     let (head, after) = rest.split_first_chunk::<4>()?;
     *rest = after;

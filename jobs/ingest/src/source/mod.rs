@@ -8,7 +8,7 @@
 //! slot: records that were still on their way belong to the old slot and are recognised by it.
 
 pub(crate) mod chunk;
-pub mod files;
+pub(crate) mod files;
 pub(crate) mod kafka;
 
 use std::collections::HashMap;
@@ -63,10 +63,9 @@ pub(crate) enum Event {
     Stopped { error: Error },
     /// Something that a person may want to know.
     Warned { warning: String },
-    /// Number of records between the lake and the ends that stood at start.
-    Backlog { num_records: u64 },
-    /// Every partition of the source's topics that exists now: W is the least over all of them.
-    Partitions { partitions: Vec<TopicPartition> },
+    /// Every partition of the source's topics that exists now, with its first offset and its end: W is the least over all
+    /// of them, and the distance to the lake is the backlog.
+    Partitions { ends: Vec<(TopicPartition, Offset, Offset)> },
     /// The last event.
     Ended { result: Result<(), Error> },
 }

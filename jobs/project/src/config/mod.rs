@@ -1,23 +1,32 @@
 //! `tidemill.toml`: project-wide settings and named targets.
 //!
 //! Text becomes [`Settings`] in one step that reports every fault at once, with file, line, key and a suggestion. A project
-//! without the file gets [`Settings::embedded`]: a lake and a local warehouse in a folder.
+//! without the file gets a lake and a local warehouse in a folder, and no Kafka.
 
+mod kafka;
 mod parse;
 mod reference;
+mod sections;
+mod store_url;
+mod target;
+mod variables;
+mod warehouse;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use parse::{ConfigError, SettingsRequest, load};
-pub use reference::{KeyDoc, contract_reference, settings_reference};
+pub(crate) use reference::contract_keys;
+pub use reference::{KeyDoc, contract_reference, render_markdown, settings_reference};
 
 use crate::secret::Secret;
 
 /// Everything that one invocation runs with: the file's project-wide part and the one target that was chosen.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The project's name; the folder's unless declared.
+    pub name: String,
     /// The folder that holds `tidemill.toml` or `dbt_project.yml`.
     pub project_dir: PathBuf,
     /// The dbt project, absolute. The project folder itself when the `dbt_project.yml` lies there.

@@ -3,12 +3,20 @@
 //! dbt's words (`sources: tables: columns: data_type`) plus `config.meta.tidemill`. Ingest, models, tests and docs read the
 //! same [`Contract`]; no shape is written twice. Rules numbered `X…` are those of the systems page.
 
+mod columns;
+mod keys;
 mod parse;
+mod table;
+#[cfg(test)]
+mod tests;
+mod types;
+mod vars;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use parse::{ContractError, Vars, load_dir};
+pub use parse::{ContractError, load_dir};
+pub use vars::Vars;
 
 use crate::clock::Micros;
 use crate::error::Location;

@@ -92,23 +92,23 @@ macro_rules! wrap_file_error {
 
         impl $crate::error::Diagnostic for $name {
             fn kind(&self) -> $crate::error::ErrorKind {
-                self.0.kind()
+                $crate::error::Diagnostic::kind(&self.0)
             }
 
             fn code(&self) -> Option<$crate::error::ErrorCode> {
-                self.0.code()
+                $crate::error::Diagnostic::code(&self.0)
             }
 
             fn hint(&self) -> Option<String> {
-                self.0.hint()
+                $crate::error::Diagnostic::hint(&self.0)
             }
 
             fn location(&self) -> Option<&$crate::error::Location> {
-                self.0.location()
+                $crate::error::Diagnostic::location(&self.0)
             }
 
             fn faults(&self) -> &[$crate::error::Fault] {
-                self.0.faults()
+                $crate::error::Diagnostic::faults(&self.0)
             }
         }
     };

@@ -42,9 +42,14 @@ impl<'f> Reader<'f> {
         Self { file, faults: Vec::new() }
     }
 
-    /// All faults so far, in the order of the file.
+    /// All faults, in the order of the file, each once: what several tables inherit is read several times.
     pub(crate) fn into_faults(self) -> Vec<Fault> {
-        let mut faults = self.faults;
+        let mut faults: Vec<Fault> = Vec::with_capacity(self.faults.len());
+        for fault in self.faults {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
         faults.sort_by_key(|fault| fault.location.as_ref().map(|location| (location.line, location.column)));
         faults
     }
@@ -52,6 +57,11 @@ impl<'f> Reader<'f> {
     /// A place as a location in this file.
     pub(crate) fn location(&self, place: Place) -> Location {
         Location::new(self.file, place.line, place.column)
+    }
+
+    /// Notes a fault that has no place in this file, or brings its own.
+    pub(crate) fn push(&mut self, fault: Fault) {
+        self.faults.push(fault);
     }
 
     /// Notes a fault.
@@ -65,12 +75,7 @@ impl<'f> Reader<'f> {
     }
 
     /// Takes a table and refuses the keys that are not known.
-    pub(crate) fn section<'n>(
-        &mut self,
-        name: &'n str,
-        node: &'n Node,
-        known: &[&'static str],
-    ) -> Option<Section<'n>> {
+    pub(crate) fn section<'n>(&mut self, name: &'n str, node: &'n Node, known: &[&'static str]) -> Option<Section<'n>> {
         let Data::Map(entries) = &node.data else {
             self.wrong_type(name, node, "table");
             return None;

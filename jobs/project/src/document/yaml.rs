@@ -14,9 +14,11 @@ use crate::error::{Fault, Location};
 pub(crate) fn parse_yaml(file: &Path, text: &str) -> Result<Vec<Node>, Fault> {
     let documents = MarkedYaml::load_from_str(text).map_err(|error| {
         let marker = error.marker();
-        Fault::new(format!("file is not valid YAML: {}", error.info()))
-            .code(codes::SYNTAX)
-            .at(Location::new(file, marker.line(), marker.col() + 1))
+        Fault::new(format!("file is not valid YAML: {}", error.info())).code(codes::SYNTAX).at(Location::new(
+            file,
+            marker.line(),
+            marker.col() + 1,
+        ))
     })?;
     Ok(documents.iter().map(|document| node(text, document)).collect())
 }

@@ -141,8 +141,7 @@ fn sort(project: &Project, nodes: BTreeMap<NodeId, Node>) -> Result<Graph> {
         }
     }
     if !waiting.is_empty() {
-        let stuck: BTreeMap<NodeId, Node> =
-            waiting.keys().map(|id| ((*id).clone(), nodes[*id].clone())).collect();
+        let stuck: BTreeMap<NodeId, Node> = waiting.keys().map(|id| ((*id).clone(), nodes[*id].clone())).collect();
         return Err(Error::from_faults(cycles(project, &stuck)));
     }
     let mut nodes = nodes;

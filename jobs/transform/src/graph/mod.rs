@@ -85,3 +85,6 @@ impl Graph {
         seen
     }
 }
+
+#[cfg(test)]
+mod tests;

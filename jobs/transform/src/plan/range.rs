@@ -58,6 +58,12 @@ impl TimeRange {
     }
 }
 
+impl From<crate::project::BatchWindow> for TimeRange {
+    fn from(window: crate::project::BatchWindow) -> Self {
+        Self { start_us: window.start_us, end_us: window.end_us }
+    }
+}
+
 /// How far around a batch an input is read, in microseconds. `i64::MAX` is unbounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reach {
@@ -65,6 +71,19 @@ pub struct Reach {
     pub before_us: i64,
     /// Time after the batch's end.
     pub after_us: i64,
+}
+
+impl From<crate::project::ContextSpan> for Reach {
+    fn from(context: crate::project::ContextSpan) -> Self {
+        Self { before_us: micros(context.before), after_us: micros(context.after) }
+    }
+}
+
+fn micros(span: crate::project::Span) -> i64 {
+    match span {
+        crate::project::Span::Bounded(duration) => i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+        crate::project::Span::Unbounded => i64::MAX,
+    }
 }
 
 impl Reach {
@@ -124,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_set_joins_what_overlaps_or_touches() {
-        let set = RangeSet::new([TimeRange::new(5, 9), TimeRange::new(0, 2), TimeRange::new(2, 3), TimeRange::new(8, 8)]);
+        let set =
+            RangeSet::new([TimeRange::new(5, 9), TimeRange::new(0, 2), TimeRange::new(2, 3), TimeRange::new(8, 8)]);
         assert_eq!(set.ranges(), [TimeRange::new(0, 3), TimeRange::new(5, 9)]);
         assert!(set.intersects(TimeRange::new(2, 6)));
         assert!(!set.intersects(TimeRange::new(3, 5)));

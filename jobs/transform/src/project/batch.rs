@@ -98,7 +98,11 @@ fn midnight_us(date: NaiveDate) -> Micros {
 
 /// Instants outside of chrono's years (±262,000) are clamped: no event has one, contracts see to that.
 fn instant(at_us: Micros) -> DateTime<Utc> {
-    Utc.timestamp_micros(at_us).single().unwrap_or(if at_us < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC })
+    Utc.timestamp_micros(at_us).single().unwrap_or(if at_us < 0 {
+        DateTime::<Utc>::MIN_UTC
+    } else {
+        DateTime::<Utc>::MAX_UTC
+    })
 }
 
 #[cfg(test)]

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 use tidemill_project::SourceName;
 
 use super::batch::BatchSize;
+
+fn in_order<V: Serialize, S: Serializer>(map: &IndexMap<String, V>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(map)
+}
 
 /// dbt's `materialized`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -78,6 +82,7 @@ pub struct BatchContext {
     /// For inputs that are not named.
     pub default: ContextSpan,
     /// By input: `model`, `seed` or `source.table`.
+    #[serde(serialize_with = "in_order")]
     pub inputs: IndexMap<String, ContextSpan>,
 }
 
@@ -153,6 +158,7 @@ pub struct PublishEntry {
     /// How the target follows.
     pub strategy: PublishStrategy,
     /// Model column -> target column, in order; empty = all columns, names as the sink has them.
+    #[serde(serialize_with = "in_order")]
     pub columns: IndexMap<String, String>,
     /// Model columns that hold JSON text and become the sink's JSON type.
     pub json_columns: Vec<String>,

@@ -15,11 +15,14 @@ mod yaml;
 
 pub use batch::{BatchSize, BatchWindow};
 pub use config::{
-    BatchContext, ContextSpan, Emit, Materialized, ModelConfig, PublishEntry, PublishStrategy, Severity, SinkKind, Span,
-    Storage, Strategy, TestConfig, WatermarkRule,
+    BatchContext, ContextSpan, Emit, Materialized, ModelConfig, PublishEntry, PublishStrategy, Severity, SinkKind,
+    Span, Storage, Strategy, TestConfig, WatermarkRule,
 };
 pub use load::{LoadOptions, load_project};
 pub use model::{
     Column, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,
     UnitTest, Uses,
 };
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -5,10 +5,12 @@
 //! are asked for through [`Relations`], so that the caller decides what a `ref` reads: a table, a batch of it, a fixture.
 
 mod context;
-mod error;
+mod explain;
 mod macros;
 mod pycompat;
 mod renderer;
+mod session;
+mod values;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use tidemill_project::SourceName;
 use tidemill_project::clock::Micros;
 
 pub use renderer::Renderer;
+pub(crate) use values::YamlValues;
 
 use crate::project::{BatchWindow, NodeId, Target};
 
@@ -96,3 +99,6 @@ pub struct RenderContext {
 
 /// Relations as they are shared with a template.
 pub type SharedRelations = Arc<dyn Relations>;
+
+#[cfg(test)]
+mod tests;

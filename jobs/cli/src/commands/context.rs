@@ -1,0 +1,123 @@
+//! What most commands need: settings, lake, contracts, models, a name for the run.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use tidemill_lake::{Engine, Lake};
+use tidemill_project::clock::{Clock, Micros};
+use tidemill_project::config::Settings;
+use tidemill_project::contract::{self, Contract, Contracts, Vars};
+
+use crate::args::GlobalArgs;
+use crate::report::UsageError;
+use crate::settings;
+
+/// One invocation's ground.
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) lake: Lake,
+    pub(crate) clock: Clock,
+    pub(crate) run_id: String,
+    pub(crate) as_of_us: Option<Micros>,
+    pub(crate) overrides: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Context {
+    /// Loads the settings and connects to the lake.
+    pub(crate) fn load(global: &GlobalArgs) -> anyhow::Result<Self> {
+        let settings = settings::load(global)?;
+        Self::with_settings(global, settings)
+    }
+
+    /// Connects to the lake of settings that were made elsewhere.
+    pub(crate) fn with_settings(global: &GlobalArgs, settings: Settings) -> anyhow::Result<Self> {
+        let lake = settings::lake(&settings)?;
+        let clock = Clock::system();
+        let run_id = global.run_id.clone().unwrap_or_else(|| clock.new_id().to_string());
+        let as_of_us = global.as_of.as_deref().map(instant).transpose()?;
+        let overrides = match &global.vars {
+            Some(text) => overrides(text)?,
+            None => serde_json::Map::new(),
+        };
+        Ok(Self { settings, lake, clock, run_id, as_of_us, overrides })
+    }
+
+    /// Variables of the models project under those of the command line.
+    pub(crate) fn vars(&self) -> anyhow::Result<Vars> {
+        Ok(Vars::load(&self.settings.models_dir, &self.overrides)?)
+    }
+
+    /// All contracts of the project.
+    pub(crate) fn contracts(&self) -> anyhow::Result<Contracts> {
+        Ok(contract::load_dir(&self.settings.models_dir, &self.vars()?)?)
+    }
+
+    /// The enabled contracts that a selection names: `source`, `source.table`, or all when it is empty.
+    pub(crate) fn selected_contracts(&self, selection: &[String]) -> anyhow::Result<Vec<Contract>> {
+        let contracts = self.contracts()?.contracts;
+        for wanted in selection {
+            if !contracts.iter().any(|contract| selects(wanted, contract)) {
+                let names: Vec<String> = contracts.iter().map(|contract| contract.name.to_string()).collect();
+                let near = tidemill_project::error::nearest(wanted, names.iter().map(String::as_str));
+                let hint = near.map_or_else(|| format!("there are: {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
+                return Err(UsageError { message: format!("no source is named `{wanted}`; {hint}") }.into());
+            }
+        }
+        Ok(contracts
+            .into_iter()
+            .filter(|contract| {
+                if selection.is_empty() { contract.enabled } else { selection.iter().any(|wanted| selects(wanted, contract)) }
+            })
+            .collect())
+    }
+
+    /// The models project.
+    pub(crate) fn models(&self) -> anyhow::Result<tidemill_transform::project::Project> {
+        Ok(tidemill_transform::load_project(
+            &self.settings.models_dir,
+            tidemill_transform::LoadOptions {
+                vars: self.overrides.clone(),
+                env: settings::environment(),
+                target: self.settings.target.clone(),
+            },
+        )?)
+    }
+
+    /// The SQL engine.
+    pub(crate) fn engine(&self) -> Engine {
+        Engine::local(&self.settings.transform)
+    }
+}
+
+fn selects(wanted: &str, contract: &Contract) -> bool {
+    let wanted = wanted.strip_prefix("source:").unwrap_or(wanted);
+    wanted == contract.name.source || wanted == contract.name.to_string() || wanted == contract.system
+}
+
+/// Reads an instant: RFC 3339, or a date (its midnight, UTC).
+pub(crate) fn instant(text: &str) -> anyhow::Result<Micros> {
+    if let Ok(instant) = chrono::DateTime::parse_from_rfc3339(text) {
+        return Ok(instant.timestamp_micros());
+    }
+    if let Ok(instant) = text.parse::<chrono::NaiveDateTime>() {
+        return Ok(instant.and_utc().timestamp_micros());
+    }
+    if let Ok(date) = text.parse::<chrono::NaiveDate>() {
+        return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros());
+    }
+    Err(UsageError { message: format!("`{text}` is no instant; write it like 2025-03-09T12:00:00Z") }.into())
+}
+
+fn overrides(text: &str) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
+    contract::parse_vars(text).map_err(|fault| UsageError { message: format!("--vars: {fault}") }.into())
+}
+
+/// The working directory, for paths on the command line.
+pub(crate) fn working_dir() -> anyhow::Result<std::path::PathBuf> {
+    std::env::current_dir().context("failed to find the working directory")
+}
+
+/// A path as a person would write it from here.
+pub(crate) fn shown(path: &Path) -> String {
+    working_dir().ok().and_then(|dir| path.strip_prefix(dir).ok().map(|path| format!("./{}", path.display()))).unwrap_or_else(|| path.display().to_string())
+}

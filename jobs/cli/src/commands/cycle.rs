@@ -1,0 +1,181 @@
+//! `tidemill run`: ingest, build, publish; once or again and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+use tidemill_ingest::{IngestRequest, Mode, NoObserver};
+use tidemill_project::contract::Contract;
+use tidemill_publish::PublishRequest;
+use tidemill_transform::Runner;
+use tidemill_transform::graph::Selection;
+use tidemill_transform::plan::PlanOptions;
+use tidemill_transform::project::NodeId;
+use tidemill_transform::run::{BuildOptions, Kinds};
+use tokio_util::sync::CancellationToken;
+
+use super::build::{outcome_of, runner, selection, summary};
+use super::context::Context;
+use super::progress::BuildLines;
+use super::publish::publications;
+use crate::args::{Format, GlobalArgs, RunArgs};
+use crate::exit::Exit;
+use crate::printer::{Printer, thousands};
+use crate::{report, signals};
+
+/// Runs cycles until they are done, or until a signal comes.
+pub(crate) async fn run(global: &GlobalArgs, args: RunArgs, printer: &Printer) -> anyhow::Result<Exit> {
+    let context = Context::load(global)?;
+    let cancel = signals::cancel_on_signal()?;
+    let selection = selection(args.selection);
+    let cycle = Cycle::new(&context, selection)?;
+    let Some(every) = args.every else {
+        return Ok(Box::pin(cycle.run(&context, &context.run_id, printer, &cancel)).await?.exit);
+    };
+    let mut number = 0_u64;
+    while !cancel.is_cancelled() {
+        number += 1;
+        let watch = context.clock.stopwatch();
+        let run_id = format!("{}/{number}", context.run_id);
+        match Box::pin(cycle.run(&context, &run_id, printer, &cancel)).await {
+            Ok(Summary { exit: Exit::Done, .. }) => {}
+            // A later cycle may do better; what cannot ends the command.
+            Ok(Summary { exit: Exit::Retry, .. }) => printer.note("cycle failed for now; the next one tries again"),
+            Ok(Summary { exit, .. }) => return Ok(exit),
+            Err(error) if report::exit_of(&error) == Exit::Retry => printer.error(&report::render(&error)),
+            Err(error) => return Err(error),
+        }
+        pause(&context, every.saturating_sub(watch.elapsed()), &cancel).await;
+    }
+    Ok(Exit::Done)
+}
+
+async fn pause(context: &Context, duration: Duration, cancel: &CancellationToken) {
+    tokio::select! {
+        () = context.clock.sleep(duration) => {}
+        () = cancel.cancelled() => {}
+    }
+}
+
+/// What one cycle works on, prepared once.
+pub(crate) struct Cycle {
+    contracts: Vec<Contract>,
+    runner: Runner,
+    selection: Selection,
+}
+
+/// What one cycle did.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    /// Rows that landed.
+    pub(crate) landed: u64,
+    /// Rows that models wrote.
+    pub(crate) built: u64,
+    /// Rows sent to the warehouse: inserted, updated, deleted.
+    pub(crate) published: u64,
+    /// How it ended.
+    #[serde(skip)]
+    pub(crate) exit: Exit,
+}
+
+impl Cycle {
+    /// Reads contracts and models. A selection of models takes the sources that they stand on.
+    pub(crate) fn new(context: &Context, selection: Selection) -> anyhow::Result<Self> {
+        let runner = runner(context)?;
+        let mut contracts = context.selected_contracts(&[])?;
+        if !selection.select.is_empty() || !selection.exclude.is_empty() {
+            let graph = runner.graph();
+            let mut wanted = Vec::new();
+            for node in graph.select(&selection)? {
+                wanted.extend(graph.ancestors(&node, None));
+                wanted.push(node);
+            }
+            contracts.retain(|contract| wanted.contains(&NodeId::Source(contract.name.clone())));
+        }
+        Ok(Self { contracts, runner, selection })
+    }
+
+    /// Ingests what stands in the topics now, builds what is stale, publishes what changed.
+    pub(crate) async fn run(
+        &self,
+        context: &Context,
+        run_id: &str,
+        printer: &Printer,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Summary> {
+        let mut summary_of = Summary { landed: 0, built: 0, published: 0, exit: Exit::Done };
+        if context.settings.kafka.is_some() && !self.contracts.is_empty() {
+            let watch = context.clock.stopwatch();
+            let request = IngestRequest {
+                contracts: self.contracts.clone(),
+                mode: Mode::Drain,
+                max_records: None,
+                max_duration: None,
+                run_id: run_id.to_owned(),
+                as_of_us: context.as_of_us,
+            };
+            let mut report =
+                tidemill_ingest::ingest(&context.settings, &context.lake, request, Arc::new(NoObserver), cancel.clone()).await?;
+            summary_of.landed = report.landed();
+            let duplicates: u64 = report.sources.iter().map(tidemill_ingest::SourceReport::duplicates).sum();
+            let quarantined: u64 = report.sources.iter().map(tidemill_ingest::SourceReport::quarantined).sum();
+            printer.step(
+                "ingest",
+                &format!(
+                    "{} landed, {} duplicates, {} quarantined in {:.1?}",
+                    thousands(summary_of.landed),
+                    thousands(duplicates),
+                    thousands(quarantined),
+                    watch.elapsed()
+                ),
+            );
+            if let Some(error) = report.take_error() {
+                return Err(error.into());
+            }
+        }
+        if cancel.is_cancelled() {
+            return Ok(summary_of);
+        }
+        let options = BuildOptions {
+            plan: PlanOptions { as_of_us: context.as_of_us, ..PlanOptions::default() },
+            kinds: Kinds::ALL,
+            run_id: Some(run_id.to_owned()),
+            ..BuildOptions::default()
+        };
+        let lines = Arc::new(BuildLines::new(*printer, true));
+        let mut report = self.runner.build(&self.selection, &options, lines, cancel).await?;
+        summary_of.built = report.nodes.iter().map(|node| node.rows_written).sum();
+        printer.step("build", summary(&report, Kinds::ALL).trim_start_matches("build: ").trim_end());
+        summary_of.exit = outcome_of(&mut report, printer);
+        if summary_of.exit != Exit::Done || cancel.is_cancelled() {
+            return Ok(summary_of);
+        }
+        let watch = context.clock.stopwatch();
+        let publications = publications(&self.runner, &self.selection)?;
+        let num_tables = publications.len();
+        let request = PublishRequest { publications, run_id: run_id.to_owned(), full: false, dry_run: false };
+        let sent = tidemill_publish::publish(&context.settings, &context.lake, request, &tidemill_publish::Silent, cancel).await?;
+        let (mut inserted, mut updated, mut deleted) = (0, 0, 0);
+        for table in &sent.tables {
+            inserted += table.counts.inserted;
+            updated += table.counts.updated;
+            deleted += table.counts.deleted;
+        }
+        summary_of.published = inserted + updated + deleted;
+        printer.step(
+            "publish",
+            &format!(
+                "{} inserted, {} updated, {} deleted in {num_tables} tables in {:.1?}",
+                thousands(inserted),
+                thousands(updated),
+                thousands(deleted),
+                watch.elapsed()
+            ),
+        );
+        if printer.format() == Format::Json {
+            printer.result(&json!({ "run_id": run_id, "cycle": summary_of }), "");
+        }
+        Ok(summary_of)
+    }
+}

@@ -1,0 +1,102 @@
+//! `tidemill ingest`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tidemill_ingest::{IngestReport, IngestRequest, Mode};
+use tidemill_project::config::OnGap;
+
+use super::context::Context;
+use super::progress::Progress;
+use crate::args::{GlobalArgs, IngestArgs, OnGapArg};
+use crate::exit::Exit;
+use crate::printer::{Printer, table, thousands};
+use crate::report::UsageError;
+use crate::signals;
+
+/// Pulls topics or files into raw tables.
+pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: &Printer) -> anyhow::Result<Exit> {
+    let mut context = Context::load(global)?;
+    if let Some(on_gap) = args.on_gap {
+        context.settings.ingest.on_gap = match on_gap {
+            OnGapArg::Stop => OnGap::Stop,
+            OnGapArg::Skip => OnGap::Skip,
+        };
+    }
+    let contracts = context.selected_contracts(&args.select)?;
+    if contracts.is_empty() {
+        let message = "the project declares no source with `config.meta.tidemill`, so there is nothing to ingest".to_owned();
+        return Err(UsageError { message }.into());
+    }
+    let cancel = signals::cancel_on_signal()?;
+    let progress = Progress::new(printer);
+    let observer: Arc<dyn tidemill_ingest::IngestObserver> = Arc::new(progress.clone());
+    let mut report = if args.from_files.is_empty() {
+        let request = IngestRequest {
+            contracts,
+            mode: if args.follow { Mode::Follow } else { Mode::Drain },
+            max_records: args.max_records,
+            max_duration: args.max_duration,
+            run_id: context.run_id.clone(),
+            as_of_us: context.as_of_us,
+        };
+        tidemill_ingest::ingest(&context.settings, &context.lake, request, observer, cancel).await?
+    } else {
+        let [contract] = contracts.as_slice() else {
+            let names: Vec<String> = contracts.iter().map(|contract| contract.name.to_string()).collect();
+            let message = format!("--from-files feeds one source; choose it with --select, there are: {}", names.join(", "));
+            return Err(UsageError { message }.into());
+        };
+        let files = files_of(&args.from_files)?;
+        tidemill_ingest::ingest_files(&context.settings, &context.lake, contract, files, &context.run_id, observer, cancel).await?
+    };
+    progress.clear();
+    show(&report, &context.run_id, printer);
+    match report.take_error() {
+        Some(error) => Err(error.into()),
+        None => Ok(Exit::Done),
+    }
+}
+
+/// The files that globs name, sorted; a pattern that names none is an error.
+fn files_of(patterns: &[String]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for pattern in patterns {
+        let before = files.len();
+        for path in glob::glob(pattern).with_context(|| format!("`{pattern}` is no pattern of files"))? {
+            files.push(path.with_context(|| format!("failed to look for files, pattern=`{pattern}`"))?);
+        }
+        if files.len() == before {
+            return Err(UsageError { message: format!("no file matches `{pattern}`") }.into());
+        }
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
+}
+
+fn show(report: &IngestReport, run_id: &str, printer: &Printer) {
+    let mut rows = vec![["source", "version", "commits", "landed", "duplicates", "quarantined"].map(str::to_owned).to_vec()];
+    for source in &report.sources {
+        rows.push(vec![
+            source.source.to_string(),
+            source.version.to_string(),
+            thousands(source.commits),
+            thousands(source.landed()),
+            thousands(source.duplicates()),
+            thousands(source.quarantined()),
+        ]);
+    }
+    for source in &report.sources {
+        for warning in &source.warnings {
+            printer.note(&format!("warning: {}: {warning}", source.source));
+        }
+        // The first error is printed with its hint when the command ends.
+        for error in source.errors.iter().skip(1) {
+            printer.note(&format!("error: {}: {error}", source.source));
+        }
+    }
+    printer.result(&json!({ "run_id": run_id, "sources": report.sources }), &table(&rows));
+}

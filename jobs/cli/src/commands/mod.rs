@@ -1,0 +1,51 @@
+//! One file per verb: arguments -> settings -> one call into a room -> words.
+
+mod build;
+mod context;
+mod cycle;
+mod demo;
+mod doctor;
+mod ingest;
+mod init;
+mod maintain;
+mod models;
+mod progress;
+mod publish;
+mod quarantine;
+mod query;
+mod reconcile;
+mod status;
+
+use crate::args::{Cli, Command, Format};
+use crate::exit::Exit;
+use crate::printer::Printer;
+use crate::report::UsageError;
+
+/// Runs the command that was typed.
+pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Exit> {
+    let Cli { global, command } = cli;
+    let rows = matches!(command, Command::Sql(_) | Command::Show(_));
+    if matches!(global.format, Format::Csv | Format::Parquet) && !rows {
+        let message = "--format csv and parquet are for rows: `tidemill sql`".to_owned();
+        return Err(UsageError { message }.into());
+    }
+    match command {
+        Command::Demo(args) => Box::pin(demo::run(&global, args, printer)).await,
+        Command::Init(args) => init::run(&args, printer),
+        Command::Doctor => doctor::run(&global, printer).await,
+        Command::Ingest(args) => Box::pin(ingest::run(&global, args, printer)).await,
+        Command::Build(args) => Box::pin(build::run(&global, args, printer)).await,
+        Command::Seed(args) => Box::pin(models::seed(&global, args, printer)).await,
+        Command::Test(args) => Box::pin(models::test(&global, args, printer)).await,
+        Command::Compile(args) => Box::pin(models::compile(&global, args, printer)).await,
+        Command::Show(args) => Box::pin(models::show(&global, args, printer)).await,
+        Command::Ls(args) => models::ls(&global, args, printer),
+        Command::Publish(args) => Box::pin(publish::run(&global, args, printer)).await,
+        Command::Run(args) => Box::pin(cycle::run(&global, args, printer)).await,
+        Command::Reconcile(args) => reconcile::run(&global, args, printer).await,
+        Command::Status(args) => Box::pin(status::run(&global, args, printer)).await,
+        Command::Quarantine(command) => quarantine::run(&global, command, printer).await,
+        Command::Sql(args) => Box::pin(query::run(&global, args, printer)).await,
+        Command::Maintain(args) => maintain::run(&global, args, printer).await,
+    }
+}

@@ -1,0 +1,145 @@
+//! Progress on a terminal, lines otherwise nowhere: commands print their own summaries.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tidemill_ingest::{BatchSummary, IngestObserver, SourceReport};
+use tidemill_project::SourceName;
+use tidemill_transform::project::NodeId;
+use tidemill_transform::run::{NodeReport, Observer, Outcome};
+
+use crate::printer::{Printer, thousands};
+
+/// Bars for all that goes on at the same time.
+#[derive(Clone)]
+pub(crate) struct Progress {
+    bars: MultiProgress,
+    sources: Arc<Mutex<BTreeMap<SourceName, ProgressBar>>>,
+    landed: Arc<AtomicU64>,
+}
+
+impl Progress {
+    /// Bars on a terminal; hidden ones otherwise.
+    pub(crate) fn new(printer: &Printer) -> Self {
+        let target = if printer.is_interactive() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), sources: Arc::default(), landed: Arc::default() }
+    }
+
+    /// A bar of a known length.
+    pub(crate) fn bar(&self, name: &str, length: u64) -> ProgressBar {
+        let style = ProgressStyle::with_template("{prefix:24} [{bar:30}] {human_pos:>9}/{human_len:<9} {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> ");
+        self.bars.add(ProgressBar::new(length).with_style(style).with_prefix(name.to_owned()))
+    }
+
+    /// A bar of unknown length.
+    pub(crate) fn spinner(&self, name: &str) -> ProgressBar {
+        let style = ProgressStyle::with_template("{prefix:24} {spinner} {human_pos:>9} {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        self.bars.add(ProgressBar::new_spinner().with_style(style).with_prefix(name.to_owned()))
+    }
+
+    /// Takes all bars off the screen.
+    pub(crate) fn clear(&self) {
+        // A screen that cannot be cleared is no failure of the command.
+        let _ = self.bars.clear();
+    }
+
+    /// Rows that landed since the start.
+    pub(crate) fn landed(&self) -> u64 {
+        self.landed.load(Ordering::Relaxed)
+    }
+}
+
+impl IngestObserver for Progress {
+    fn source_started(&self, source: &SourceName, backlog: Option<u64>) {
+        let bar = match backlog {
+            Some(records) => self.bar(&source.to_string(), records),
+            None => self.spinner(&source.to_string()),
+        };
+        let previous = self.sources.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone(), bar);
+        if let Some(bar) = previous {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn batch_committed(&self, summary: &BatchSummary) {
+        let landed: u64 = summary.partitions.iter().map(|books| books.landed).sum::<u64>()
+            + summary.files.iter().map(|books| books.landed).sum::<u64>();
+        let records: i64 = summary.partitions.iter().map(|books| books.to - books.from).sum::<i64>()
+            + summary.files.iter().map(|books| books.to - books.from).sum::<i64>();
+        self.landed.fetch_add(landed, Ordering::Relaxed);
+        if let Some(bar) = self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(&summary.source) {
+            bar.inc(u64::try_from(records).unwrap_or(0));
+            bar.set_message(format!("{}", summary.version));
+        }
+    }
+
+    fn source_finished(&self, report: &SourceReport) {
+        if let Some(bar) = self.sources.lock().unwrap_or_else(PoisonError::into_inner).remove(&report.source) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// dbt's lines: n of m, verdict, name, rows, seconds.
+pub(crate) struct BuildLines {
+    printer: Printer,
+    quiet: bool,
+    total: AtomicU64,
+    done: AtomicU64,
+}
+
+impl BuildLines {
+    /// Lines on stderr; only faults when `quiet`.
+    pub(crate) fn new(printer: Printer, quiet: bool) -> Self {
+        Self { printer, quiet, total: AtomicU64::new(0), done: AtomicU64::new(0) }
+    }
+}
+
+impl Observer for BuildLines {
+    fn begin(&self, num_nodes: usize) {
+        self.total.store(num_nodes as u64, Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+    }
+
+    fn started(&self, _node: &NodeId) {}
+
+    fn finished(&self, report: &NodeReport) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        let bad = matches!(report.outcome, Outcome::Warn | Outcome::Fail | Outcome::Error | Outcome::Skipped);
+        if self.quiet && !bad {
+            return;
+        }
+        let total = self.total.load(Ordering::Relaxed);
+        let verdict = verdict(report.outcome);
+        let rows = match (report.kind, report.failures) {
+            ("test", Some(failures)) if failures > 0 => format!("{} rows found", thousands(failures)),
+            ("test", _) => String::new(),
+            _ if report.rows_written > 0 => format!("{} rows", thousands(report.rows_written)),
+            _ => String::new(),
+        };
+        let seconds = report.elapsed_ms / 1000;
+        let hundredths = report.elapsed_ms % 1000 / 10;
+        self.printer.note(&format!("{done:>3} of {total} {verdict:<7} {} {rows} [{seconds}.{hundredths:02}s]", report.node));
+        if let Some(message) = report.message.as_deref().filter(|_| bad) {
+            self.printer.note(&format!("             {message}"));
+        }
+    }
+}
+
+/// The word for an outcome, as dbt's users know it.
+pub(crate) fn verdict(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Success => "OK",
+        Outcome::UpToDate => "FRESH",
+        Outcome::Pass => "PASS",
+        Outcome::Warn => "WARN",
+        Outcome::Fail => "FAIL",
+        Outcome::Error => "ERROR",
+        Outcome::Skipped => "SKIP",
+    }
+}

@@ -1,0 +1,121 @@
+//! `tidemill publish`
+
+use indexmap::IndexMap;
+use serde_json::json;
+use tidemill_publish::{Outcome, Publication, PublishReport, PublishRequest, Strategy, TargetTable};
+use tidemill_transform::Runner;
+use tidemill_transform::graph::Selection;
+use tidemill_transform::project::{NodeId, PublishStrategy, SinkKind};
+
+use super::build::{runner, selection};
+use super::context::Context;
+use crate::args::{GlobalArgs, PublishArgs};
+use crate::exit::Exit;
+use crate::printer::{Printer, table, thousands};
+use crate::report::UsageError;
+use crate::signals;
+
+/// Merges what changed into the warehouse.
+pub(crate) async fn run(global: &GlobalArgs, args: PublishArgs, printer: &Printer) -> anyhow::Result<Exit> {
+    let context = Context::load(global)?;
+    let runner = runner(&context)?;
+    let publications = publications(&runner, &selection(args.selection))?;
+    let cancel = signals::cancel_on_signal()?;
+    if args.check {
+        let checked = tidemill_publish::check(&context.settings, &context.lake, &publications, &cancel).await?;
+        let mut rows = vec![["model", "target", "model rows", "target rows", "missing", "extra", "different"].map(str::to_owned).to_vec()];
+        for table in &checked {
+            rows.push(vec![
+                table.model.clone(),
+                table.target.to_string(),
+                thousands(table.model_rows),
+                thousands(table.target_rows),
+                thousands(table.missing),
+                thousands(table.extra),
+                thousands(table.different),
+            ]);
+        }
+        let mut text = crate::printer::table(&rows);
+        for example in checked.iter().flat_map(|table| &table.examples) {
+            text.push_str(&format!("{example}\n"));
+        }
+        let equal = checked.iter().all(tidemill_publish::CheckedTable::is_equal);
+        printer.result(&json!({ "equal": equal, "tables": checked }), &text);
+        return Ok(if equal { Exit::Done } else { Exit::Rejected });
+    }
+    let request = PublishRequest { publications, run_id: context.run_id.clone(), full: args.full, dry_run: args.dry_run };
+    let report =
+        tidemill_publish::publish(&context.settings, &context.lake, request, &tidemill_publish::Silent, &cancel).await?;
+    printer.result(&json!({ "run_id": context.run_id, "report": report }), &text(&report));
+    Ok(Exit::Done)
+}
+
+/// A table of what was sent.
+pub(crate) fn text(report: &PublishReport) -> String {
+    let mut rows = vec![["target", "sink", "outcome", "version", "inserted", "updated", "deleted"].map(str::to_owned).to_vec()];
+    for table in &report.tables {
+        rows.push(vec![
+            table.target.to_string(),
+            table.sink.to_owned(),
+            outcome(table.outcome).to_owned(),
+            table.to.map(|version| version.to_string()).unwrap_or_default(),
+            thousands(table.counts.inserted),
+            thousands(table.counts.updated),
+            thousands(table.counts.deleted),
+        ]);
+    }
+    table(&rows)
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Published => "published",
+        Outcome::UpToDate => "up to date",
+        Outcome::NotBuilt => "not built yet",
+        Outcome::Planned => "would be sent",
+    }
+}
+
+/// What the selected models declare under `meta.tidemill.publish`.
+pub(crate) fn publications(runner: &Runner, selection: &Selection) -> anyhow::Result<Vec<Publication>> {
+    let mut publications = Vec::new();
+    for node in runner.graph().select(selection)? {
+        let NodeId::Model(name) = &node else { continue };
+        let (Some(model), Some(id)) = (runner.project().models.get(name), runner.table_of(&node)) else { continue };
+        for entry in model.config.publish.iter().filter(|entry| entry.enabled) {
+            if !matches!(entry.to, SinkKind::Snowflake | SinkKind::Local) {
+                let message = format!("model `{name}` publishes to a sink that this version does not have: {:?}", entry.to);
+                return Err(UsageError { message }.into());
+            }
+            let wanted = entry.table.as_deref().unwrap_or_default();
+            let parts: Vec<&str> = wanted.split('.').collect();
+            let [database, schema, table] = parts.as_slice() else {
+                let message = format!("model `{name}` publishes to `{wanted}`; write the table as DATABASE.SCHEMA.TABLE");
+                return Err(UsageError { message }.into());
+            };
+            publications.push(Publication {
+                model: id.clone(),
+                model_name: name.clone(),
+                target: TargetTable {
+                    database: (*database).to_owned(),
+                    schema: (*schema).to_owned(),
+                    table: (*table).to_owned(),
+                },
+                unique_key: entry.unique_key.clone(),
+                strategy: match entry.strategy {
+                    PublishStrategy::Merge => Strategy::Merge,
+                    PublishStrategy::ReplaceBatches => Strategy::ReplaceBatches,
+                    PublishStrategy::AppendOnly => Strategy::AppendOnly,
+                },
+                columns: columns(&entry.columns),
+                json_columns: entry.json_columns.clone(),
+                location: model.location.clone(),
+            });
+        }
+    }
+    Ok(publications)
+}
+
+fn columns(columns: &IndexMap<String, String>) -> Option<Vec<(String, String)>> {
+    (!columns.is_empty()).then(|| columns.iter().map(|(from, to)| (from.clone(), to.clone())).collect())
+}

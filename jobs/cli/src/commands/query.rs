@@ -1,0 +1,183 @@
+//! `tidemill sql`: one query, or a prompt with history.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+
+use anyhow::Context as _;
+use arrow::array::RecordBatch;
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::prelude::SessionContext;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+
+use super::build::runner;
+use super::context::Context;
+use crate::args::{Format, GlobalArgs, SqlArgs};
+use crate::exit::Exit;
+use crate::printer::Printer;
+use crate::report;
+
+/// Runs a query, or a prompt.
+pub(crate) async fn run(global: &GlobalArgs, args: SqlArgs, printer: &Printer) -> anyhow::Result<Exit> {
+    let context = Context::load(global)?;
+    let session = runner(&context)?.query_context().await?;
+    match args.query {
+        Some(query) => execute(&session, &query, args.output.as_deref(), printer).await?,
+        None if std::io::stdin().is_terminal() => prompt(&context, &session, printer).await?,
+        None => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("failed to read the query from stdin")?;
+            for query in statements(&text) {
+                execute(&session, query, args.output.as_deref(), printer).await?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn execute(session: &SessionContext, query: &str, output: Option<&Path>, printer: &Printer) -> anyhow::Result<()> {
+    let frame = session.sql(query.trim().trim_end_matches(';')).await.context("failed to plan the query")?;
+    let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
+    let mut batches = frame.collect().await.context("failed to run the query")?;
+    if batches.is_empty() {
+        // The heading, or the file's schema, is an answer as well.
+        batches.push(RecordBatch::new_empty(schema));
+    }
+    print_rows(&batches, output, printer)
+}
+
+/// Prints rows in the format that was asked for, to a file or to stdout.
+pub(crate) fn print_rows(batches: &[RecordBatch], output: Option<&Path>, printer: &Printer) -> anyhow::Result<()> {
+    let mut bytes = Vec::new();
+    match printer.format() {
+        Format::Text => {
+            let table = pretty_format_batches(batches).context("failed to lay out rows")?;
+            bytes = format!("{table}\n").into_bytes();
+        }
+        Format::Json => {
+            let mut writer = arrow::json::WriterBuilder::new()
+                .with_explicit_nulls(true)
+                .build::<_, arrow::json::writer::JsonArray>(&mut bytes);
+            for batch in batches {
+                writer.write(batch).context("failed to write rows as JSON")?;
+            }
+            writer.finish().context("failed to write rows as JSON")?;
+            drop(writer);
+            if bytes.is_empty() {
+                bytes.extend_from_slice(b"[]");
+            }
+            bytes.push(b'\n');
+        }
+        Format::Csv => {
+            let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(&mut bytes);
+            for batch in batches {
+                writer.write(batch).context("failed to write rows as CSV")?;
+            }
+        }
+        Format::Parquet => {
+            let schema = batches.first().map(RecordBatch::schema).context("a query has columns")?;
+            let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+            let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties)).context("failed to write Parquet")?;
+            for batch in batches {
+                writer.write(batch).context("failed to write Parquet")?;
+            }
+            writer.close().context("failed to write Parquet")?;
+        }
+    }
+    match output {
+        Some(path) => {
+            let mut file = File::create(path).with_context(|| format!("failed to create `{}`", path.display()))?;
+            std::io::Write::write_all(&mut file, &bytes).with_context(|| format!("failed to write `{}`", path.display()))?;
+        }
+        None => printer.data(&bytes),
+    }
+    Ok(())
+}
+
+/// Reads statements from a terminal until its end; a fault in one is shown and the next may follow.
+async fn prompt(context: &Context, session: &SessionContext, printer: &Printer) -> anyhow::Result<()> {
+    let history = context.settings.project_dir.join(".tidemill").join("sql_history");
+    let mut editor = DefaultEditor::new().context("failed to open the terminal")?;
+    // A first session has no history.
+    let _ = editor.load_history(&history);
+    printer.note("end a statement with `;`, leave with ctrl-d; `show tables;` lists what there is");
+    let mut statement = String::new();
+    loop {
+        let (next, line) = tokio::task::spawn_blocking({
+            let prompt = if statement.is_empty() { "tidemill> " } else { "      ... " };
+            move || {
+                let line = editor.readline(prompt);
+                (editor, line)
+            }
+        })
+        .await
+        .context("failed to read a line")?;
+        editor = next;
+        match line {
+            Ok(line) => {
+                statement.push_str(&line);
+                statement.push('\n');
+                if line.trim_end().ends_with(';') {
+                    let _ = editor.add_history_entry(statement.trim());
+                    if let Err(error) = execute(session, &statement, None, printer).await {
+                        printer.error(&report::render(&error));
+                    }
+                    statement.clear();
+                }
+            }
+            Err(ReadlineError::Interrupted) => statement.clear(),
+            Err(ReadlineError::Eof) => break,
+            Err(error) => return Err(anyhow::Error::new(error).context("failed to read a line")),
+        }
+    }
+    if let Some(dir) = history.parent()
+        && std::fs::create_dir_all(dir).is_ok()
+    {
+        // History is a comfort; a folder that cannot be written to is no failure.
+        let _ = editor.save_history(&history);
+    }
+    Ok(())
+}
+
+/// The statements of a script: `;` outside of quotes and comments ends one.
+fn statements(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    let mut quote = None;
+    let mut chars = text.char_indices().peekable();
+    while let Some((index, letter)) = chars.next() {
+        match (quote, letter) {
+            (Some(open), letter) if letter == open => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(letter),
+            (None, '-') if chars.peek().is_some_and(|(_, next)| *next == '-') => {
+                while chars.next_if(|(_, letter)| *letter != '\n').is_some() {}
+            }
+            (None, ';') => {
+                found.push(&text[start..index]);
+                start = index + 1;
+            }
+            (None, _) => {}
+        }
+    }
+    found.push(&text[start..]);
+    found.retain(|statement| {
+        statement.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"))
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::statements;
+
+    #[test]
+    fn semicolons_inside_quotes_and_comments_end_nothing() {
+        assert_eq!(statements("select ';' as a; -- no; end\nselect 2;\n"), ["select ';' as a", " -- no; end\nselect 2"]);
+        assert!(statements(" ;\n-- nothing\n").is_empty());
+    }
+}

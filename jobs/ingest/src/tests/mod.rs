@@ -1,0 +1,1 @@
+//! Whole roads: an in-process broker, a lake in a temporary folder.

@@ -1,0 +1,271 @@
+//! Reads classic checkpoints: one Parquet file, or several parts.
+//!
+//! Tables with newer kinds (sidecars) ask for a table feature that this room does not know and go through delta-rs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::{Array, ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+use arrow::error::ArrowError;
+use futures::TryStreamExt as _;
+use object_store::ObjectStoreExt as _;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use tidemill_project::TableVersion;
+
+use crate::actions::{Add, Line, Metadata, PartitionValues, Protocol, decode_path};
+use crate::error::Cause;
+use crate::state::{LiveFile, State};
+use crate::store::TableStore;
+use crate::{Result, TableId};
+
+/// What a state is made of; `sidecar` only to notice that there is more than this file.
+const STATE_COLUMNS: [&str; 5] = ["add", "txn", "metaData", "protocol", "sidecar"];
+
+/// The files of one checkpoint, by name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CheckpointFiles {
+    pub(crate) version: u64,
+    names: Vec<String>,
+}
+
+impl CheckpointFiles {
+    /// The names that a hint implies.
+    pub(crate) fn named(version: u64, parts: Option<u32>) -> Self {
+        let names = match parts {
+            None => vec![format!("{version:020}.checkpoint.parquet")],
+            Some(parts) => (1..=parts)
+                .map(|part| format!("{version:020}.checkpoint.{part:010}.{parts:010}.parquet"))
+                .collect(),
+        };
+        Self { version, names }
+    }
+}
+
+/// Lists the log's complete classic checkpoints, oldest first. Costs a listing of the whole log folder.
+pub(crate) async fn list(table: &TableStore) -> Result<Vec<CheckpointFiles>> {
+    let objects = table.list(&table.log_folder()).await?;
+    Ok(complete(objects.iter().filter_map(|object| object.location.filename())))
+}
+
+/// The complete classic checkpoints among names of a log's objects, oldest first.
+pub(crate) fn complete<'a>(names: impl Iterator<Item = &'a str>) -> Vec<CheckpointFiles> {
+    let mut found = BTreeMap::<CheckpointFiles, usize>::new();
+    for files in names.filter_map(parse_name) {
+        *found.entry(files).or_default() += 1;
+    }
+    found.into_iter().filter(|(files, parts)| files.names.len() == *parts).map(|(files, _)| files).collect()
+}
+
+fn parse_name(name: &str) -> Option<CheckpointFiles> {
+    let (version, rest) = name.split_once(".checkpoint.")?;
+    let version = version.parse().ok()?;
+    if rest == "parquet" {
+        return Some(CheckpointFiles::named(version, None));
+    }
+    let (_part, parts) = rest.strip_suffix(".parquet")?.split_once('.')?;
+    Some(CheckpointFiles::named(version, Some(parts.parse().ok()?)))
+}
+
+/// Loads the state that a checkpoint holds; `None` when one of its files is gone.
+pub(crate) async fn load(table: &TableStore, files: &CheckpointFiles) -> Result<Option<State>> {
+    let mut rows = Rows::default();
+    for name in &files.names {
+        let Some(batches) = read(table, name, &STATE_COLUMNS).await? else { return Ok(None) };
+        for batch in batches {
+            let shape = |source| Cause::Arrow { table: table.id.clone(), source };
+            rows.collect(&table.id, &batch).map_err(|fault| match fault {
+                Fault::Shape(source) => shape(source),
+                Fault::Cause(cause) => cause,
+            })?;
+        }
+    }
+    let (Some(protocol), Some(metadata)) = (rows.protocol, rows.metadata) else {
+        let version = TableVersion(files.version);
+        return Err(Cause::Headless { table: table.id.clone(), version }.into());
+    };
+    let mut state = State::new(&table.id, files.version, protocol, metadata)?;
+    state.files = rows.files;
+    state.txns = rows.txns;
+    state.checkpoint.store(files.version, Ordering::Relaxed);
+    Ok(Some(state))
+}
+
+/// Files that the checkpoint remembers as removed, with the time of removal in milliseconds since the epoch; `None` when one
+/// of the checkpoint's files is gone.
+pub(crate) async fn removed_files(table: &TableStore, files: &CheckpointFiles) -> Result<Option<BTreeMap<String, i64>>> {
+    let mut removed = BTreeMap::new();
+    for name in &files.names {
+        let Some(batches) = read(table, name, &["remove"]).await? else { return Ok(None) };
+        for batch in batches {
+            collect_removes(&batch, &mut removed).map_err(|source| Cause::Arrow { table: table.id.clone(), source })?;
+        }
+    }
+    Ok(Some(removed))
+}
+
+fn collect_removes(batch: &RecordBatch, removed: &mut BTreeMap<String, i64>) -> Result<(), ArrowError> {
+    let Some(removes) = structs(batch, "remove") else { return Ok(()) };
+    let (paths, times) = (texts(removes, "path")?, integers(removes, "deletionTimestamp")?);
+    for row in (0..removes.len()).filter(|row| removes.is_valid(*row) && paths.is_valid(*row)) {
+        let path = decode_path(paths.value(row)).map_err(|source| ArrowError::ExternalError(source.into()))?;
+        removed.insert(path, if times.is_valid(row) { times.value(row) } else { 0 });
+    }
+    Ok(())
+}
+
+async fn read(table: &TableStore, name: &str, columns: &[&str]) -> Result<Option<Vec<RecordBatch>>> {
+    let path = table.log_folder().join(name);
+    let parquet = |source| Cause::Parquet { act: "read", table: table.id.clone(), path: path.to_string(), source };
+    let size = match table.object_store().head(&path).await {
+        Ok(meta) => meta.size,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(source) => return Err(table.fault("read", &path, source).into()),
+    };
+    let reader = ParquetObjectReader::new(Arc::clone(table.object_store()), path.clone()).with_file_size(size);
+    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(parquet)?;
+    let roots = builder.parquet_schema().root_schema().get_fields().iter().enumerate();
+    let roots: Vec<_> = roots.filter(|(_, field)| columns.contains(&field.name())).map(|(index, _)| index).collect();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    let stream = builder.with_projection(mask).with_batch_size(8192).build().map_err(parquet)?;
+    Ok(Some(stream.try_collect().await.map_err(parquet)?))
+}
+
+enum Fault {
+    Shape(ArrowError),
+    Cause(Cause),
+}
+
+impl From<ArrowError> for Fault {
+    fn from(source: ArrowError) -> Self {
+        Self::Shape(source)
+    }
+}
+
+/// What the rows of a checkpoint add up to.
+#[derive(Default)]
+struct Rows {
+    protocol: Option<Protocol>,
+    metadata: Option<Metadata>,
+    files: BTreeMap<String, Arc<LiveFile>>,
+    txns: BTreeMap<String, i64>,
+}
+
+impl Rows {
+    fn collect(&mut self, table: &TableId, batch: &RecordBatch) -> Result<(), Fault> {
+        if batch.column_by_name("sidecar").is_some_and(|column| column.null_count() < column.len()) {
+            let feature = "v2Checkpoint".to_owned();
+            return Err(Fault::Cause(Cause::Feature { table: table.clone(), feature }));
+        }
+        if let Some(adds) = structs(batch, "add") {
+            self.collect_adds(adds)?;
+        }
+        if let Some(txns) = structs(batch, "txn") {
+            let (ids, versions) = (texts(txns, "appId")?, integers(txns, "version")?);
+            for row in (0..txns.len()).filter(|row| txns.is_valid(*row) && ids.is_valid(*row)) {
+                self.txns.insert(ids.value(row).to_owned(), versions.value(row));
+            }
+        }
+        for name in ["protocol", "metaData"] {
+            let Some(column) = structs(batch, name) else { continue };
+            for row in (0..column.len()).filter(|row| column.is_valid(*row)) {
+                let line = line_of(batch, name, row)?;
+                self.protocol = line.protocol.or(self.protocol.take());
+                self.metadata = line.meta_data.or(self.metadata.take());
+            }
+        }
+        Ok(())
+    }
+
+    fn collect_adds(&mut self, adds: &StructArray) -> Result<(), ArrowError> {
+        let paths = texts(adds, "path")?;
+        let (sizes, times) = (integers(adds, "size")?, integers(adds, "modificationTime")?);
+        let stats = adds.column_by_name("stats").map(|_| texts(adds, "stats")).transpose()?;
+        let values = TextMaps::new(adds, "partitionValues")?;
+        let tags = TextMaps::new(adds, "tags")?;
+        for row in (0..adds.len()).filter(|row| adds.is_valid(*row) && paths.is_valid(*row)) {
+            let path = decode_path(paths.value(row)).map_err(|source| ArrowError::ExternalError(source.into()))?;
+            let add = Add {
+                path: path.clone(),
+                partition_values: values.as_ref().map(|maps| maps.get(row)).unwrap_or_default(),
+                size: u64::try_from(sizes.value(row)).unwrap_or_default(),
+                modification_time: times.value(row),
+                data_change: false,
+                stats: stats.as_ref().filter(|stats| stats.is_valid(row)).map(|stats| stats.value(row).to_owned()),
+                tags: tags.as_ref().map(|maps| maps.get(row)),
+            };
+            self.files.insert(path, Arc::new(LiveFile::from_add(add)));
+        }
+        Ok(())
+    }
+}
+
+fn structs<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a StructArray> {
+    batch.column_by_name(name)?.as_struct_opt()
+}
+
+fn field(of: &StructArray, name: &str) -> Result<ArrayRef, ArrowError> {
+    of.column_by_name(name)
+        .map(Arc::clone)
+        .ok_or_else(|| ArrowError::SchemaError(format!("checkpoint has no column, name=`{name}`")))
+}
+
+/// Writers differ in the width of text; it is cast to one.
+fn texts(of: &StructArray, name: &str) -> Result<StringArray, ArrowError> {
+    Ok(cast(&field(of, name)?, &DataType::Utf8)?.as_string::<i32>().clone())
+}
+
+fn integers(of: &StructArray, name: &str) -> Result<Int64Array, ArrowError> {
+    Ok(cast(&field(of, name)?, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+}
+
+/// A column of maps from text to text.
+struct TextMaps {
+    offsets: arrow::buffer::OffsetBuffer<i32>,
+    nulls: Option<arrow::buffer::NullBuffer>,
+    keys: StringArray,
+    values: StringArray,
+}
+
+impl TextMaps {
+    /// `None` when the checkpoint has no such column, or not as maps.
+    fn new(of: &StructArray, name: &str) -> Result<Option<Self>, ArrowError> {
+        let Some(maps) = of.column_by_name(name).and_then(|column| column.as_map_opt()) else { return Ok(None) };
+        Ok(Some(Self {
+            offsets: maps.offsets().clone(),
+            nulls: maps.nulls().cloned(),
+            keys: cast(maps.keys(), &DataType::Utf8)?.as_string::<i32>().clone(),
+            values: cast(maps.values(), &DataType::Utf8)?.as_string::<i32>().clone(),
+        }))
+    }
+
+    fn get(&self, row: usize) -> PartitionValues {
+        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+            return PartitionValues::new();
+        }
+        let range = offset(&self.offsets, row)..offset(&self.offsets, row + 1);
+        range
+            .map(|at| {
+                let value = self.values.is_valid(at).then(|| self.values.value(at).to_owned());
+                (self.keys.value(at).to_owned(), value)
+            })
+            .collect()
+    }
+}
+
+fn offset(offsets: &arrow::buffer::OffsetBuffer<i32>, at: usize) -> usize {
+    usize::try_from(offsets[at]).expect("offsets of an Arrow array are never negative")
+}
+
+/// One rare row as a line of the log, through JSON: `protocol` and `metaData` occur once in a checkpoint.
+fn line_of(batch: &RecordBatch, name: &str, row: usize) -> Result<Line, ArrowError> {
+    let index = batch.schema().index_of(name)?;
+    let one = batch.project(&[index])?.slice(row, 1);
+    let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
+    writer.write(&one)?;
+    writer.finish()?;
+    serde_json::from_slice(&writer.into_inner()).map_err(|source| ArrowError::JsonError(source.to_string()))
+}

@@ -1,1 +1,0 @@
-//! Compaction, checkpoints, log clean-up, vacuum.

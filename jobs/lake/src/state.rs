@@ -1,0 +1,251 @@
+//! What a table is at one version: live files, progress, schema, in memory.
+//!
+//! A state is built once from a checkpoint and the entries after it, then moved forward by entries alone, whether they come
+//! from the log or are our own: both take the same road through [`State::apply`].
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::{FieldRef, SchemaRef};
+use serde_json::Value;
+use tidemill_project::TableVersion;
+
+use crate::actions::{Add, Line, Metadata, PartitionValues, Protocol, Remove};
+use crate::error::Cause;
+use crate::metadata::CommitNote;
+use crate::{DataFile, LogCommit, Result, TableId, schema, stats};
+
+/// Notes that are kept in memory, newest last. A search for an older one reads the log.
+const KEPT_NOTES: usize = 128;
+
+/// A live file. Its statistics stay text until somebody asks for them: a commit never does.
+#[derive(Debug)]
+pub(crate) struct LiveFile {
+    pub(crate) path: String,
+    pub(crate) size: u64,
+    pub(crate) modified_ms: i64,
+    pub(crate) partition_values: PartitionValues,
+    pub(crate) stats: Option<String>,
+    pub(crate) tags: BTreeMap<String, String>,
+    parsed: OnceLock<DataFile>,
+}
+
+impl LiveFile {
+    pub(crate) fn from_add(add: Add) -> Self {
+        let tags = add.tags.unwrap_or_default();
+        Self {
+            path: add.path,
+            size: add.size,
+            modified_ms: add.modification_time,
+            partition_values: add.partition_values,
+            stats: add.stats,
+            tags: tags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),
+            parsed: OnceLock::new(),
+        }
+    }
+
+    /// The file with its statistics.
+    pub(crate) fn data_file(&self) -> &DataFile {
+        self.parsed.get_or_init(|| {
+            let (num_records, columns) = stats::parse(self.stats.as_deref());
+            DataFile {
+                path: self.path.clone(),
+                size: self.size,
+                modified_ms: self.modified_ms,
+                partition_values: self.partition_values.clone(),
+                num_records,
+                stats: columns,
+                tags: self.tags.clone(),
+            }
+        })
+    }
+}
+
+impl From<DataFile> for LiveFile {
+    fn from(file: DataFile) -> Self {
+        Self {
+            path: file.path.clone(),
+            size: file.size,
+            modified_ms: file.modified_ms,
+            partition_values: file.partition_values.clone(),
+            stats: None,
+            tags: file.tags.clone(),
+            parsed: OnceLock::from(file),
+        }
+    }
+}
+
+/// One log entry, read once and shared by whoever needs it.
+#[derive(Debug, Default)]
+pub(crate) struct LogEntry {
+    pub(crate) version: u64,
+    pub(crate) timestamp_ms: i64,
+    pub(crate) commit_info: Value,
+    pub(crate) note: Option<CommitNote>,
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) metadata: Option<Metadata>,
+    pub(crate) txns: BTreeMap<String, i64>,
+    pub(crate) adds: Vec<Arc<LiveFile>>,
+    pub(crate) removes: Vec<Remove>,
+    pub(crate) data_change: bool,
+}
+
+impl LogEntry {
+    /// Reads an entry. `stored_ms` stands in for the commit's time when its writer did not say.
+    pub(crate) fn parse(version: u64, stored_ms: i64, bytes: &[u8]) -> serde_json::Result<Self> {
+        let mut lines = Vec::new();
+        for line in bytes.split(|byte| *byte == b'\n') {
+            if !line.trim_ascii().is_empty() {
+                lines.push(serde_json::from_slice::<Line>(line)?);
+            }
+        }
+        Ok(Self::from_lines(version, stored_ms, lines))
+    }
+
+    pub(crate) fn from_lines(version: u64, stored_ms: i64, lines: Vec<Line>) -> Self {
+        let mut entry = Self { version, timestamp_ms: stored_ms, ..Self::default() };
+        for line in lines {
+            if let Some(info) = line.commit_info {
+                let time = info.get("inCommitTimestamp").or_else(|| info.get("timestamp"));
+                entry.timestamp_ms = time.and_then(Value::as_i64).unwrap_or(stored_ms);
+                // A note of a future form is no note: nothing may be concluded from half of it.
+                entry.note = info.get("tidemill").and_then(|note| serde_json::from_value(note.clone()).ok());
+                entry.commit_info = info;
+            }
+            if let Some(add) = line.add {
+                entry.data_change |= add.data_change;
+                entry.adds.push(Arc::new(LiveFile::from_add(add)));
+            }
+            if let Some(remove) = line.remove {
+                entry.data_change |= remove.data_change;
+                entry.removes.push(remove);
+            }
+            if let Some(txn) = line.txn {
+                entry.txns.insert(txn.app_id, txn.version);
+            }
+            entry.protocol = line.protocol.or(entry.protocol);
+            entry.metadata = line.meta_data.or(entry.metadata);
+        }
+        entry
+    }
+
+    /// The entry as other rooms see it.
+    pub(crate) fn into_commit(self) -> LogCommit {
+        let operation = self.commit_info.get("operation").and_then(Value::as_str).unwrap_or_default().to_owned();
+        LogCommit {
+            version: TableVersion(self.version),
+            timestamp_ms: self.timestamp_ms,
+            operation,
+            note: self.note,
+            add: self.adds.iter().map(|file| file.data_file().clone()).collect(),
+            remove: self.removes.into_iter().map(removed_file).collect(),
+            txns: self.txns,
+            data_change: self.data_change,
+            changes_schema: self.metadata.is_some() || self.protocol.is_some(),
+            commit_info: self.commit_info,
+        }
+    }
+}
+
+fn removed_file(remove: Remove) -> DataFile {
+    let tags = remove.tags.unwrap_or_default();
+    DataFile {
+        path: remove.path,
+        size: remove.size.unwrap_or_default(),
+        modified_ms: remove.deletion_timestamp.unwrap_or_default(),
+        partition_values: remove.partition_values.unwrap_or_default(),
+        num_records: None,
+        stats: BTreeMap::new(),
+        tags: tags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),
+    }
+}
+
+/// A table at one version.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) version: u64,
+    pub(crate) protocol: Protocol,
+    pub(crate) metadata: Metadata,
+    pub(crate) schema: SchemaRef,
+    pub(crate) file_fields: Vec<FieldRef>,
+    pub(crate) bloom_columns: Vec<String>,
+    pub(crate) files: BTreeMap<String, Arc<LiveFile>>,
+    pub(crate) txns: BTreeMap<String, i64>,
+    /// The newest checkpoint that we know of, 0 when we know of none; clones share it.
+    pub(crate) checkpoint: Arc<AtomicU64>,
+    /// The notes of versions from `notes_from` on, oldest first.
+    pub(crate) notes: Vec<(u64, CommitNote)>,
+    pub(crate) notes_from: u64,
+}
+
+impl State {
+    /// Builds a state from what a checkpoint or the table's first entry says.
+    pub(crate) fn new(table: &TableId, version: u64, protocol: Protocol, metadata: Metadata) -> Result<Self> {
+        let mut state = Self {
+            version,
+            protocol,
+            metadata,
+            schema: Arc::new(arrow::datatypes::Schema::empty()),
+            file_fields: Vec::new(),
+            bloom_columns: Vec::new(),
+            files: BTreeMap::new(),
+            txns: BTreeMap::new(),
+            checkpoint: Arc::new(AtomicU64::new(0)),
+            notes: Vec::new(),
+            notes_from: version + 1,
+        };
+        state.derive_from_metadata(table)?;
+        Ok(state)
+    }
+
+    fn derive_from_metadata(&mut self, table: &TableId) -> Result<()> {
+        self.schema = schema::from_delta(&self.metadata.schema_string)
+            .map_err(|source| Cause::Arrow { table: table.clone(), source })?;
+        self.file_fields = schema::file_fields(&self.schema, &self.metadata.partition_columns);
+        let listed = self.metadata.configuration.get(schema::BLOOM_COLUMNS).map_or("", String::as_str);
+        self.bloom_columns = listed.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        Ok(())
+    }
+
+    /// Moves the state over the entry of the next version.
+    pub(crate) fn apply(&mut self, table: &TableId, entry: &LogEntry) -> Result<()> {
+        if let Some(protocol) = &entry.protocol {
+            self.protocol = protocol.clone();
+        }
+        if let Some(metadata) = &entry.metadata {
+            self.metadata = metadata.clone();
+            self.derive_from_metadata(table)?;
+        }
+        // Removals first: an entry may replace a file by one of the same name with another deletion vector.
+        for remove in &entry.removes {
+            self.files.remove(&remove.path);
+        }
+        for add in &entry.adds {
+            self.files.insert(add.path.clone(), Arc::clone(add));
+        }
+        for (app_id, version) in &entry.txns {
+            self.txns.insert(app_id.clone(), *version);
+        }
+        if let Some(note) = &entry.note {
+            if self.notes.len() >= 2 * KEPT_NOTES {
+                self.notes.drain(..KEPT_NOTES);
+                self.notes_from = self.notes.first().map_or(entry.version, |(version, _)| *version);
+            }
+            self.notes.push((entry.version, note.clone()));
+        }
+        self.version = entry.version;
+        Ok(())
+    }
+
+    /// The first entry of a table as its state.
+    pub(crate) fn from_first(table: &TableId, entry: &LogEntry) -> Result<Self> {
+        let (Some(protocol), Some(metadata)) = (&entry.protocol, &entry.metadata) else {
+            return Err(Cause::Headless { table: table.clone(), version: TableVersion(entry.version) }.into());
+        };
+        let mut state = Self::new(table, entry.version, protocol.clone(), metadata.clone())?;
+        state.notes_from = entry.version;
+        state.apply(table, entry)?;
+        Ok(state)
+    }
+}

@@ -1,0 +1,190 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::config::{IngestSettings, MaintenanceSettings, SettingsRequest, TransformSettings, load};
+use crate::contract::{Vars, load_dir};
+use crate::error::Diagnostic;
+
+#[test]
+fn the_page_in_docs_is_the_one_made_from_the_code() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md")).unwrap();
+    assert!(
+        page == render_markdown(),
+        "docs/configuration.md is out of date; run from the top: \
+         cargo run --release -p tidemill-project --example configuration_reference > docs/configuration.md"
+    );
+}
+
+#[test]
+fn no_key_is_told_twice() {
+    for table in [SETTINGS, CONTRACT] {
+        let keys: BTreeSet<_> = table.iter().map(|doc| doc.key).collect();
+        assert_eq!(keys.len(), table.len());
+    }
+}
+
+#[test]
+fn sections_know_their_keys() {
+    assert_eq!(
+        settings_keys(""),
+        ["name", "default_target", "models_dir", "ingest", "transform", "maintenance", "target"]
+    );
+    assert_eq!(settings_keys("target.<name>"), ["kafka", "lake", "warehouse", "ingest", "transform", "maintenance"]);
+    assert_eq!(settings_keys("target.<name>.lake"), ["url", "options"]);
+    assert_eq!(contract_keys("topics[]"), ["name", "set"]);
+    assert_eq!(contract_keys("columns[].required_when"), ["column", "in"]);
+    assert!(!contract_keys("").contains(&"columns[]"));
+}
+
+fn load_toml(text: &str) -> Result<crate::config::Settings, String> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tidemill.toml"), text).unwrap();
+    std::fs::create_dir(dir.path().join("dbt")).unwrap();
+    for secret in ["new.p8", "old.p8"] {
+        std::fs::write(dir.path().join(secret), "-----BEGIN PRIVATE KEY-----").unwrap();
+    }
+    let env = ["KAFKA_PASSWORD", "SNOWFLAKE_PASSPHRASE", "SNOWFLAKE_PASSWORD"];
+    let env: BTreeMap<String, String> = env.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
+    let request = SettingsRequest { cwd: dir.path().to_path_buf(), env, ..SettingsRequest::default() };
+    load(&request).map_err(|error| format!("{error}: {:?} {:?}", error.location(), error.faults()))
+}
+
+/// What a section needs beside the key under test.
+fn file_with(key: &str, line: &str) -> String {
+    let section = key.rsplit_once('.').map_or("", |(section, _)| section).replace("<name>", "local");
+    // Files that examples name lie elsewhere on other machines.
+    let line = line.replace("file:/run/secrets/snowflake.p8", "file:new.p8");
+    let line = line.replace("file:/run/secrets/snowflake_pat", "file:new.p8");
+    let mut before = match (key.rsplit_once('.'), line.contains("snowflake\"")) {
+        (None, _) => String::new(),
+        (Some(_), _) => format!("[{section}]\n"),
+    };
+    if key.contains("kafka") {
+        before.push_str("\"bootstrap.servers\" = \"b\"\n");
+    }
+    let is_snowflake = key.contains(".warehouse.") && !key.ends_with(".path");
+    if !is_snowflake {
+        return format!("{before}{line}\n");
+    }
+    let mut file = String::from("[target.local.warehouse]\n");
+    let is = |name: &str| key.ends_with(name);
+    if !is(".type") {
+        file.push_str("type = \"snowflake\"\n");
+    }
+    if !is(".account") {
+        file.push_str("account = \"a\"\n");
+    }
+    if !is(".user") {
+        file.push_str("user = \"u\"\n");
+    }
+    if !is(".private_key") && !is(".private_keys") && !is(".password") && !is(".token") {
+        file.push_str("private_key = \"file:new.p8\"\n");
+    }
+    if is(".<name>") { format!("{file}{before}{line}\n") } else { format!("{file}{line}\n") }
+}
+
+#[test]
+fn every_example_of_the_settings_is_accepted() {
+    for doc in SETTINGS {
+        let file = match doc.key {
+            "default_target" => format!("{}\n[target.local]\n", doc.example),
+            key => file_with(key, doc.example),
+        };
+        load_toml(&file).unwrap_or_else(|error| panic!("{}\n{file}\n{error}", doc.key));
+    }
+}
+
+/// A default that is written down and another one that holds would be worse than none.
+#[test]
+fn the_defaults_told_are_those_that_hold() {
+    let mut file = String::new();
+    let mut section = "";
+    for doc in SETTINGS {
+        let Some((own, key)) = doc.key.split_once('.') else { continue };
+        if !["ingest", "transform", "maintenance"].contains(&own) {
+            continue;
+        }
+        if own != section {
+            section = own;
+            file.push_str(&format!("[{own}]\n"));
+        }
+        let is_integer = doc.type_name == "integer";
+        let quote = if is_integer { "" } else { "\"" };
+        file.push_str(&format!("{key} = {quote}{}{quote}\n", doc.default));
+    }
+    let settings = load_toml(&file).unwrap();
+    assert_eq!(format!("{:?}", settings.ingest), format!("{:?}", IngestSettings::default()));
+    assert_eq!(format!("{:?}", settings.transform), format!("{:?}", TransformSettings::default()));
+    assert_eq!(format!("{:?}", settings.maintenance), format!("{:?}", MaintenanceSettings::default()));
+}
+
+/// A table in which every column that an example names exists.
+fn contract_with(table_option: &str, column_option: &str, data_type: &str) -> String {
+    let event_time = if table_option.starts_with("event_time") { "" } else { "event_time: created_at" };
+    format!(
+        "
+sources:
+- name: s
+  tables:
+  - name: t
+    config:
+      meta:
+        tidemill:
+          {event_time}
+          {table_option}
+    columns:
+    - {{name: created_at, data_type: timestamp}}
+    - {{name: timestamp, data_type: timestamp}}
+    - {{name: local_time, data_type: timestamp}}
+    - {{name: user_id, data_type: text}}
+    - {{name: event_id, data_type: text}}
+    - {{name: activity, data_type: text}}
+    - {{name: event, data_type: text}}
+    - name: under_test
+      data_type: {data_type}
+      config:
+        meta:
+          tidemill:
+            {column_option}
+"
+    )
+}
+
+fn load_contract(yaml: &str) -> Result<(), String> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("models")).unwrap();
+    std::fs::write(dir.path().join("models/s.yml"), yaml).unwrap();
+    let vars: Vars = [("zoner_grace_s".to_owned(), serde_json::json!(900))].into_iter().collect();
+    let contracts = load_dir(dir.path(), &vars).map_err(|error| format!("{error}: {:?}", error.faults()))?;
+    if contracts.contracts.len() == 1 { Ok(()) } else { Err("there is no contract".to_owned()) }
+}
+
+#[test]
+fn every_example_of_a_contract_is_accepted() {
+    for doc in CONTRACT {
+        let yaml = match doc.key.strip_prefix("columns[].") {
+            Some(key) => {
+                let data_type = match key {
+                    "min" | "max" | "accept_text" | "on_missing" => "bigint",
+                    "unit" | "time_zone" => "timestamp",
+                    _ => "text",
+                };
+                contract_with("", doc.example, data_type)
+            }
+            None if doc.key.starts_with("topics[]") => {
+                let (key, value) = doc.example.split_once(": ").unwrap();
+                let other = if key == "name" { "" } else { "name: x, " };
+                contract_with(&format!("topics: [{{{other}{key}: {value}}}]"), "pii: false", "text")
+            }
+            None => contract_with(doc.example, "pii: false", "text"),
+        };
+        load_contract(&yaml).unwrap_or_else(|error| panic!("{}\n{yaml}\n{error}", doc.key));
+    }
+}
+
+#[test]
+fn the_contract_of_the_page_is_accepted() {
+    let page = render_markdown();
+    let yaml = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    load_contract(yaml).unwrap();
+}

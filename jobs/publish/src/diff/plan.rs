@@ -1,0 +1,182 @@
+//! From two versions to a [`ChangeSet`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidemill_lake::{DataFile, LogCommit, Table, metadata::Act};
+use tidemill_project::{Diagnostic, TableVersion};
+
+use super::changes::ChangeSet;
+use super::shape::Shape;
+use super::side::{PartitionValues, Side, SideFile};
+use crate::sink::Position;
+use crate::{Error, Publication, Result};
+
+/// What to compare.
+pub(crate) struct PlanRequest {
+    pub(crate) publication: Publication,
+    /// The model's table at the version to publish.
+    pub(crate) model: Arc<Table>,
+    /// Where the target stands.
+    pub(crate) base: Option<Position>,
+    /// The target's own rows, for a full comparison here; `None` leaves it to the sink.
+    pub(crate) target: Option<Arc<Table>>,
+    /// Compare everything whatever `base` says.
+    pub(crate) full: bool,
+    /// Keys held at once.
+    pub(crate) max_keys: u64,
+}
+
+/// Compares and counts. Nothing is written.
+pub(crate) async fn plan(request: PlanRequest) -> Result<ChangeSet> {
+    let shape = Shape::resolve(&request.publication, &request.model)?;
+    let mut request = request;
+    // A target that is cut otherwise is laid anew, so all rows have to be sent.
+    request.target = request.target.filter(|table| table.partition_columns() == shape.target_partition_columns());
+    let to = request.model.version();
+    let same_table = request.base.as_ref().filter(|base| base.table_id == request.model.table_id() && base.version <= to);
+    if let (Some(base), false) = (same_table, request.full) {
+        match replay(&request, base.version).await? {
+            Some(files) => {
+                let changes = ChangeSet::compute(&request, shape.clone(), sides(&request, &shape, files), Some(base.version)).await;
+                match changes {
+                    Err(error) if !error.kind().is_retryable() && error.is_lake() => {
+                        tracing::warn!(model = request.publication.model_name, from = base.version.0, error = %error,
+                            "old rows are not readable any more, comparing everything with the target");
+                    }
+                    changes => return changes,
+                }
+            }
+            None => tracing::warn!(model = request.publication.model_name, from = base.version.0,
+                "the log no longer reaches back to the published version, comparing everything with the target"),
+        }
+    }
+    let parts = everything(&request, &shape);
+    ChangeSet::compute(&request, shape, parts, None).await
+}
+
+/// Files that went and came in `(from, to]`, within the partitions whose rows changed.
+struct Turnover {
+    gone: Vec<DataFile>,
+    come: Vec<DataFile>,
+}
+
+async fn replay(request: &PlanRequest, from: TableVersion) -> Result<Option<Turnover>> {
+    let (model, to) = (&request.model, request.model.version());
+    let commits = match model.commits(Some(from), to).await {
+        Ok(commits) => commits,
+        Err(error) if error.is_version_gone() => return Ok(None),
+        Err(error) => return Err(Error::lake("read the log", &request.publication)(error)),
+    };
+    Ok(Some(turn_over(&commits)))
+}
+
+/// Compaction inside a touched partition takes part, because it exchanges the very files that a data change refers to; on
+/// its own it touches nothing.
+fn turn_over(commits: &[LogCommit]) -> Turnover {
+    let mut gone: BTreeMap<&str, &DataFile> = BTreeMap::new();
+    let mut come: BTreeMap<&str, &DataFile> = BTreeMap::new();
+    let mut touched = BTreeSet::new();
+    for commit in commits {
+        for file in &commit.remove {
+            if come.remove(file.path.as_str()).is_none() {
+                gone.insert(&file.path, file);
+            }
+        }
+        for file in &commit.add {
+            if gone.remove(file.path.as_str()).is_none() {
+                come.insert(&file.path, file);
+            }
+        }
+        if commit.data_change {
+            touched.extend(commit.add.iter().chain(&commit.remove).map(|file| &file.partition_values));
+        }
+    }
+    let keep = |files: BTreeMap<&str, &DataFile>| {
+        files.into_values().filter(|file| touched.contains(&file.partition_values)).cloned().collect()
+    };
+    Turnover { gone: keep(gone), come: keep(come) }
+}
+
+/// Both sides with their partitions numbered in common, ascending.
+pub(super) struct Sides {
+    pub(super) old: Side,
+    pub(super) new: Side,
+    pub(super) partitions: Vec<PartitionValues>,
+}
+
+fn sides(request: &PlanRequest, shape: &Shape, files: Turnover) -> Sides {
+    let columns = shape.model_columns.clone();
+    let number = Numbering::new(
+        files.gone.into_iter().map(|file| (model_values(shape, &file), file)).collect(),
+        files.come.into_iter().map(|file| (model_values(shape, &file), file)).collect(),
+    );
+    Sides {
+        old: Side::new(Arc::clone(&request.model), number.old, columns.clone()),
+        new: Side::new(Arc::clone(&request.model), number.new, columns),
+        partitions: number.partitions,
+    }
+}
+
+fn everything(request: &PlanRequest, shape: &Shape) -> Sides {
+    let old = request.target.as_ref().map(|table| table.files()).unwrap_or_default();
+    let number = Numbering::new(
+        old.into_iter().map(|file| (target_values(shape, &file), file)).collect(),
+        request.model.files().into_iter().map(|file| (model_values(shape, &file), file)).collect(),
+    );
+    let old = match &request.target {
+        Some(table) => Side::new(Arc::clone(table), number.old, shape.target_columns()),
+        None => Side::empty(),
+    };
+    Sides { old, new: Side::new(Arc::clone(&request.model), number.new, shape.model_columns.clone()), partitions: number.partitions }
+}
+
+/// Partition values of a file of the model, under the target's names.
+fn model_values(shape: &Shape, file: &DataFile) -> PartitionValues {
+    values_by(&shape.partition_columns, |(from, _)| file.partition_values.get(from).cloned().flatten())
+}
+
+fn target_values(shape: &Shape, file: &DataFile) -> PartitionValues {
+    values_by(&shape.partition_columns, |(_, to)| file.partition_values.get(to).cloned().flatten())
+}
+
+fn values_by(columns: &[(String, String)], value: impl Fn(&(String, String)) -> Option<String>) -> PartitionValues {
+    columns.iter().map(|pair| (pair.1.clone(), value(pair))).collect()
+}
+
+struct Numbering {
+    partitions: Vec<PartitionValues>,
+    old: Vec<SideFile>,
+    new: Vec<SideFile>,
+}
+
+impl Numbering {
+    fn new(old: Vec<(PartitionValues, DataFile)>, new: Vec<(PartitionValues, DataFile)>) -> Self {
+        let all: BTreeSet<PartitionValues> = old.iter().chain(&new).map(|(values, _)| values.clone()).collect();
+        let partitions: Vec<_> = all.into_iter().collect();
+        let number = |files: Vec<(PartitionValues, DataFile)>| {
+            files
+                .into_iter()
+                .map(|(values, file)| SideFile {
+                    partition: partitions.binary_search(&values).expect("the list was made from these values"),
+                    file,
+                })
+                .collect()
+        };
+        let (old, new) = (number(old), number(new));
+        Self { partitions, old, new }
+    }
+}
+
+/// W of the model at its newest build, when it has one.
+pub(super) async fn watermark(request: &PlanRequest) -> Result<Option<i64>> {
+    let note = request
+        .model
+        .last_note(|note| matches!(note.act, Act::Transform(_)))
+        .await
+        .map_err(Error::lake("read the log", &request.publication))?;
+    Ok(note.and_then(|(_, note)| match note.act {
+        Act::Transform(note) => note.watermark_us,
+        _ => None,
+    }))
+}

@@ -1,0 +1,196 @@
+//! Reads what stands below `meta.tidemill` of a model: `publish`, `watermark`, `context`.
+
+use indexmap::IndexMap;
+use tidemill_project::SourceName;
+
+use super::config::{
+    BatchContext, ContextSpan, Emit, ModelConfig, PublishEntry, PublishStrategy, SinkKind, Span, WatermarkRule,
+};
+use super::yaml::{Data, Node, Reader};
+
+const ENTRY_KEYS: [&str; 15] = [
+    "to",
+    "table",
+    "unique_key",
+    "strategy",
+    "columns",
+    "json_columns",
+    "cluster_by",
+    "topic",
+    "key",
+    "emit",
+    "window_end",
+    "ttl",
+    "where",
+    "enabled",
+    "meta",
+];
+
+/// Fills `config` from `meta.tidemill`.
+pub(super) fn read_tidemill_meta(reader: &mut Reader, node: &Node, config: &mut ModelConfig) {
+    reader.check_keys(node, "meta.tidemill", &["publish", "watermark", "context"]);
+    if let Some(context) = node.get("context") {
+        config.context = read_context(reader, context);
+    }
+    if let Some(watermark) = node.get("watermark") {
+        config.watermark = read_watermark(reader, watermark);
+    }
+    if let Some(publish) = node.get("publish") {
+        match &publish.data {
+            Data::List(items) => {
+                let entries: Vec<PublishEntry> =
+                    items.iter().filter_map(|item| read_entry(reader, item, &config.unique_key)).collect();
+                config.publish.extend(entries);
+            }
+            _ => reader.wrong_type(publish, "publish", "list"),
+        }
+    }
+}
+
+/// `context: {before: 14h, after: 14h}`, and spans for inputs by name beside them.
+pub(super) fn read_context(reader: &mut Reader, node: &Node) -> BatchContext {
+    let mut context = BatchContext::default();
+    if !matches!(node.data, Data::Map(_)) {
+        reader.wrong_type(node, "context", "mapping with before and after");
+        return context;
+    }
+    for entry in node.entries() {
+        match entry.key.as_str() {
+            "before" => context.default.before = read_span(reader, &entry.value, "before"),
+            "after" => context.default.after = read_span(reader, &entry.value, "after"),
+            input => {
+                reader.check_keys(&entry.value, "context", &["before", "after"]);
+                let mut span = ContextSpan::default();
+                if let Some(before) = entry.value.get("before") {
+                    span.before = read_span(reader, before, "before");
+                }
+                if let Some(after) = entry.value.get("after") {
+                    span.after = read_span(reader, after, "after");
+                }
+                context.inputs.insert(input.to_owned(), span);
+            }
+        }
+    }
+    context
+}
+
+fn read_span(reader: &mut Reader, node: &Node, key: &str) -> Span {
+    if node.scalar_text().as_deref() == Some("unbounded") {
+        return Span::Unbounded;
+    }
+    reader.duration(node, key).map_or(Span::NONE, Span::Bounded)
+}
+
+fn read_watermark(reader: &mut Reader, node: &Node) -> Option<WatermarkRule> {
+    reader.check_keys(node, "watermark", &["sources", "due_after"]);
+    let Some(sources) = node.get("sources") else {
+        reader.fault(&node.place, 314, "key is missing, key=`sources`, in=`watermark`");
+        return None;
+    };
+    let names = reader.texts(sources, "sources")?;
+    let mut parsed = Vec::with_capacity(names.len());
+    for name in names {
+        match name.split_once('.') {
+            Some((source, table)) => parsed.push(SourceName::new(source, table)),
+            None => reader.fault(&sources.place, 313, format!("source is not `source.table`, value=`{name}`")),
+        }
+    }
+    if parsed.is_empty() {
+        if sources.items().is_empty() {
+            reader.fault(&sources.place, 314, "list is empty, key=`sources`, in=`watermark`");
+        }
+        return None;
+    }
+    let due_after = match node.get("due_after") {
+        Some(due_after) => reader.duration(due_after, "due_after")?,
+        None => std::time::Duration::ZERO,
+    };
+    Some(WatermarkRule { sources: parsed, due_after })
+}
+
+fn read_entry(reader: &mut Reader, node: &Node, model_key: &[String]) -> Option<PublishEntry> {
+    if !matches!(node.data, Data::Map(_)) {
+        reader.wrong_type(node, "publish", "mapping");
+        return None;
+    }
+    reader.check_keys(node, "publish", &ENTRY_KEYS);
+    let kinds = [
+        ("snowflake", SinkKind::Snowflake),
+        ("kafka", SinkKind::Kafka),
+        ("redis", SinkKind::Redis),
+        ("local", SinkKind::Local),
+    ];
+    let Some(to) = node.get("to") else {
+        reader.fault_hint(&node.place, 314, "key is missing, key=`to`, in=`publish`", "say where: to: snowflake");
+        return None;
+    };
+    let to = reader.word(to, "to", &kinds)?;
+    let strategies = [
+        ("merge", PublishStrategy::Merge),
+        ("replace_batches", PublishStrategy::ReplaceBatches),
+        ("append_only", PublishStrategy::AppendOnly),
+    ];
+    let emits = [
+        ("on_change", Emit::OnChange),
+        ("on_close", Emit::OnClose),
+        ("on_final", Emit::OnFinal),
+        ("alert", Emit::Alert),
+    ];
+    let mut text = |key: &str| node.get(key).and_then(|value| reader.text(value, key));
+    let (table, topic, key, window_end, filter) =
+        (text("table"), text("topic"), text("key"), text("window_end"), text("where"));
+    let unique_key = node.get("unique_key").and_then(|value| reader.texts(value, "unique_key"));
+    let entry = PublishEntry {
+        to,
+        table,
+        unique_key: unique_key.unwrap_or_else(|| model_key.to_vec()),
+        strategy: node.get("strategy").and_then(|v| reader.word(v, "strategy", &strategies)).unwrap_or_default(),
+        columns: node.get("columns").map(|value| read_columns(reader, value)).unwrap_or_default(),
+        json_columns: node.get("json_columns").and_then(|v| reader.texts(v, "json_columns")).unwrap_or_default(),
+        cluster_by: node.get("cluster_by").and_then(|v| reader.texts(v, "cluster_by")).unwrap_or_default(),
+        topic,
+        key,
+        emit: node.get("emit").and_then(|value| reader.word(value, "emit", &emits)).unwrap_or_default(),
+        window_end,
+        ttl: node.get("ttl").and_then(|value| reader.duration(value, "ttl")),
+        filter,
+        enabled: node.get("enabled").and_then(|value| reader.boolean(value, "enabled")).unwrap_or(true),
+    };
+    check_entry(reader, node, &entry);
+    Some(entry)
+}
+
+/// `columns: {model_column: TARGET_COLUMN}` or `columns: [a, b]`.
+fn read_columns(reader: &mut Reader, node: &Node) -> IndexMap<String, String> {
+    match &node.data {
+        Data::List(_) => {
+            reader.texts(node, "columns").unwrap_or_default().into_iter().map(|name| (name.clone(), name)).collect()
+        }
+        Data::Map(entries) => entries
+            .iter()
+            .filter_map(|entry| Some((entry.key.clone(), reader.text(&entry.value, "columns")?)))
+            .collect(),
+        Data::Scalar(_) => {
+            reader.wrong_type(node, "columns", "mapping or list");
+            IndexMap::new()
+        }
+    }
+}
+
+fn check_entry(reader: &mut Reader, node: &Node, entry: &PublishEntry) {
+    let mut need = |missing: bool, key: &str| {
+        if missing {
+            reader.fault(&node.place, 314, format!("key is missing, key=`{key}`, in=`publish`"));
+        }
+    };
+    match entry.to {
+        SinkKind::Snowflake | SinkKind::Local => {
+            need(entry.table.is_none(), "table");
+            need(entry.strategy == PublishStrategy::Merge && entry.unique_key.is_empty(), "unique_key");
+        }
+        SinkKind::Kafka => {
+            need(entry.topic.is_none(), "topic");
+        }
+        SinkKind::Redis => need(entry.key.is_none(), "key"),
+    }
+}

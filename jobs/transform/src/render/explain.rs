@@ -1,0 +1,112 @@
+//! From a template's error to a fault with file, line, model and macro stack.
+
+use std::error::Error as _;
+use std::path::Path;
+
+use minijinja::ErrorKind;
+use tidemill_project::error::nearest;
+use tidemill_project::{Fault, Location};
+
+use super::macros::{PRELUDE, Prelude};
+
+/// Functions that templates may call beside macros; for suggestions.
+const FUNCTIONS: [&str; 14] = [
+    "ref",
+    "source",
+    "config",
+    "var",
+    "env_var",
+    "is_incremental",
+    "watermark",
+    "as_of",
+    "log",
+    "return",
+    "tojson",
+    "fromjson",
+    "range",
+    "namespace",
+];
+
+/// One template as it was rendered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin<'a> {
+    /// Who is rendered; empty for a macro file.
+    pub(super) subject: &'a str,
+    /// The user's file.
+    pub(super) path: &'a Path,
+    /// The user's text.
+    pub(super) text: &'a str,
+    /// Bytes that were put in front of it.
+    pub(super) prefix_bytes: usize,
+}
+
+/// Explains an error. The innermost frame is where it happened; those further out become the hint.
+pub(super) fn explain(prelude: &Prelude, origin: Origin<'_>, error: &minijinja::Error) -> Fault {
+    let mut frames = vec![error];
+    while let Some(inner) = frames[frames.len() - 1].source().and_then(|inner| inner.downcast_ref::<minijinja::Error>())
+    {
+        frames.push(inner);
+    }
+    let innermost = frames[frames.len() - 1];
+    let mut places: Vec<(Location, Option<String>)> = Vec::new();
+    for frame in frames.iter().rev() {
+        let Some(place) = place(prelude, origin, frame) else { continue };
+        if places.last() != Some(&place) {
+            places.push(place);
+        }
+    }
+
+    let (message, suggestion) = describe(prelude, innermost);
+    let message = if origin.subject.is_empty() { message } else { format!("{message}, in=`{}`", origin.subject) };
+    let mut fault = Fault::new(message).code(321);
+    let mut hints: Vec<String> = suggestion.into_iter().collect();
+    let mut places = places.into_iter();
+    match places.next() {
+        Some((location, inside)) => {
+            fault = fault.at(location);
+            if let Some(name) = inside {
+                let callers = places.map(|(at, inside)| match inside {
+                    Some(inside) => format!("called by macro `{inside}` at {at}"),
+                    None => format!("called at {at}"),
+                });
+                let stack: Vec<String> = std::iter::once(format!("in macro `{name}`")).chain(callers).collect();
+                hints.push(stack.join(", "));
+            }
+        }
+        None => fault = fault.at(Location::new(origin.path, 1, 1)),
+    }
+    if hints.is_empty() { fault } else { fault.hint(hints.join("; ")) }
+}
+
+fn place(prelude: &Prelude, origin: Origin<'_>, frame: &minijinja::Error) -> Option<(Location, Option<String>)> {
+    let line = frame.line()?;
+    if frame.name() == Some(PRELUDE) {
+        return Some((prelude.location(line), prelude.macro_at(line).map(ToOwned::to_owned)));
+    }
+    let column = frame.range().and_then(|range| {
+        let before = origin.text.get(..range.start.checked_sub(origin.prefix_bytes)?)?;
+        Some(before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
+    });
+    Some((Location::new(origin.path, line, column.unwrap_or(1)), None))
+}
+
+fn describe(prelude: &Prelude, error: &minijinja::Error) -> (String, Option<String>) {
+    let detail = error.detail().map(ToOwned::to_owned).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::UnknownFunction => {
+            let name = detail.strip_suffix(" is unknown").unwrap_or(&detail);
+            let known = prelude.names.iter().map(String::as_str).chain(FUNCTIONS);
+            let hint = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
+            (format!("macro is not known, name=`{name}`"), hint)
+        }
+        // Our own functions say all in the detail; a hint follows after a semicolon.
+        ErrorKind::InvalidOperation if !detail.is_empty() => match detail.split_once("; ") {
+            Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+            None => (detail, None),
+        },
+        // The detail says that something is undefined, and what.
+        ErrorKind::UndefinedError if !detail.is_empty() => (detail, None),
+        kind if detail.is_empty() => (kind.to_string(), None),
+        kind => (format!("{kind}: {detail}"), None),
+    }
+}

@@ -1,0 +1,83 @@
+//! Jinja in YAML: `"{{ var('grace') }}"`.
+
+use minijinja::value::{Kwargs, Serde, Value, from_args};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+use tidemill_project::error::nearest;
+
+use crate::project::{EnvVars, Target};
+
+/// Resolves expressions in YAML with what is known while a project is read: `var`, `env_var`, `target`.
+#[derive(Debug)]
+pub(crate) struct YamlValues {
+    env: Environment<'static>,
+}
+
+impl YamlValues {
+    pub(crate) fn new(vars: &Map<String, Json>, env_vars: &EnvVars, target: &Target) -> Self {
+        let mut env = Environment::new();
+        env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        let vars = vars.clone();
+        env.add_function("var", move |args: &[Value]| -> Result<Value, Error> {
+            let (name, default, _): (&str, Option<Value>, Kwargs) = from_args(args)?;
+            look_up_var(&vars, name, default)
+        });
+        let env_vars = env_vars.clone();
+        env.add_function("env_var", move |name: &str, default: Option<Value>| look_up_env(&env_vars, name, default));
+        env.add_global("target", from_data(target));
+        for filter in ["as_number", "as_native", "as_bool", "as_text"] {
+            env.add_filter(filter, |value: Value| value);
+        }
+        Self { env }
+    }
+
+    /// A text that is one expression takes the value's type; in a longer text the value is spelled out.
+    pub(crate) fn resolve(&self, text: &str) -> Result<Json, String> {
+        let whole = text.trim().strip_prefix("{{").and_then(|inner| inner.strip_suffix("}}"));
+        let value = match whole.filter(|inner| !inner.contains("{{")) {
+            Some(expression) => {
+                let expression = expression.trim().trim_matches('-');
+                self.env.compile_expression_owned(expression.to_owned()).and_then(|found| found.eval(()))
+            }
+            None => self.env.render_str(text, ()).map(Value::from),
+        };
+        let value =
+            value.map_err(|error| error.detail().map_or_else(|| error.kind().to_string(), ToOwned::to_owned))?;
+        Ok(to_json(&value))
+    }
+}
+
+/// Plain data as a value.
+pub(super) fn from_data(data: impl Serialize) -> Value {
+    Value::from(Serde(data))
+}
+
+/// A value as JSON; what JSON cannot hold becomes its text.
+pub(super) fn to_json(value: &Value) -> Json {
+    serde_json::to_value(value).unwrap_or_else(|_| Json::String(value.to_string()))
+}
+
+/// `var(name, default)`.
+pub(super) fn look_up_var(vars: &Map<String, Json>, name: &str, default: Option<Value>) -> Result<Value, Error> {
+    if let Some(value) = vars.get(name) {
+        return Ok(from_data(value));
+    }
+    default.ok_or_else(|| {
+        let hint = match nearest(name, vars.keys().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("add it to `vars:` of dbt_project.yml, or give a default: var('{name}', ...)"),
+        };
+        Error::new(ErrorKind::InvalidOperation, format!("variable is not set, var=`{name}`; {hint}"))
+    })
+}
+
+/// `env_var(name, default)`.
+pub(super) fn look_up_env(env: &EnvVars, name: &str, default: Option<Value>) -> Result<Value, Error> {
+    match env.0.get(name) {
+        Some(value) => Ok(Value::from(value.as_str())),
+        None => default.ok_or_else(|| {
+            Error::new(ErrorKind::InvalidOperation, format!("environment variable is not set, name=`{name}`"))
+        }),
+    }
+}

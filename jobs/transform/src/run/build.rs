@@ -1,0 +1,232 @@
+//! Walks the graph.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::execute::Executor;
+use super::schedule::Schedule;
+use super::{BuildError, BuildFault, NodeReport, Observer, Outcome, Report, Result, Runner, seed};
+use crate::graph::Selection;
+use crate::plan::{Action, PlanOptions, table_of};
+use crate::project::{NodeId, Project};
+use crate::test::{Ledger, Tester, Verdict};
+
+/// Which kinds of nodes a run works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Kinds {
+    /// Load seeds.
+    pub seeds: bool,
+    /// Build models.
+    pub models: bool,
+    /// Run data tests.
+    pub tests: bool,
+}
+
+impl Kinds {
+    /// `build`.
+    pub const ALL: Self = Self { seeds: true, models: true, tests: true };
+    /// `seed`.
+    pub const SEEDS: Self = Self { seeds: true, models: false, tests: false };
+    /// `run-models`.
+    pub const MODELS: Self = Self { seeds: false, models: true, tests: false };
+    /// `test`.
+    pub const TESTS: Self = Self { seeds: false, models: false, tests: true };
+
+    fn contains(self, node: &NodeId) -> bool {
+        match node {
+            NodeId::Source(_) => false,
+            NodeId::Seed(_) => self.seeds,
+            NodeId::Model(_) => self.models,
+            NodeId::Test(_) => self.tests,
+        }
+    }
+}
+
+/// How to build.
+#[derive(Clone, Debug)]
+pub struct BuildOptions {
+    /// What is stale.
+    pub plan: PlanOptions,
+    /// What is worked on.
+    pub kinds: Kinds,
+    /// Start nothing more after the first failure.
+    pub fail_fast: bool,
+    /// Run tests whose answer cannot have changed, too: `test` does, `build` does not.
+    pub all_tests: bool,
+    /// The run's id; a fresh one unless given.
+    pub run_id: Option<String>,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self { plan: PlanOptions::default(), kinds: Kinds::ALL, fail_fast: false, all_tests: false, run_id: None }
+    }
+}
+
+impl Runner {
+    /// Builds what is stale in the selection and tests it, in the order of the graph. What stands on a failed node, or on one
+    /// whose test of severity `error` failed, is skipped; the rest goes on.
+    ///
+    /// Cancelling lets the nodes that are being worked on finish their commit or throw it away, and starts no other.
+    ///
+    /// # Errors
+    /// The selection, and what every node needs: the lake's store, templates of macros. What goes wrong with one node stands
+    /// in the report; [`Report::failure`] says what the run comes to.
+    pub async fn build(
+        &self,
+        selection: &Selection,
+        options: &BuildOptions,
+        observer: Arc<dyn Observer>,
+        cancel: &CancellationToken,
+    ) -> Result<Report, BuildError> {
+        let watch = self.lake.clock().stopwatch();
+        let run_id = options.run_id.clone().unwrap_or_else(|| self.lake.clock().new_id().to_string());
+        let mut selected = self.graph.select(selection)?;
+        selected.retain(|node| options.kinds.contains(node));
+        observer.begin(selected.len());
+        let executor = self.executor(&options.plan, &run_id).await?;
+        let mut ledger = Ledger::open(&self.lake, &run_id).await?;
+        let as_of_us = executor.planner.as_of_us;
+        let tester = Tester { sessions: executor.sessions.clone(), render: Self::looking(&executor) };
+        let mut schedule = Schedule::new(&self.graph, &selected);
+        let mut nodes = Vec::new();
+        let mut running: JoinSet<(NodeId, NodeReport, Option<i64>)> = JoinSet::new();
+        loop {
+            while running.len() < self.threads && !cancel.is_cancelled() {
+                let Some(node) = schedule.start_next() else { break };
+                observer.started(&node);
+                let passed = match &node {
+                    NodeId::Test(name) if !options.all_tests => ledger.proof(name),
+                    _ => None,
+                };
+                let work = Work {
+                    executor: executor.clone(),
+                    tester: tester.clone(),
+                    observer: Arc::clone(&observer),
+                    full_refresh: options.plan.full_refresh,
+                    passed,
+                    node,
+                };
+                running.spawn(work.run());
+            }
+            let Some(ended) = running.join_next().await else { break };
+            let (node, report, proof) = match ended {
+                Ok(ended) => ended,
+                Err(source) => {
+                    return Err(BuildFault::TaskLost { node: NodeId::Model("unknown".to_owned()), source }.into());
+                }
+            };
+            if let (NodeId::Test(name), Some(proof)) = (&node, proof) {
+                ledger.pass(name, proof);
+            }
+            let failed = matches!(report.outcome, Outcome::Fail | Outcome::Error);
+            observer.finished(&report);
+            nodes.push(report);
+            let mut skipped = Vec::new();
+            if failed {
+                skipped = schedule.fail(&node);
+                if options.fail_fast {
+                    skipped.extend(schedule.stop());
+                }
+            } else {
+                schedule.finish(&node);
+            }
+            for lost in skipped {
+                let message = format!("`{}` failed", node.name());
+                let report = NodeReport { message: Some(message), ..NodeReport::new(&lost, Outcome::Skipped) };
+                observer.finished(&report);
+                nodes.push(report);
+            }
+        }
+        for left in schedule.stop() {
+            let report = NodeReport {
+                message: Some("the run was stopped".to_owned()),
+                ..NodeReport::new(&left, Outcome::Skipped)
+            };
+            observer.finished(&report);
+            nodes.push(report);
+        }
+        ledger.commit().await?;
+        Ok(Report { run_id, as_of_us, elapsed_ms: millis(watch.elapsed()), nodes })
+    }
+}
+
+fn millis(elapsed: std::time::Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One node's work, in a task of its own.
+struct Work {
+    executor: Executor,
+    tester: Tester,
+    observer: Arc<dyn Observer>,
+    full_refresh: bool,
+    passed: Option<i64>,
+    node: NodeId,
+}
+
+impl Work {
+    /// The third part is the proof of a test's pass.
+    async fn run(self) -> (NodeId, NodeReport, Option<i64>) {
+        let watch = self.executor.planner.snapshots.lake().clock().stopwatch();
+        let (mut report, proof) = match Box::pin(self.attempt()).await {
+            Ok(ended) => ended,
+            Err(BuildFault::UpstreamMissing { upstream }) if matches!(self.node, NodeId::Test(_)) => {
+                let message = format!("`{upstream}` was not built yet");
+                (NodeReport { message: Some(message), ..NodeReport::new(&self.node, Outcome::Skipped) }, None)
+            }
+            Err(fault) => (NodeReport::failed(&self.node, fault.into()), None),
+        };
+        report.elapsed_ms = millis(watch.elapsed());
+        (self.node, report, proof)
+    }
+
+    async fn attempt(&self) -> Result<(NodeReport, Option<i64>)> {
+        let project: &Project = &self.executor.planner.project;
+        match &self.node {
+            NodeId::Model(name) => {
+                let model =
+                    project.models.get(name).ok_or_else(|| BuildFault::UnknownNode { node: self.node.clone() })?;
+                let built = self.executor.build(model, self.observer.as_ref()).await?;
+                let idle = matches!(built.plan.action, Action::Skip);
+                let report = NodeReport {
+                    reason: Some(built.plan.reason),
+                    rows_written: built.written.rows,
+                    batches: built.written.batches,
+                    version: built.written.version.map(|version| version.0),
+                    ..NodeReport::new(&self.node, if idle { Outcome::UpToDate } else { Outcome::Success })
+                };
+                Ok((report, None))
+            }
+            NodeId::Seed(name) => {
+                let seed =
+                    project.seeds.get(name).ok_or_else(|| BuildFault::UnknownNode { node: self.node.clone() })?;
+                let id =
+                    table_of(project, &self.node).ok_or_else(|| BuildFault::UnknownNode { node: self.node.clone() })?;
+                let snapshots = &self.executor.planner.snapshots;
+                let context = self.executor.sessions.empty();
+                let run_id = &self.executor.run_id;
+                let written =
+                    seed::load(project, seed, id.clone(), snapshots.lake(), &context, run_id, self.full_refresh)
+                        .await?;
+                snapshots.forget([&id]);
+                let outcome = if written.version.is_some() { Outcome::Success } else { Outcome::UpToDate };
+                let report = NodeReport {
+                    rows_written: written.rows,
+                    version: written.version.map(|version| version.0),
+                    ..NodeReport::new(&self.node, outcome)
+                };
+                Ok((report, None))
+            }
+            NodeId::Test(name) => {
+                let Verdict { outcome, failures, proof } = self.tester.run(name, self.passed).await?;
+                let report = NodeReport { failures, ..NodeReport::new(&self.node, outcome) };
+                Ok((report, (outcome == Outcome::Pass).then_some(proof)))
+            }
+            NodeId::Source(_) => Err(BuildFault::UnknownNode { node: self.node.clone() }),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Builds what is stale: models, seeds, tests, in the order of the graph.
+//!
+//! Each model is planned when its inputs are done, computed, and committed at once with the versions of the inputs that it
+//! was computed from. A run that is killed has built some models and not others, each of them old or new, never half; the
+//! next run goes on from there.
+
+mod build;
+mod compile;
+mod error;
+mod execute;
+mod look;
+mod report;
+mod rows;
+mod runner;
+mod schedule;
+mod seed;
+mod session;
+mod snapshots;
+mod writer;
+
+pub use build::{BuildOptions, Kinds};
+pub(crate) use compile::Compiler;
+pub use error::BuildError;
+pub(crate) use error::{BuildFault, Result};
+pub use look::{Compiled, Listed};
+pub use report::{NodeReport, Observer, Outcome, Report, Silent};
+pub(crate) use rows::hex;
+pub use runner::Runner;
+pub(crate) use session::Sessions;
+pub(crate) use snapshots::Snapshots;

@@ -1,0 +1,307 @@
+//! Sessions in which a model's SQL finds its inputs.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
+    TableProvider,
+};
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::error::Result as QueryResult;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::prelude::{DataFrame, Expr, SessionContext, cast, ident, lit};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::TableReference;
+use futures::future::BoxFuture;
+use tidemill_lake::{DataFile, Engine, Table, TableId};
+
+use super::rows::stored_type;
+use super::{BuildFault, Compiler, Result, Snapshots};
+use crate::graph::Graph;
+use crate::plan::{BATCH_COLUMN, TimeRange, is_stored, table_of};
+use crate::project::{NodeId, Project, SourceTable};
+use crate::render::RenderContext;
+
+/// DataFusion's default catalog.
+const CATALOG: &str = "datafusion";
+const DAY_US: i64 = 86_400_000_000;
+
+/// Builds sessions for one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Sessions {
+    pub project: Arc<Project>,
+    pub graph: Arc<Graph>,
+    pub compiler: Compiler,
+    pub snapshots: Arc<Snapshots>,
+    pub engine: Engine,
+}
+
+/// Replaces what one input shows: the new files only.
+pub(crate) type Narrowed<'a> = Option<(&'a str, &'a [DataFile])>;
+
+impl Sessions {
+    /// A session that knows our functions and no table.
+    pub(crate) fn empty(&self) -> SessionContext {
+        let context = self.engine.session();
+        crate::udf::register_all(&context);
+        context
+    }
+
+    /// A session in which every node of `nodes` can be read by its name, whole: tables as this run sees them, views as their
+    /// plans.
+    pub(crate) async fn over(
+        &self,
+        nodes: impl IntoIterator<Item = NodeId>,
+        render: &RenderContext,
+        narrowed: Narrowed<'_>,
+    ) -> Result<SessionContext> {
+        let context = self.empty();
+        for node in nodes {
+            self.add(&context, &node, render, narrowed).await?;
+        }
+        Ok(context)
+    }
+
+    /// One node as a table.
+    pub(crate) async fn one(&self, node: &NodeId, render: &RenderContext) -> Result<Arc<dyn TableProvider>> {
+        let context = self.over([node.clone()], render, None).await?;
+        let Some(relation) = self.compiler.relation(node) else {
+            return Err(BuildFault::UnknownNode { node: node.clone() });
+        };
+        let name = TableReference::partial(relation.schema, relation.identifier);
+        context.table_provider(name).await.map_err(BuildFault::plan(node, None))
+    }
+
+    /// Adds a model's own table under its name, for `this` in incremental SQL.
+    pub(crate) async fn add_this(&self, context: &SessionContext, node: &NodeId) -> Result<()> {
+        let (Some(relation), Some(id)) = (self.compiler.relation(node), table_of(&self.project, node)) else {
+            return Ok(());
+        };
+        if let Some(table) = self.snapshots.open_fresh(&id).await? {
+            let name = TableReference::partial(relation.schema, relation.identifier);
+            register(context, &name, provider_of(context, &table, None)?).map_err(BuildFault::plan(node, None))?;
+        }
+        Ok(())
+    }
+
+    fn add<'a>(
+        &'a self,
+        context: &'a SessionContext,
+        node: &'a NodeId,
+        render: &'a RenderContext,
+        narrowed: Narrowed<'a>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let Some(relation) = self.compiler.relation(node) else {
+                return Err(BuildFault::UnknownNode { node: node.clone() });
+            };
+            let name = TableReference::partial(relation.schema, relation.identifier);
+            if context.table_exist(name.clone()).map_err(BuildFault::plan(node, None))? {
+                return Ok(());
+            }
+            let provider = if is_stored(&self.project, node) {
+                self.stored(context, node, narrowed).await?
+            } else {
+                self.inlined(context, node, render, narrowed).await?
+            };
+            register(context, &name, provider).map_err(BuildFault::plan(node, None))?;
+            Ok(())
+        })
+    }
+
+    async fn inlined(
+        &self,
+        context: &SessionContext,
+        node: &NodeId,
+        render: &RenderContext,
+        narrowed: Narrowed<'_>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let view =
+            self.project.models.get(&node.name()).ok_or_else(|| BuildFault::UnknownNode { node: node.clone() })?;
+        for parent in self.graph.parents(node) {
+            self.add(context, parent, render, narrowed).await?;
+        }
+        let sql = self.compiler.sql(view, render)?;
+        let frame = context.sql(&sql).await.map_err(BuildFault::plan(node, Some(view.location.clone())))?;
+        Ok(frame.into_view())
+    }
+
+    async fn stored(
+        &self,
+        context: &SessionContext,
+        node: &NodeId,
+        narrowed: Narrowed<'_>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let id = table_of(&self.project, node).ok_or_else(|| BuildFault::UnknownNode { node: node.clone() })?;
+        let Some(table) = self.snapshots.get(&id).await? else {
+            return self.absent(context, node).await;
+        };
+        let files = narrowed.filter(|(path, _)| *path == id.path()).map(|(_, files)| files.to_vec());
+        Ok(provider_of(context, &table, files)?)
+    }
+
+    /// A table that does not exist yet: empty with the declared columns when a contract says that it will.
+    async fn absent(&self, context: &SessionContext, node: &NodeId) -> Result<Arc<dyn TableProvider>> {
+        let NodeId::Source(name) = node else {
+            return Err(BuildFault::UpstreamMissing { upstream: node.name() });
+        };
+        match self.project.sources.get(name) {
+            Some(source) if source.has_contract => {
+                Ok(Arc::new(EmptyTable::new(declared_schema(context, source).await)))
+            }
+            source => Err(BuildFault::SourceMissing {
+                source_name: name.to_string(),
+                location: source.map(|source| source.location.clone()),
+            }),
+        }
+    }
+}
+
+/// A table's rows as its readers see them: without the partition column of batches.
+pub(crate) fn provider_of(
+    context: &SessionContext,
+    table: &Table,
+    files: Option<Vec<DataFile>>,
+) -> Result<Arc<dyn TableProvider>, BuildFault> {
+    let id: &TableId = table.id();
+    let provider = match files {
+        Some(files) => table.provider_over(files),
+        None => table.provider(),
+    }
+    .map_err(BuildFault::lake(id))?;
+    if !table.partition_columns().iter().any(|column| column == BATCH_COLUMN) {
+        return Ok(provider);
+    }
+    let visible = context.read_table(provider).and_then(|frame| frame.drop_columns(&[BATCH_COLUMN]));
+    let node = NodeId::Model(id.path());
+    Ok(visible.map_err(BuildFault::plan(&node, None))?.into_view())
+}
+
+/// Registers a table, and its schema when it is the first.
+pub(crate) fn register(
+    context: &SessionContext,
+    name: &TableReference,
+    provider: Arc<dyn TableProvider>,
+) -> QueryResult<()> {
+    if let (Some(schema), Some(catalog)) = (name.schema(), context.catalog(CATALOG))
+        && catalog.schema(schema).is_none()
+    {
+        catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
+    }
+    context.register_table(name.clone(), provider)?;
+    Ok(())
+}
+
+/// A session with the functions and settings of `base` and no tables: those of one batch come in under the same names.
+pub(crate) fn beside(base: &SessionContext) -> SessionContext {
+    let catalogs = MemoryCatalogProviderList::new();
+    let catalog = MemoryCatalogProvider::new();
+    let public: Arc<dyn datafusion::catalog::SchemaProvider> = Arc::new(MemorySchemaProvider::new());
+    // A fresh catalog takes any schema, so there is no answer to look at.
+    let _ = catalog.register_schema("public", public);
+    catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+    let state = SessionStateBuilder::new_from_existing(base.state()).with_catalog_list(Arc::new(catalogs)).build();
+    SessionContext::new_with_state(state)
+}
+
+/// Keeps the rows of a frame whose event time lies in `range`; those without one are kept when `keep_nulls`.
+pub(crate) fn within(frame: DataFrame, column: &str, range: TimeRange, keep_nulls: bool) -> QueryResult<DataFrame> {
+    let data_type = frame.schema().field_with_unqualified_name(column)?.data_type().clone();
+    let operand = || match &data_type {
+        DataType::Timestamp(_, _) | DataType::Date32 => ident(column),
+        _ => cast(ident(column), DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+    };
+    let mut predicate: Option<Expr> = None;
+    if range.start_us != i64::MIN {
+        predicate = Some(operand().gt_eq(instant(&data_type, range.start_us)));
+    }
+    if range.end_us != i64::MAX {
+        let until = operand().lt(instant(&data_type, range.end_us));
+        predicate = Some(match predicate {
+            Some(from) => from.and(until),
+            None => until,
+        });
+    }
+    match predicate {
+        Some(predicate) if keep_nulls => frame.filter(predicate.or(ident(column).is_null())),
+        Some(predicate) => frame.filter(predicate),
+        None => Ok(frame),
+    }
+}
+
+/// The literal that stands for an instant beside a column of that type. A date is its midnight, so the first date that is not
+/// before the instant is the one to compare with.
+fn instant(data_type: &DataType, at_us: i64) -> Expr {
+    let value = match data_type {
+        DataType::Date32 => {
+            let days = at_us.div_euclid(DAY_US) + i64::from(at_us.rem_euclid(DAY_US) != 0);
+            ScalarValue::Date32(Some(i32::try_from(days).unwrap_or(if days < 0 { i32::MIN } else { i32::MAX })))
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
+            ScalarValue::TimestampNanosecond(Some(at_us.saturating_mul(1000)), zone.clone())
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, zone) => {
+            ScalarValue::TimestampMillisecond(Some(ceil_div(at_us, 1_000)), zone.clone())
+        }
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            ScalarValue::TimestampSecond(Some(ceil_div(at_us, 1_000_000)), zone.clone())
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            ScalarValue::TimestampMicrosecond(Some(at_us), zone.clone())
+        }
+        _ => ScalarValue::TimestampMicrosecond(Some(at_us), Some("UTC".into())),
+    };
+    lit(value)
+}
+
+fn ceil_div(value: i64, by: i64) -> i64 {
+    value.div_euclid(by) + i64::from(value.rem_euclid(by) != 0)
+}
+
+/// The columns that a raw table will have, from its declaration.
+async fn declared_schema(context: &SessionContext, source: &SourceTable) -> SchemaRef {
+    let mut fields = Vec::new();
+    for column in source.columns.values() {
+        let data_type = match &column.data_type {
+            Some(text) => sql_type(context, text).await.unwrap_or(DataType::Utf8),
+            None => DataType::Utf8,
+        };
+        fields.push(Field::new(&column.name, data_type, true));
+    }
+    let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let by_hour = source.meta.get("tidemill").unwrap_or(&serde_json::Value::Null);
+    let by_hour =
+        by_hour.get("partition_by").or_else(|| source.meta.get("partition_by")).and_then(|value| value.as_str())
+            == Some("hour");
+    for (name, data_type) in [
+        ("_key", DataType::Utf8),
+        ("_topic", DataType::Utf8),
+        ("_partition", DataType::Int32),
+        ("_offset", DataType::Int64),
+        ("_timestamp", instant.clone()),
+        ("_ingested_at", instant.clone()),
+        ("_extra", DataType::Utf8),
+        ("event_at", instant),
+        ("event_date", DataType::Date32),
+    ] {
+        fields.push(Field::new(name, data_type, true));
+    }
+    if by_hour {
+        fields.push(Field::new("event_hour", DataType::Int32, true));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// The stored type that a SQL type name stands for: DataFusion's own names and those that dbt projects use beside them.
+pub(crate) async fn sql_type(context: &SessionContext, text: &str) -> Option<DataType> {
+    let text = text.trim().to_ascii_lowercase();
+    match text.as_str() {
+        "json" | "variant" | "uuid" | "object" | "super" => return Some(DataType::Utf8),
+        // dbt's cross-database names.
+        "integer" | "int" | "number" => return Some(DataType::Int64),
+        _ => {}
+    }
+    let frame = context.sql(&format!("select cast(null as {text}) as value")).await.ok()?;
+    stored_type(frame.schema().field(0).data_type())
+}

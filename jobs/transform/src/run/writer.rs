@@ -1,0 +1,276 @@
+//! Brings computed rows into a model's table: what is equal stays untouched, all that differs goes into one commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use futures::TryStreamExt as _;
+use tidemill_lake::metadata::{Act, CommitNote, TransformNote};
+use tidemill_lake::{CommitOutcome, CommitRequest, DataFile, Lake, PartitionedBatch, Table, TableId, TableSpec};
+use tidemill_project::TableVersion;
+use tidemill_project::crash;
+
+use super::BuildFault;
+use super::rows::{Canonical, canonical, into_stored};
+use crate::plan::BATCH_COLUMN;
+use crate::project::NodeId;
+
+/// The file tag that holds the hash of a batch's rows.
+const CONTENT_TAG: &str = "tidemill.content";
+/// Compaction may win a race as often as that before a build gives up on this plan.
+const MAX_MAINTENANCE_RACES: usize = 20;
+
+/// What a commit of a model's table came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Written {
+    /// The version that shows the rows; `None` when there was nothing to say.
+    pub version: Option<TableVersion>,
+    /// Rows in new files.
+    pub rows: u64,
+    /// Batches whose rows are others than before; `None` for tables without batches.
+    pub batches: Option<Vec<String>>,
+    /// Whether any row changed.
+    pub changed: bool,
+}
+
+/// One commit in the making.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    lake: Lake,
+    node: NodeId,
+    spec: TableSpec,
+    key: Vec<String>,
+    run_id: String,
+    table: Option<Table>,
+    /// The table's columns are others than those of the rows: it is made anew when all rows are there, so that readers keep
+    /// the old one until then.
+    recreate: Option<Vec<(Option<String>, Canonical)>>,
+    live: BTreeMap<Option<String>, Vec<DataFile>>,
+    add: Vec<DataFile>,
+    remove: Vec<DataFile>,
+    replaced: BTreeSet<Option<String>>,
+    rows: u64,
+}
+
+impl Writer {
+    /// Begins. `batched` tables have the partition column `_batch`. A table that does not exist is created empty.
+    pub(crate) async fn begin(
+        lake: &Lake,
+        id: TableId,
+        node: NodeId,
+        description: &str,
+        columns: &SchemaRef,
+        key: &[String],
+        batched: bool,
+        run_id: &str,
+        own: Option<Table>,
+    ) -> Result<Self, BuildFault> {
+        let mut fields: Vec<Field> = columns.fields().iter().map(|field| field.as_ref().clone()).collect();
+        if batched {
+            fields.push(Field::new(BATCH_COLUMN, DataType::Utf8, true));
+        }
+        let spec = TableSpec {
+            id,
+            schema: std::sync::Arc::new(Schema::new(fields)),
+            partition_columns: if batched { vec![BATCH_COLUMN.to_owned()] } else { Vec::new() },
+            bloom_columns: Vec::new(),
+            description: description.to_owned(),
+        };
+        let (table, recreate) = match own {
+            Some(table) if same_shape(&table, &spec) => (Some(table), None),
+            Some(table) => (Some(table), Some(Vec::new())),
+            None => (Some(lake.open_or_create(&spec, run_id).await.map_err(BuildFault::lake(&spec.id))?), None),
+        };
+        let mut live: BTreeMap<Option<String>, Vec<DataFile>> = BTreeMap::new();
+        if recreate.is_none() {
+            for file in table.iter().flat_map(Table::files) {
+                live.entry(batch_of(&file)).or_default().push(file);
+            }
+        }
+        Ok(Self {
+            lake: lake.clone(),
+            node,
+            spec,
+            key: key.to_vec(),
+            run_id: run_id.to_owned(),
+            table,
+            recreate,
+            live,
+            add: Vec::new(),
+            remove: Vec::new(),
+            replaced: BTreeSet::new(),
+            rows: 0,
+        })
+    }
+
+    /// Whether the table's columns are others than those of the rows to come.
+    pub(crate) fn recreates(&self) -> bool {
+        self.recreate.is_some()
+    }
+
+    /// Replaces the rows of one batch (`None`: of the whole table). Equal rows leave the files alone.
+    pub(crate) async fn replace(&mut self, batch: Option<String>, rows: Canonical) -> Result<(), BuildFault> {
+        if let Some(buffer) = &mut self.recreate {
+            buffer.push((batch, rows));
+            return Ok(());
+        }
+        let old = self.live.remove(&batch).unwrap_or_default();
+        if self.holds(&old, &rows).await? {
+            return Ok(());
+        }
+        self.remove.extend(old);
+        self.replaced.insert(batch.clone());
+        self.write(batch, rows).await
+    }
+
+    /// Adds rows and keeps what is there.
+    pub(crate) async fn append(&mut self, rows: Canonical) -> Result<(), BuildFault> {
+        self.write(None, rows).await
+    }
+
+    /// Removes every batch that was neither replaced nor found equal.
+    pub(crate) fn remove_the_rest(&mut self) {
+        for (batch, files) in std::mem::take(&mut self.live) {
+            self.remove.extend(files);
+            self.replaced.insert(batch);
+        }
+    }
+
+    async fn write(&mut self, batch: Option<String>, rows: Canonical) -> Result<(), BuildFault> {
+        let num_rows = rows.rows.num_rows();
+        let Some(table) = self.table.as_ref().filter(|_| num_rows > 0) else { return Ok(()) };
+        let partition_values =
+            batch.map(|batch| BTreeMap::from([(BATCH_COLUMN.to_owned(), Some(batch))])).unwrap_or_default();
+        let tags = BTreeMap::from([(CONTENT_TAG.to_owned(), rows.content)]);
+        let files = table
+            .write_files(vec![PartitionedBatch { partition_values, batches: vec![rows.rows], tags }])
+            .await
+            .map_err(BuildFault::lake(&self.spec.id))?;
+        self.add.extend(files);
+        self.rows += num_rows as u64;
+        Ok(())
+    }
+
+    /// Whether `files` hold exactly `rows`: by their tags, or by reading them where compaction has lost the tags.
+    async fn holds(&self, files: &[DataFile], rows: &Canonical) -> Result<bool, BuildFault> {
+        if files.is_empty() || rows.rows.num_rows() == 0 {
+            return Ok(files.is_empty() && rows.rows.num_rows() == 0);
+        }
+        if files.iter().all(|file| file.tags.contains_key(CONTENT_TAG)) {
+            // Files of one commit carry the hash of all its rows; two commits' files never make up one content.
+            return Ok(
+                files.iter().all(|file| file.tags.get(CONTENT_TAG) == Some(&rows.content)) && is_complete(files, rows)
+            );
+        }
+        let Some(table) = &self.table else { return Ok(false) };
+        let schema = rows.rows.schema();
+        let columns = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let stored: Vec<_> = table
+            .read_files(files.to_vec(), Some(columns))
+            .try_collect()
+            .await
+            .map_err(BuildFault::lake(&self.spec.id))?;
+        let stored = into_stored(&stored, &schema).and_then(|stored| canonical(&stored, &self.key));
+        Ok(stored.map_err(BuildFault::shape(&self.node))?.content == rows.content)
+    }
+
+    /// Commits, or hands back `None` when another build was faster: plan again then.
+    ///
+    /// With nothing changed the commit holds the note alone (`dataChange = false`), so that the next run knows which versions
+    /// of the inputs have been looked at.
+    pub(crate) async fn commit(
+        mut self,
+        mut note: TransformNote,
+        batched: bool,
+    ) -> Result<Option<(Written, Table)>, BuildFault> {
+        if let Some(buffer) = self.recreate.take() {
+            self.recreate_table(buffer).await?;
+        }
+        let changed = !self.add.is_empty() || !self.remove.is_empty();
+        let batches: Option<Vec<String>> = batched.then(|| self.replaced.iter().flatten().cloned().collect());
+        note.batches.clone_from(&batches);
+        note.rows_written = self.rows;
+        let Some(mut table) = self.table.take() else { return Ok(None) };
+        for _ in 0..MAX_MAINTENANCE_RACES {
+            let request = CommitRequest {
+                add: self.add.clone(),
+                remove: self.remove.clone(),
+                txns: BTreeMap::new(),
+                operation: "WRITE",
+                data_change: changed,
+                note: CommitNote {
+                    commit_id: self.lake.clock().new_id(),
+                    run_id: self.run_id.clone(),
+                    act: Act::Transform(note.clone()),
+                },
+            };
+            crash::point("transform.before_commit");
+            match table.commit(request).await.map_err(BuildFault::lake(&self.spec.id))? {
+                CommitOutcome::Committed(version) => {
+                    crash::point("transform.after_commit");
+                    let written = Written { version: Some(version), rows: self.rows, batches, changed };
+                    return Ok(Some((written, table)));
+                }
+                CommitOutcome::Lost(winners) => {
+                    let only_care = winners.iter().all(|winner| {
+                        !winner.data_change && !matches!(winner.note, Some(CommitNote { act: Act::Transform(_), .. }))
+                    });
+                    if !only_care {
+                        return Ok(None);
+                    }
+                    // Compaction moved rows into other files; the batches that are replaced are still the same.
+                    self.remove =
+                        table.files().into_iter().filter(|file| self.replaced.contains(&batch_of(file))).collect();
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the table anew with other columns. Between the two steps readers find no table; a build that dies there leaves
+    /// none, and the next one builds it from its inputs.
+    async fn recreate_table(&mut self, buffer: Vec<(Option<String>, Canonical)>) -> Result<(), BuildFault> {
+        self.lake.drop_table(&self.spec.id).await.map_err(BuildFault::lake(&self.spec.id))?;
+        let table =
+            self.lake.open_or_create(&self.spec, &self.run_id).await.map_err(BuildFault::lake(&self.spec.id))?;
+        self.table = Some(table);
+        for (batch, rows) in buffer {
+            self.replaced.insert(batch.clone());
+            self.write(batch, rows).await?;
+        }
+        Ok(())
+    }
+}
+
+fn batch_of(file: &DataFile) -> Option<String> {
+    file.partition_values.get(BATCH_COLUMN).cloned().flatten()
+}
+
+/// Whether all files of the commit are still there.
+fn is_complete(files: &[DataFile], rows: &Canonical) -> bool {
+    let known: Option<u64> = files.iter().map(|file| file.num_records).sum();
+    known.is_none_or(|known| known == rows.rows.num_rows() as u64)
+}
+
+fn same_shape(table: &Table, spec: &TableSpec) -> bool {
+    let shape = |schema: &Schema| -> Vec<(String, DataType)> {
+        schema.fields().iter().map(|field| (field.name().clone(), comparable(field.data_type()))).collect()
+    };
+    shape(&table.schema()) == shape(&spec.schema) && table.partition_columns() == spec.partition_columns
+}
+
+/// A type without the names and nullability of nested fields' wrappers, which Delta does not keep.
+fn comparable(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::List(item) => {
+            DataType::List(std::sync::Arc::new(Field::new("item", comparable(item.data_type()), true)))
+        }
+        DataType::Struct(fields) => DataType::Struct(
+            fields
+                .iter()
+                .map(|field| Field::new(field.name(), comparable(field.data_type()), true))
+                .collect::<Vec<_>>()
+                .into(),
+        ),
+        other => other.clone(),
+    }
+}

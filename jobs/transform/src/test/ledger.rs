@@ -1,0 +1,82 @@
+//! Which tests have passed on what.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use tidemill_lake::metadata::{Act, CommitNote};
+use tidemill_lake::{CommitOutcome, CommitRequest, Lake, Table, TableId, TableSpec};
+
+use crate::run::{BuildFault, Result};
+
+/// The table `ops/tests`: it holds no rows, only one `txn` action per test, the proof of its last pass.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    lake: Lake,
+    table: Option<Table>,
+    passed: BTreeMap<String, i64>,
+    run_id: String,
+}
+
+impl Ledger {
+    /// Opens the ledger; one that does not exist yet is empty.
+    pub(crate) async fn open(lake: &Lake, run_id: &str) -> Result<Self> {
+        let id = id();
+        let table = lake.open(&id).await.map_err(BuildFault::lake(&id))?;
+        Ok(Self { lake: lake.clone(), table, passed: BTreeMap::new(), run_id: run_id.to_owned() })
+    }
+
+    /// The proof of a test's last pass.
+    pub(crate) fn proof(&self, test: &str) -> Option<i64> {
+        self.table.as_ref().and_then(|table| table.txn_version(&app_id(test)))
+    }
+
+    /// Notes a pass; [`Self::commit`] makes it last.
+    pub(crate) fn pass(&mut self, test: &str, proof: i64) {
+        if self.proof(test) != Some(proof) {
+            self.passed.insert(app_id(test), proof);
+        }
+    }
+
+    /// Commits all passes at once; nothing when there are none.
+    ///
+    /// A lost race is given up: whoever won has noted passes of its own, and a test whose pass is not noted runs once more.
+    pub(crate) async fn commit(mut self) -> Result<()> {
+        if self.passed.is_empty() {
+            return Ok(());
+        }
+        let id = id();
+        let mut table = match self.table.take() {
+            Some(table) => table,
+            None => {
+                let spec = TableSpec {
+                    id: id.clone(),
+                    schema: Arc::new(Schema::new(vec![Field::new("test", DataType::Utf8, true)])),
+                    partition_columns: Vec::new(),
+                    bloom_columns: Vec::new(),
+                    description: "Data tests that passed, as txn actions: what each of them has seen.".to_owned(),
+                };
+                self.lake.open_or_create(&spec, &self.run_id).await.map_err(BuildFault::lake(&id))?
+            }
+        };
+        let request = CommitRequest {
+            add: Vec::new(),
+            remove: Vec::new(),
+            txns: self.passed,
+            operation: "WRITE",
+            data_change: false,
+            note: CommitNote { commit_id: self.lake.clock().new_id(), run_id: self.run_id, act: Act::Maintain },
+        };
+        match table.commit(request).await.map_err(BuildFault::lake(&id))? {
+            CommitOutcome::Committed(_) | CommitOutcome::Lost(_) => Ok(()),
+        }
+    }
+}
+
+fn id() -> TableId {
+    TableId::Ops("tests".to_owned())
+}
+
+fn app_id(test: &str) -> String {
+    format!("test/{test}")
+}
