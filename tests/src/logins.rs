@@ -93,6 +93,9 @@ impl Truth {
 }
 
 /// Makes the traffic.
+///
+/// # Panics
+/// When the plan has no partition or no login a second.
 #[must_use]
 pub fn traffic(plan: &Plan) -> Traffic {
     let mut random = ChaCha8Rng::seed_from_u64(plan.seed);

@@ -16,6 +16,9 @@ static HANDED_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// Finds a port that is free now together with the one [`GRPC_OFFSET`] above it, and that this process has not handed out
 /// before. Drawn at random, so that test processes side by side hardly ever draw the same one.
+///
+/// # Panics
+/// Never: the range of candidates is smaller than 65536.
 #[must_use]
 pub fn free_port() -> u16 {
     let mut handed_out = HANDED_OUT.lock().unwrap_or_else(PoisonError::into_inner);

@@ -50,13 +50,12 @@ static SPAWNED: AtomicU32 = AtomicU32::new(0);
 /// When it was not built.
 pub fn binary() -> Result<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "tests may be pointed at another binary")]
-    let binary = match std::env::var("TIDEMILL_BIN") {
-        Ok(path) => PathBuf::from(path),
-        Err(_) => {
-            let test = std::env::current_exe()?;
-            let release = test.ancestors().nth(2).context("a test lies in target/release/deps")?;
-            release.join("tidemill")
-        }
+    let chosen = std::env::var("TIDEMILL_BIN").ok();
+    let binary = if let Some(path) = chosen {
+        PathBuf::from(path)
+    } else {
+        let test = std::env::current_exe()?;
+        test.ancestors().nth(2).context("a test lies in target/release/deps")?.join("tidemill")
     };
     ensure!(
         binary.is_file(),

@@ -333,7 +333,7 @@ pub(crate) struct MaintainArgs {
 
 /// Reads a duration such as `250ms`, `5s`, `10m`, `2h`, `7d`.
 fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    tidemill_project::config::parse_duration(text)
+    tidemill_project::config::parse_duration(text).ok_or_else(|| "write it with a unit, like 250ms, 5s, 10m, 2h".to_owned())
 }
 
 #[cfg(test)]

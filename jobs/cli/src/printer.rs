@@ -10,12 +10,18 @@ use crate::args::Format;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {
     format: Format,
+    quiet: bool,
 }
 
 impl Printer {
     /// A printer for one output format.
     pub(crate) fn new(format: Format) -> Self {
-        Self { format }
+        Self { format, quiet: false }
+    }
+
+    /// The same without summary lines and results: for steps whose words somebody else says.
+    pub(crate) fn quiet(self) -> Self {
+        Self { quiet: true, ..self }
     }
 
     /// The format that the user asked for.
@@ -37,6 +43,9 @@ impl Printer {
 
     /// Writes a result: the object as JSON, or the text for people.
     pub(crate) fn result(self, object: &impl Serialize, text: &str) {
+        if self.quiet {
+            return;
+        }
         match self.format {
             Format::Json => {
                 let mut line = serde_json::to_vec(object).expect("results are maps with text keys");
@@ -49,6 +58,9 @@ impl Printer {
 
     /// Writes the summary line of one step: to stdout for people, to stderr when stdout is for machines.
     pub(crate) fn step(self, name: &str, text: &str) {
+        if self.quiet {
+            return;
+        }
         match self.format {
             Format::Text => self.data(format!("{name:<8} {text}\n").as_bytes()),
             Format::Json | Format::Csv | Format::Parquet => self.note(&format!("{name:<8} {text}")),

@@ -84,6 +84,21 @@ pub(crate) fn render(error: &anyhow::Error) -> String {
     text
 }
 
+/// An error and its causes in one line, for a cell of a table.
+pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let line = source.to_string();
+        if !text.ends_with(&line) {
+            text.push_str(": ");
+            text.push_str(&line);
+        }
+        cause = source.source();
+    }
+    text
+}
+
 fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     let mut last = String::new();

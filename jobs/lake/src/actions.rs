@@ -197,7 +197,8 @@ mod tests {
             "baseRowId":7,"clusteringProvider":"x","stats":"{}"}}"#;
         let line: Line = serde_json::from_str(text).unwrap();
         assert_eq!(line.add.unwrap().path, "a b");
-        let line: Line = serde_json::from_str(r#"{"domainMetadata":{"domain":"d","configuration":"","removed":false}}"#).unwrap();
+        let line: Line =
+            serde_json::from_str(r#"{"domainMetadata":{"domain":"d","configuration":"","removed":false}}"#).unwrap();
         assert!(line.add.is_none() && line.remove.is_none() && line.commit_info.is_none());
     }
 }

@@ -13,14 +13,15 @@ use arrow::error::ArrowError;
 use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use tidemill_project::TableVersion;
 
+use crate::Result;
 use crate::actions::{Add, Line, Metadata, PartitionValues, Protocol, decode_path};
 use crate::error::Cause;
+use crate::object_reader::ObjectReader;
 use crate::state::{LiveFile, State};
 use crate::store::TableStore;
-use crate::{Result, TableId};
 
 /// What a state is made of; `sidecar` only to notice that there is more than this file.
 const STATE_COLUMNS: [&str; 5] = ["add", "txn", "metaData", "protocol", "sidecar"];
@@ -37,9 +38,9 @@ impl CheckpointFiles {
     pub(crate) fn named(version: u64, parts: Option<u32>) -> Self {
         let names = match parts {
             None => vec![format!("{version:020}.checkpoint.parquet")],
-            Some(parts) => (1..=parts)
-                .map(|part| format!("{version:020}.checkpoint.{part:010}.{parts:010}.parquet"))
-                .collect(),
+            Some(parts) => {
+                (1..=parts).map(|part| format!("{version:020}.checkpoint.{part:010}.{parts:010}.parquet")).collect()
+            }
         };
         Self { version, names }
     }
@@ -77,10 +78,10 @@ pub(crate) async fn load(table: &TableStore, files: &CheckpointFiles) -> Result<
         let Some(batches) = read(table, name, &STATE_COLUMNS).await? else { return Ok(None) };
         for batch in batches {
             let shape = |source| Cause::Arrow { table: table.id.clone(), source };
-            rows.collect(&table.id, &batch).map_err(|fault| match fault {
-                Fault::Shape(source) => shape(source),
-                Fault::Cause(cause) => cause,
-            })?;
+            if has_sidecars(&batch) {
+                return Err(Cause::Feature { table: table.id.clone(), feature: "v2Checkpoint".to_owned() }.into());
+            }
+            rows.collect(&batch).map_err(shape)?;
         }
     }
     let (Some(protocol), Some(metadata)) = (rows.protocol, rows.metadata) else {
@@ -96,7 +97,10 @@ pub(crate) async fn load(table: &TableStore, files: &CheckpointFiles) -> Result<
 
 /// Files that the checkpoint remembers as removed, with the time of removal in milliseconds since the epoch; `None` when one
 /// of the checkpoint's files is gone.
-pub(crate) async fn removed_files(table: &TableStore, files: &CheckpointFiles) -> Result<Option<BTreeMap<String, i64>>> {
+pub(crate) async fn removed_files(
+    table: &TableStore,
+    files: &CheckpointFiles,
+) -> Result<Option<BTreeMap<String, i64>>> {
     let mut removed = BTreeMap::new();
     for name in &files.names {
         let Some(batches) = read(table, name, &["remove"]).await? else { return Ok(None) };
@@ -125,7 +129,7 @@ async fn read(table: &TableStore, name: &str, columns: &[&str]) -> Result<Option
         Err(object_store::Error::NotFound { .. }) => return Ok(None),
         Err(source) => return Err(table.fault("read", &path, source).into()),
     };
-    let reader = ParquetObjectReader::new(Arc::clone(table.object_store()), path.clone()).with_file_size(size);
+    let reader = ObjectReader::new(Arc::clone(table.object_store()), path.clone(), size);
     let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(parquet)?;
     let roots = builder.parquet_schema().root_schema().get_fields().iter().enumerate();
     let roots: Vec<_> = roots.filter(|(_, field)| columns.contains(&field.name())).map(|(index, _)| index).collect();
@@ -134,15 +138,8 @@ async fn read(table: &TableStore, name: &str, columns: &[&str]) -> Result<Option
     Ok(Some(stream.try_collect().await.map_err(parquet)?))
 }
 
-enum Fault {
-    Shape(ArrowError),
-    Cause(Cause),
-}
-
-impl From<ArrowError> for Fault {
-    fn from(source: ArrowError) -> Self {
-        Self::Shape(source)
-    }
+fn has_sidecars(batch: &RecordBatch) -> bool {
+    batch.column_by_name("sidecar").is_some_and(|column| column.null_count() < column.len())
 }
 
 /// What the rows of a checkpoint add up to.
@@ -155,11 +152,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn collect(&mut self, table: &TableId, batch: &RecordBatch) -> Result<(), Fault> {
-        if batch.column_by_name("sidecar").is_some_and(|column| column.null_count() < column.len()) {
-            let feature = "v2Checkpoint".to_owned();
-            return Err(Fault::Cause(Cause::Feature { table: table.clone(), feature }));
-        }
+    fn collect(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
         if let Some(adds) = structs(batch, "add") {
             self.collect_adds(adds)?;
         }

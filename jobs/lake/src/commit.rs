@@ -147,8 +147,7 @@ impl Table {
     /// Creates the table; when another creates it at the same moment, opens theirs.
     pub(crate) async fn create(lake: &Lake, spec: &TableSpec, run_id: &str) -> Result<Self> {
         let store = TableStore::new(lake.store(), &spec.id);
-        let note =
-            CommitNote { commit_id: lake.clock().new_id(), run_id: run_id.to_owned(), act: Act::Create };
+        let note = CommitNote { commit_id: lake.clock().new_id(), run_id: run_id.to_owned(), act: Act::Create };
         let now_ms = lake.clock().now_ms();
         let lines = first_lines(lake, spec, &note, now_ms)?;
         match put_entry(lake, &store, 0, &lines, note.commit_id).await? {
@@ -214,7 +213,7 @@ async fn put_entry(lake: &Lake, store: &TableStore, version: u64, lines: &[Line]
         tracing::debug!(table = %store.id, version, puts, error = %fault, "commit was not confirmed");
         let looked = replay::read_entry(store, version).await;
         match looked {
-            Ok(Some(entry)) if entry.note.is_some_and(|note| note.commit_id == id) => return Ok(Put::Ours),
+            Ok(Some(entry)) if entry.note.as_ref().is_some_and(|note| note.commit_id == id) => return Ok(Put::Ours),
             Ok(Some(_)) => return Ok(Put::Theirs),
             // Not there, also when the store said that it was taken: S3 answers 409 while another put is under way.
             Ok(None) | Err(_) if puts < MAX_PUTS => {}

@@ -22,6 +22,9 @@ pub struct Engine {
 impl Engine {
     /// Builds the engine. Its sessions share `memory_budget_bytes`: operators that can spill do so into temporary files when
     /// their fair share is used up, others fail.
+    ///
+    /// # Panics
+    /// Never: nothing is created before something spills.
     #[must_use]
     pub fn local(settings: &TransformSettings) -> Self {
         let pool = TrackConsumersPool::new(FairSpillPool::new(settings.memory_budget_bytes), NAMED_CONSUMERS);

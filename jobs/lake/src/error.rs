@@ -10,7 +10,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A fault of the lake.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Error(#[from] Cause);
+pub struct Error(Box<Cause>);
+
+impl From<Cause> for Error {
+    fn from(cause: Cause) -> Self {
+        Self(Box::new(cause))
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Cause {
@@ -58,7 +64,7 @@ pub(crate) enum Cause {
 
 impl Diagnostic for Error {
     fn kind(&self) -> ErrorKind {
-        match &self.0 {
+        match self.0.as_ref() {
             Cause::Store { source, .. } | Cause::Object { source, .. } => match source {
                 object_store::Error::NotFound { .. }
                 | object_store::Error::PermissionDenied { .. }
@@ -77,7 +83,7 @@ impl Diagnostic for Error {
     }
 
     fn code(&self) -> Option<ErrorCode> {
-        match &self.0 {
+        match self.0.as_ref() {
             Cause::VersionGone { .. } => Some(ErrorCode(201)),
             Cause::Feature { .. } => Some(ErrorCode(202)),
             Cause::Schema { .. } => Some(ErrorCode(203)),
@@ -87,9 +93,11 @@ impl Diagnostic for Error {
     }
 
     fn hint(&self) -> Option<String> {
-        match &self.0 {
+        match self.0.as_ref() {
             Cause::VersionGone { .. } => Some("compare by key instead: run the command with --full".to_owned()),
-            Cause::Schema { table, .. } => Some(format!("rebuild the table with --full-refresh, or move `{table}` away")),
+            Cause::Schema { table, .. } => {
+                Some(format!("rebuild the table with --full-refresh, or move `{table}` away"))
+            }
             _ => None,
         }
     }
@@ -99,17 +107,17 @@ impl Error {
     /// Whether log clean-up has removed a version that was asked for.
     #[must_use]
     pub fn is_version_gone(&self) -> bool {
-        matches!(self.0, Cause::VersionGone { .. })
+        matches!(*self.0, Cause::VersionGone { .. })
     }
 
     /// Whether the table needs a feature that this room does not know.
     pub(crate) fn is_feature(&self) -> bool {
-        matches!(self.0, Cause::Feature { .. })
+        matches!(*self.0, Cause::Feature { .. })
     }
 
     /// Whether the table does not exist.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        matches!(self.0, Cause::Missing { .. })
+        matches!(*self.0, Cause::Missing { .. })
     }
 }

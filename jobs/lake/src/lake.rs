@@ -70,6 +70,9 @@ impl Lake {
     /// Opens a table at its newest version; `None` when it does not exist.
     ///
     /// Costs the newest checkpoint and the entries after it, whatever the table's age.
+    ///
+    /// # Errors
+    /// The store's faults, and a log that cannot be read.
     pub async fn open(&self, id: &TableId) -> Result<Option<Table>> {
         self.open_version(id, None).await
     }
@@ -102,6 +105,9 @@ impl Lake {
     /// `Invalid` (code TM0203); the caller decides about [`Table::add_columns`].
     ///
     /// Two that create the same table at once both end with it open.
+    ///
+    /// # Errors
+    /// Code TM0203, with what differs; the store's faults.
     pub async fn open_or_create(&self, spec: &TableSpec, run_id: &str) -> Result<Table> {
         let table = match self.open(&spec.id).await? {
             Some(table) => table,
@@ -122,6 +128,9 @@ impl Lake {
     /// All tables under the root, sorted. Costs a listing of a few levels of folders, not of their files.
     ///
     /// Folders `raw`, `models` and `ops` are the lake's; any other is a database of a warehouse.
+    ///
+    /// # Errors
+    /// The store's faults.
     pub async fn list(&self) -> Result<Vec<TableId>> {
         let mut found = BTreeSet::new();
         for top in self.folders("").await? {
@@ -173,6 +182,9 @@ impl Lake {
     ///
     /// The log goes first, and in it what an opening looks at first: at any moment there is a whole table or none, and a call
     /// that was cut short is completed by the next one.
+    ///
+    /// # Errors
+    /// The store's faults.
     pub async fn drop_table(&self, id: &TableId) -> Result<()> {
         let place = TableStore::new(&self.store, id);
         let listed = place.list(&place.folder()).await?;

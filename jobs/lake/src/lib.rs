@@ -18,6 +18,8 @@ mod id;
 mod lake;
 pub mod maintain;
 pub mod metadata;
+mod object_reader;
+mod probe;
 mod provider;
 mod prune;
 mod read;
@@ -27,6 +29,10 @@ mod state;
 mod stats;
 mod store;
 mod table;
+#[cfg(test)]
+mod tests;
+#[cfg(any(test, feature = "testsuite"))]
+pub mod testsuite;
 mod write;
 
 pub use commit::{CommitOutcome, CommitRequest, LogCommit};
@@ -34,5 +40,6 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use id::TableId;
 pub use lake::Lake;
+pub use probe::Probe;
 pub use table::{ColumnStats, DataFile, Table, TableSpec};
 pub use write::PartitionedBatch;

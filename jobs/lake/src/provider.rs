@@ -34,6 +34,9 @@ impl Table {
     /// statistics.
     ///
     /// It works in any session; see [`crate::Engine`] for one that has the right settings.
+    ///
+    /// # Errors
+    /// None today; a provider of another kind may have some.
     pub fn provider(&self) -> Result<Arc<dyn TableProvider>> {
         if let Some(foreign) = &self.foreign {
             return Ok(Arc::clone(foreign));
@@ -75,7 +78,7 @@ impl FilesTable {
         Self {
             store: table.store.clone(),
             schema: table.schema(),
-            scan_schema: TableSchema::new(file_schema, partition_fields),
+            scan_schema: TableSchema::builder(file_schema).with_table_partition_cols(partition_fields).build(),
             files,
         }
     }

@@ -7,19 +7,18 @@ use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use object_store::ObjectStore;
+use object_store::ObjectStoreExt as _;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::errors::ParquetError;
 
 use crate::error::Cause;
+use crate::object_reader::ObjectReader;
 use crate::store::TableStore;
 use crate::{DataFile, Result, Table, schema, stats, write};
 
 /// Rows of a batch that is handed out.
 const BATCH_ROWS: usize = 8192;
-/// Bytes of a file's end that are asked for first; a footer with statistics and page index mostly fits.
-const FOOTER_HINT: usize = 64 << 10;
 
 impl Table {
     /// Reads columns of some files (live or not yet vacuumed), partition columns included, in batches of at most 8,192 rows,
@@ -27,6 +26,7 @@ impl Table {
     ///
     /// Columns come in the order that was asked for, in the table's types; a name that the table does not have is an error
     /// of the stream.
+    #[must_use]
     pub fn read_files(
         &self,
         files: Vec<DataFile>,
@@ -48,6 +48,9 @@ impl Table {
     /// Asks the bloom filter of `column` in one file which of `values` it may hold. A file without a filter may hold all.
     ///
     /// Costs the file's footer and one small read per row group; no data page is touched.
+    ///
+    /// # Errors
+    /// The store's faults, and a file that is no Parquet.
     pub async fn may_contain(&self, file: &DataFile, column: &str, values: &[&str]) -> Result<Vec<bool>> {
         let fault = |source| parquet_fault(&self.store, &file.path, source);
         let mut builder = open_parquet(&self.store, file).await?;
@@ -84,17 +87,15 @@ impl Table {
     }
 }
 
-async fn open_parquet(
-    store: &TableStore,
-    file: &DataFile,
-) -> Result<ParquetRecordBatchStreamBuilder<ParquetObjectReader>> {
+async fn open_parquet(store: &TableStore, file: &DataFile) -> Result<ParquetRecordBatchStreamBuilder<ObjectReader>> {
     let path = store.path(&file.path)?;
-    let objects: Arc<dyn ObjectStore> = Arc::clone(store.object_store());
-    let mut reader = ParquetObjectReader::new(objects, path).with_footer_size_hint(FOOTER_HINT);
-    if file.size > 0 {
-        reader = reader.with_file_size(file.size);
-    }
-    let opened = ParquetRecordBatchStreamBuilder::new(reader).await;
+    let objects = store.object_store();
+    let size = match file.size {
+        // A foreign writer's removal may not tell the size.
+        0 => objects.head(&path).await.map_err(|source| store.fault("read", &path, source))?.size,
+        size => size,
+    };
+    let opened = ParquetRecordBatchStreamBuilder::new(ObjectReader::new(Arc::clone(objects), path, size)).await;
     opened.map_err(|source| parquet_fault(store, &file.path, source).into())
 }
 

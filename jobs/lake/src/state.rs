@@ -204,7 +204,8 @@ impl State {
             .map_err(|source| Cause::Arrow { table: table.clone(), source })?;
         self.file_fields = schema::file_fields(&self.schema, &self.metadata.partition_columns);
         let listed = self.metadata.configuration.get(schema::BLOOM_COLUMNS).map_or("", String::as_str);
-        self.bloom_columns = listed.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        self.bloom_columns =
+            listed.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
         Ok(())
     }
 

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, UInt64Array};
 use arrow::compute::{cast, max as max_of, max_string, min as min_of, min_string};
 use arrow::datatypes::{
     DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, TimeUnit,
-    TimestampMicrosecondType, UInt64Type,
+    TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
 use chrono::{DateTime, NaiveDate, TimeDelta};
@@ -239,7 +239,7 @@ pub(crate) fn partition_scalar(value: Option<&str>, data_type: &DataType) -> Res
 
 /// Row counts as DataFusion's pruning wants them.
 pub(crate) fn counts(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
-    std::sync::Arc::new(arrow::array::PrimitiveArray::<UInt64Type>::from_iter(values))
+    std::sync::Arc::new(values.collect::<UInt64Array>())
 }
 
 #[cfg(test)]

@@ -136,14 +136,13 @@ impl TableStore {
     /// once more would look for another object than the one that the log means.
     pub(crate) fn path(&self, relative: &str) -> Result<Path> {
         let path = format!("{}/{relative}", self.folder);
-        Path::parse(&path).map_err(|source| {
-            Cause::Object { act: "name", table: self.id.clone(), path, source: source.into() }.into()
-        })
+        Path::parse(&path)
+            .map_err(|source| Cause::Object { act: "name", table: self.id.clone(), path, source: source.into() }.into())
     }
 
     /// The table's folder.
     pub(crate) fn folder(&self) -> Path {
-        Path::from_iter(self.folder.split('/').filter(|part| !part.is_empty()))
+        self.folder.split('/').filter(|part| !part.is_empty()).collect()
     }
 
     /// The folder of the log.

@@ -167,6 +167,9 @@ impl Table {
     ///
     /// Free when it is one of the last hundred or so that this value has seen; else one small read per commit on the way.
     /// Ends without a find where log clean-up has cut the log.
+    ///
+    /// # Errors
+    /// The store's faults, and a log that cannot be read.
     pub async fn last_note(
         &self,
         wanted: impl Fn(&CommitNote) -> bool + Send,

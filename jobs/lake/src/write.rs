@@ -129,7 +129,10 @@ fn escape_into(folder: &mut String, value: &str) {
         } else {
             let mut buffer = [0; 4];
             for byte in character.encode_utf8(&mut buffer).bytes() {
-                folder.push_str(&format!("%{byte:02X}"));
+                let digits = b"0123456789ABCDEF";
+                folder.push('%');
+                folder.push(char::from(digits[usize::from(byte >> 4)]));
+                folder.push(char::from(digits[usize::from(byte & 15)]));
             }
         }
     }
@@ -253,9 +256,13 @@ impl FileEncoder {
         }
         let known = |name: &str| self.schema.field_with_name(name).is_ok();
         if let Some(field) = batch.schema_ref().fields().iter().find(|field| !known(field.name())) {
-            return Err(ArrowError::SchemaError(format!("column is not in the table's files, column=`{}`", field.name())));
+            return Err(ArrowError::SchemaError(format!(
+                "column is not in the table's files, column=`{}`",
+                field.name()
+            )));
         }
-        let columns = self.schema.fields().iter().map(|field| column_of(batch, field)).collect::<Result<Vec<_>, _>>()?;
+        let columns =
+            self.schema.fields().iter().map(|field| column_of(batch, field)).collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
     }

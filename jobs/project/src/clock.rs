@@ -55,6 +55,9 @@ impl Clock {
     }
 
     /// The instant as chrono knows it.
+    ///
+    /// # Panics
+    /// The clock reads a year beyond chrono's 262,000.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.now_us()).expect("a clock reads a year that chrono knows")

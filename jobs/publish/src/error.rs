@@ -115,6 +115,14 @@ impl Error {
         Self::new(Cause::Moved { target: target.clone(), expected: text(expected), found: text(found) })
     }
 
+    /// The warehouse's part of it, when it is the warehouse's.
+    pub(crate) fn as_snowflake(&self) -> Option<&SnowflakeError> {
+        match self.cause.as_ref() {
+            Cause::Snowflake(fault) => Some(fault),
+            _ => None,
+        }
+    }
+
     /// Whether the lake could not be read or written.
     pub(crate) fn is_lake(&self) -> bool {
         matches!(*self.cause, Cause::Lake { .. })

@@ -94,7 +94,7 @@ impl Faults {
             self.send_malformed(base, truth);
         }
         if self.random.chance(self.options.missing) && !base.removable.is_empty() {
-            let (without, required) = *self.random.pick(&base.removable);
+            let (without, required) = self.random.pick(&base.removable);
             let fields: Vec<Field> = base.fields.iter().filter(|(name, _)| *name != without).cloned().collect();
             self.push(base, object(&fields), ceil_ms(base.event_us));
             let topic = truth.topics.entry(base.topic.to_owned()).or_default();

@@ -36,9 +36,9 @@ impl Random {
     }
 
     /// One of several.
-    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         let index = usize::try_from(self.below(of.len() as u64)).expect("an index fits");
-        &of[index]
+        of[index]
     }
 
     /// A UUID's text.

@@ -112,7 +112,8 @@ impl Person {
         let mut events = Vec::new();
         for (activity, hour) in [("light_exposure", 7), ("meal", 8), ("meal", 12), ("light_exposure", 17), ("meal", 18)] {
             if !self.random.chance(SKIP) {
-                let us = self.instant(day, tz, hour * 60 + self.random_minutes(45));
+                let minute = hour * 60 + self.random_minutes(45);
+                let us = self.instant(day, tz, minute);
                 events.push(Event { us, activity, phase: None, duration_us: None, tz });
             }
         }

@@ -92,7 +92,8 @@ pub(crate) fn assert_models(tidemill: &Tidemill, truth: &Truth) -> Result<()> {
     }
     ensure!(found == truth.windows, "windows differ: {}", difference(&found, &truth.windows));
     ensure!(late == truth.late, "{late} late logins, not {}", truth.late);
-    let rows = tidemill.query("select device_type, sum(logins) as logins from logins_usage_hourly group by device_type")?;
+    let rows =
+        tidemill.query("select device_type, sum(logins) as logins from logins_usage_hourly group by device_type")?;
     let devices: BTreeMap<String, i64> = rows
         .iter()
         .filter_map(|row| Some((row["device_type"].as_str()?.to_owned(), row["logins"].as_i64()?)))

@@ -5,4 +5,5 @@ mod cli;
 mod kafka;
 mod kills;
 mod s3;
+mod servers;
 mod snowflake;

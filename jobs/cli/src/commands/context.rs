@@ -1,12 +1,15 @@
 //! What most commands need: settings, lake, contracts, models, a name for the run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context as _;
 use tidemill_lake::{Engine, Lake};
 use tidemill_project::clock::{Clock, Micros};
-use tidemill_project::config::Settings;
+use tidemill_project::config::{self, Settings};
 use tidemill_project::contract::{self, Contract, Contracts, Vars};
+
+use tidemill_transform::project::Target;
 
 use crate::args::GlobalArgs;
 use crate::report::UsageError;
@@ -19,7 +22,7 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     pub(crate) run_id: String,
     pub(crate) as_of_us: Option<Micros>,
-    pub(crate) overrides: serde_json::Map<String, serde_json::Value>,
+    pub(crate) overrides: BTreeMap<String, serde_json::Value>,
 }
 
 impl Context {
@@ -36,8 +39,9 @@ impl Context {
         let run_id = global.run_id.clone().unwrap_or_else(|| clock.new_id().to_string());
         let as_of_us = global.as_of.as_deref().map(instant).transpose()?;
         let overrides = match &global.vars {
-            Some(text) => overrides(text)?,
-            None => serde_json::Map::new(),
+            Some(text) => Vars::parse_overrides(text)
+                .map_err(|fault| UsageError { message: format!("--vars is not usable: {fault}") })?,
+            None => BTreeMap::new(),
         };
         Ok(Self { settings, lake, clock, run_id, as_of_us, overrides })
     }
@@ -76,9 +80,9 @@ impl Context {
         Ok(tidemill_transform::load_project(
             &self.settings.models_dir,
             tidemill_transform::LoadOptions {
-                vars: self.overrides.clone(),
+                vars: self.overrides.clone().into_iter().collect(),
                 env: settings::environment(),
-                target: self.settings.target.clone(),
+                target: Target { name: self.settings.target.clone(), ..Target::default() },
             },
         )?)
     }
@@ -94,22 +98,10 @@ fn selects(wanted: &str, contract: &Contract) -> bool {
     wanted == contract.name.source || wanted == contract.name.to_string() || wanted == contract.system
 }
 
-/// Reads an instant: RFC 3339, or a date (its midnight, UTC).
+/// Reads an instant: RFC 3339, a time without offset (UTC), or a date (its midnight, UTC).
 pub(crate) fn instant(text: &str) -> anyhow::Result<Micros> {
-    if let Ok(instant) = chrono::DateTime::parse_from_rfc3339(text) {
-        return Ok(instant.timestamp_micros());
-    }
-    if let Ok(instant) = text.parse::<chrono::NaiveDateTime>() {
-        return Ok(instant.and_utc().timestamp_micros());
-    }
-    if let Ok(date) = text.parse::<chrono::NaiveDate>() {
-        return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros());
-    }
-    Err(UsageError { message: format!("`{text}` is no instant; write it like 2025-03-09T12:00:00Z") }.into())
-}
-
-fn overrides(text: &str) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
-    contract::parse_vars(text).map_err(|fault| UsageError { message: format!("--vars: {fault}") }.into())
+    config::parse_instant(text)
+        .ok_or_else(|| UsageError { message: format!("`{text}` is no instant; write it like 2025-03-09T12:00:00Z") }.into())
 }
 
 /// The working directory, for paths on the command line.

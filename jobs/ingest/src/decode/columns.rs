@@ -91,6 +91,8 @@ pub(crate) struct Columns {
     timestamp: TimestampMicrosecondBuilder,
     extra: StringBuilder,
     event_at: TimestampMicrosecondBuilder,
+    /// Per payload column, the bytes of a text in the last batch: what the next one makes room for.
+    usual_text_bytes: Vec<usize>,
     /// Bytes of a row's values without its texts.
     row_bytes: usize,
     num_rows: usize,
@@ -106,6 +108,7 @@ impl Columns {
         let row_bytes = 9 * fields.len();
         Self {
             schema: Arc::new(Schema::new(fields)),
+            usual_text_bytes: vec![16; payload.len()],
             payload,
             key: StringBuilder::new(),
             topic: StringBuilder::new(),
@@ -122,8 +125,13 @@ impl Columns {
 
     /// Throws away what is buffered and makes room for `capacity` rows.
     pub(crate) fn begin(&mut self, capacity: usize) {
-        for (builder, field) in self.payload.iter_mut().zip(self.schema.fields()) {
+        for ((builder, field), text_bytes) in
+            self.payload.iter_mut().zip(self.schema.fields()).zip(&self.usual_text_bytes)
+        {
             *builder = Builder::new(field.data_type(), capacity);
+            if let Builder::Text(builder) = builder {
+                *builder = StringBuilder::with_capacity(capacity, capacity * text_bytes);
+            }
         }
         self.key = StringBuilder::with_capacity(capacity, 32 * capacity);
         self.topic = StringBuilder::with_capacity(capacity, 12 * capacity);
@@ -134,10 +142,6 @@ impl Columns {
         self.event_at = TimestampMicrosecondBuilder::with_capacity(capacity).with_timezone("UTC");
         self.num_rows = 0;
         self.text_bytes = 0;
-    }
-
-    pub(crate) fn num_rows(&self) -> usize {
-        self.num_rows
     }
 
     /// Bytes of the values that are buffered, about; what the builders hold in reserve is not counted.
@@ -179,7 +183,10 @@ impl Columns {
     /// Takes the rows out.
     pub(crate) fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
-        for builder in &mut self.payload {
+        for (builder, usual) in self.payload.iter_mut().zip(&mut self.usual_text_bytes) {
+            if let (Builder::Text(builder), 1..) = (&builder, self.num_rows) {
+                *usual = builder.values_slice().len().div_ceil(self.num_rows);
+            }
             columns.push(builder.finish()?);
         }
         columns.push(Arc::new(self.key.finish()));
@@ -235,7 +242,7 @@ impl Builder {
                 validity: NullBufferBuilder::new(capacity),
             },
             // `arrow_type` makes no other type.
-            _ => Self::Text(StringBuilder::with_capacity(capacity, 16 * capacity)),
+            _ => Self::Text(StringBuilder::with_capacity(capacity, 0)),
         }
     }
 
@@ -265,7 +272,9 @@ impl Builder {
                 *len += 1;
             }
             (Self::List { child, lengths, validity, .. }, Value::List(values)) => {
-                values.iter().for_each(|value| child.append_value(value));
+                for value in values {
+                    child.append_value(value);
+                }
                 lengths.push(values.len());
                 validity.append_non_null();
             }

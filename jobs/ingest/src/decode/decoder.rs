@@ -7,13 +7,12 @@ use tidemill_project::contract::Contract;
 
 use super::columns::{Columns, RowFacts, raw_schema};
 use super::error::{Cause, Result};
-use super::extra::Extra;
 use super::fault::{Faults, Problem};
 use super::key::{self, KeyWriter};
 use super::nested::Value;
 use super::plan::{Column, Content, Plan};
 use super::record::{Decoded, EventPartition, Pushed, Record, Rejection, RejectionClass, Row};
-use super::scan::{Scanner, Token};
+use super::scan::{Malformed, Scanner, Token};
 use super::time::{US_PER_DAY, US_PER_HOUR};
 use super::value::{Cell, Texts};
 
@@ -56,7 +55,7 @@ impl Decoder {
     /// not take, or its event time is neither a timestamp, a date nor a bigint with a unit.
     pub fn new(contract: &Contract) -> Result<Self> {
         let plan = Plan::new(contract)?;
-        let scanner = Scanner { extra: Extra::new(plan.on_extra), ..Scanner::default() };
+        let scanner = Scanner::new(plan.on_extra);
         Ok(Self {
             schema: raw_schema(contract),
             columns: Columns::new(contract),
@@ -146,9 +145,9 @@ impl Decoder {
         let Self { plan, work, .. } = self;
         let reject = |class, message| Rejection { record: index, class, message };
         let payload = usable(payload, plan.max_record_bytes).map_err(|(class, message)| reject(class, message))?;
-        let malformed = |fault: super::scan::Malformed| reject(RejectionClass::Malformed, fault.to_string());
-        let payload = std::str::from_utf8(payload)
-            .map_err(|error| malformed(super::scan::Malformed::Utf8 { at: error.valid_up_to() }))?;
+        let malformed = |fault: Malformed| reject(RejectionClass::Malformed, fault.to_string());
+        let payload =
+            std::str::from_utf8(payload).map_err(|error| malformed(Malformed::Utf8 { at: error.valid_up_to() }))?;
         work.scanner.scan(&plan.paths, payload).map_err(malformed)?;
 
         let disagrees = work.convert(plan, payload, record);

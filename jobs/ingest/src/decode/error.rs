@@ -8,7 +8,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A fault of the contract. Faults of records are never errors: they are [`Rejection`](super::Rejection)s.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Error(#[from] Cause);
+pub struct Error(Box<Cause>);
+
+impl From<Cause> for Error {
+    fn from(cause: Cause) -> Self {
+        Self(Box::new(cause))
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Cause {
@@ -16,7 +22,9 @@ pub(crate) enum Cause {
     NoColumn { name: SourceName, location: Location, place: &'static str, column: String },
     #[error("contract cannot be decoded: {problem}, source=`{name}`, column=`{column}`")]
     Column { name: SourceName, location: Location, column: String, problem: &'static str },
-    #[error("contract gives a value that its column does not take, source=`{name}`, column=`{column}`, place=`{place}`")]
+    #[error(
+        "contract gives a value that its column does not take, source=`{name}`, column=`{column}`, place=`{place}`"
+    )]
     Constant { name: SourceName, location: Location, place: &'static str, column: String },
     #[error("failed to shape rows")]
     Arrow { source: arrow::error::ArrowError },
@@ -24,14 +32,14 @@ pub(crate) enum Cause {
 
 impl Diagnostic for Error {
     fn kind(&self) -> ErrorKind {
-        match self.0 {
+        match *self.0 {
             Cause::Arrow { .. } => ErrorKind::Bug,
             _ => ErrorKind::Configuration,
         }
     }
 
     fn location(&self) -> Option<&Location> {
-        match &self.0 {
+        match &*self.0 {
             Cause::NoColumn { location, .. } | Cause::Column { location, .. } | Cause::Constant { location, .. } => {
                 Some(location)
             }

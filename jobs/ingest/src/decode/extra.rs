@@ -44,14 +44,7 @@ impl Default for Extra {
 
 impl Extra {
     pub(crate) fn new(mode: OnExtra) -> Self {
-        Self {
-            mode,
-            text: String::new(),
-            fields: Vec::new(),
-            base: 0,
-            unknown: Vec::new(),
-            not_finite: Vec::new(),
-        }
+        Self { mode, text: String::new(), fields: Vec::new(), base: 0, unknown: Vec::new(), not_finite: Vec::new() }
     }
 
     /// The finished object; `None` when there is nothing in it.
@@ -83,11 +76,13 @@ impl Extra {
     }
 
     /// Begins an object; the answer goes back to [`Self::close`].
+    #[inline]
     pub(crate) fn open(&mut self) -> usize {
         std::mem::replace(&mut self.base, self.fields.len())
     }
 
     /// Ends the object: of a key that came several times only the last stays.
+    #[inline]
     pub(crate) fn close(&mut self, outer: usize) {
         if self.fields.len() - self.base > 1 {
             self.drop_repeated();

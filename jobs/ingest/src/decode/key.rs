@@ -193,11 +193,13 @@ fn write_integer(out: &mut String, value: i64) {
 }
 
 fn push_hex(out: &mut String, bytes: &[u8; 16]) {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    for byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut hex = [0_u8; 32];
+    for (pair, byte) in hex.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
     }
+    out.push_str(std::str::from_utf8(&hex).expect("digits are ASCII"));
 }
 
 fn hex_value(text: &[u8]) -> Option<u128> {
@@ -239,7 +241,9 @@ mod tests {
     #[test]
     fn decimals_are_written_with_their_scale() {
         let shape = Shape::plain(Kind::Decimal { precision: 18, scale: 4 });
-        for (value, text) in [(0, "0.0000"), (5, "0.0005"), (-5, "-0.0005"), (199_900, "19.9900"), (-1_000_000, "-100.0000")] {
+        for (value, text) in
+            [(0, "0.0000"), (5, "0.0005"), (-5, "-0.0005"), (199_900, "19.9900"), (-1_000_000, "-100.0000")]
+        {
             let mut out = String::new();
             write_decimal(&mut out, value, &shape);
             assert_eq!(out, text);

@@ -49,6 +49,4 @@ mod tests;
 pub use decoder::Decoder;
 pub use error::{Error, Result};
 pub use key::fingerprint;
-pub use record::{
-    Decoded, EventPartition, Headers, NoHeaders, Pushed, Record, Rejection, RejectionClass, Row,
-};
+pub use record::{Decoded, EventPartition, Headers, NoHeaders, Pushed, Record, Rejection, RejectionClass, Row};

@@ -84,7 +84,9 @@ impl Nest {
                     values[at] = nest.read(token, &texts, &format!("{path}.{name}"), &mut own_faults[at], unknown);
                 });
                 debug_assert!(parsed.is_ok(), "the scanner has checked this object");
-                own_faults.iter_mut().for_each(|own| faults.append(own));
+                for own in &mut own_faults {
+                    faults.append(own);
+                }
                 Value::Struct(values)
             }
             (Self::List(element), Token::Array(span)) => {

@@ -2,6 +2,9 @@
 
 use std::cmp::Ordering;
 
+/// Beyond this an exponent says zero or too large for every column, whatever the digits: no record has that many of them.
+const MAX_EXPONENT: i64 = 1 << 40;
+
 /// A decimal number as its text says it: sign, digits before and after the point, exponent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Decimal<'a> {
@@ -52,7 +55,8 @@ impl<'a> Decimal<'a> {
         let point = i64::try_from(self.whole.len()).unwrap_or(i64::MAX / 4) + self.exponent + shift;
         let kept = usize::try_from(point.max(0)).unwrap_or(usize::MAX).min(num_digits);
         let digit_at = |index: usize| {
-            let byte = if index < self.whole.len() { self.whole[index] } else { self.fraction[index - self.whole.len()] };
+            let byte =
+                if index < self.whole.len() { self.whole[index] } else { self.fraction[index - self.whole.len()] };
             u128::from(byte - b'0')
         };
         let mut magnitude = Some(0_u128);
@@ -143,6 +147,7 @@ pub(crate) enum Exact {
 }
 
 /// Reads up to 18 plain digits, by far the most frequent number, without the detour over a decimal.
+#[inline]
 pub(crate) fn short_integer(text: &[u8]) -> Option<i64> {
     if text.is_empty() || text.len() > 18 {
         return None;
@@ -162,8 +167,7 @@ fn digits(text: &[u8]) -> Option<(&[u8], &[u8])> {
     (end > 0).then(|| text.split_at(end))
 }
 
-/// Reads an exponent and clamps it: beyond a million the value is zero or too large for every column, whatever its digits
-/// (a record is shorter than that).
+/// Reads an exponent and clamps it.
 fn exponent(text: &[u8]) -> Option<i64> {
     let (negative, text) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -174,8 +178,7 @@ fn exponent(text: &[u8]) -> Option<i64> {
     if !rest.is_empty() {
         return None;
     }
-    const LIMIT: i64 = 1 << 40;
-    let magnitude = digits.iter().fold(0_i64, |value, digit| (value * 10 + i64::from(digit - b'0')).min(LIMIT));
+    let magnitude = digits.iter().fold(0_i64, |value, digit| (value * 10 + i64::from(digit - b'0')).min(MAX_EXPONENT));
     Some(if negative { -magnitude } else { magnitude })
 }
 

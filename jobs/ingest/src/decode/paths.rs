@@ -47,11 +47,13 @@ impl Paths {
     }
 
     /// An entry by its index.
+    #[inline]
     pub(crate) fn entry(&self, entry: usize) -> &Entry {
         &self.entries[entry]
     }
 
     /// Finds the entry of a key, looking at `guess` first.
+    #[inline]
     pub(crate) fn find(&self, object: usize, guess: usize, key: &str) -> Option<usize> {
         let range = &self.objects[object];
         if range.contains(&guess) && *self.entries[guess].name == *key {
@@ -84,6 +86,7 @@ impl Paths {
     }
 
     /// The place that remembers the first field of `object`.
+    #[inline]
     pub(crate) fn first_follower(&self, object: usize) -> usize {
         self.entries.len() + object
     }

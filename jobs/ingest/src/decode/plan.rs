@@ -101,6 +101,7 @@ impl Plan {
 
 impl Column {
     /// The value that counts: of the first path that holds one. Null and, where it counts as absent, `""` are none.
+    #[inline]
     pub(crate) fn resolve(&self, tokens: &[Token]) -> Token {
         let mut token = Token::Absent;
         for slot in &self.slots {
@@ -183,11 +184,8 @@ impl Compiler<'_> {
             ColumnType::Json => Kind::Json,
             ColumnType::Text | ColumnType::Struct(_) | ColumnType::List(_) => Kind::Text,
         };
-        let aliases = column
-            .aliases
-            .iter()
-            .map(|(alias, target)| (alias.as_str().into(), self.add_constant(target)))
-            .collect();
+        let aliases =
+            column.aliases.iter().map(|(alias, target)| (alias.as_str().into(), self.add_constant(target))).collect();
         Ok(Shape {
             kind,
             accept_text: column.accept_text,

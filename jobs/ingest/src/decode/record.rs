@@ -72,7 +72,7 @@ impl Headers for [(&str, &[u8])] {
 
 impl<const N: usize> Headers for [(&str, &[u8]); N] {
     fn last(&self, name: &str) -> Option<&[u8]> {
-        self.as_slice().last(name)
+        Headers::last(self.as_slice(), name)
     }
 }
 

@@ -9,6 +9,7 @@
 //! object's names, never a hash table.
 
 use jiter::{Jiter, JiterErrorType, JiterResult, JsonErrorType, Peek};
+use tidemill_project::contract::OnExtra;
 
 use super::extra::Extra;
 use super::paths::{Entry, Paths};
@@ -26,10 +27,12 @@ pub(crate) struct Span {
 
 impl Span {
     /// The text that the span marks.
+    #[inline]
     pub(crate) fn of(self, text: &str) -> &str {
         &text[self.start..self.end]
     }
 
+    #[inline]
     pub(crate) fn len(self) -> usize {
         self.end - self.start
     }
@@ -91,6 +94,11 @@ pub(crate) struct Scanner {
 }
 
 impl Scanner {
+    /// A scanner that does as the contract says with fields it does not know.
+    pub(crate) fn new(on_extra: OnExtra) -> Self {
+        Self { extra: Extra::new(on_extra), ..Self::default() }
+    }
+
     /// Reads one payload. Afterwards `tokens`, `decoded`, `extra` and `blocked` belong to it.
     ///
     /// NaN and infinities, which are no JSON, are told apart from other rubbish: their fields get
@@ -101,6 +109,13 @@ impl Scanner {
                 self.scan_once(paths, payload, true).map_err(|_| error)
             }
             outcome => outcome,
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, slot: Option<usize>, token: Token) {
+        if let Some(slot) = slot {
+            self.tokens[slot] = token;
         }
     }
 
@@ -146,9 +161,9 @@ struct Pass<'p> {
     allow_not_finite: bool,
 }
 
-impl<'p> Pass<'p> {
+impl Pass<'_> {
     /// Reads the object that comes next, whose fields are the entries of `object`; `depth` counts it.
-    fn object(&mut self, s: &mut Scanner, jiter: &mut Jiter<'p>, object: usize, depth: usize) -> Result<(), Malformed> {
+    fn object(&mut self, s: &mut Scanner, jiter: &mut Jiter<'_>, object: usize, depth: usize) -> Result<(), Malformed> {
         let level = s.extra.open();
         let mut previous = self.paths.first_follower(object);
         let mut before = jiter.current_index();
@@ -157,16 +172,15 @@ impl<'p> Pass<'p> {
             None => None,
         };
         while let Some(entry) = found {
-            match entry {
-                Some(entry) => self.known(s, jiter, entry, depth)?,
-                None => {
-                    let key = self.key_before(before, jiter.current_index());
-                    let value = self.skip(jiter, depth)?;
-                    if self.holds_not_finite(value) {
-                        s.extra.add_not_finite(self.payload, key);
-                    } else {
-                        s.extra.add(self.payload, key, value);
-                    }
+            if let Some(entry) = entry {
+                self.known(s, jiter, entry, depth)?;
+            } else {
+                let key = self.key_before(before, jiter.current_index());
+                let value = self.skip(jiter, depth)?;
+                if self.holds_not_finite(value) {
+                    s.extra.add_not_finite(self.payload, key);
+                } else {
+                    s.extra.add(self.payload, key, value);
                 }
             }
             before = jiter.current_index();
@@ -180,7 +194,8 @@ impl<'p> Pass<'p> {
     }
 
     /// Reads the value of a field that the contract knows.
-    fn known(&mut self, s: &mut Scanner, jiter: &mut Jiter<'p>, entry: usize, depth: usize) -> Result<(), Malformed> {
+    #[inline]
+    fn known(&mut self, s: &mut Scanner, jiter: &mut Jiter<'_>, entry: usize, depth: usize) -> Result<(), Malformed> {
         let Entry { slot, child, .. } = *self.paths.entry(entry);
         let peek = jiter.peek().map_err(malformed)?;
         if let Some(child) = child {
@@ -196,8 +211,7 @@ impl<'p> Pass<'p> {
                 s.extra.leave(&self.paths.entry(entry).name, parent);
                 if let Some(slot) = slot {
                     let span = Span { start, end: jiter.current_index() };
-                    s.tokens[slot] =
-                        if self.holds_not_finite(span) { Token::NotFinite } else { Token::Object(span) };
+                    s.tokens[slot] = if self.holds_not_finite(span) { Token::NotFinite } else { Token::Object(span) };
                 }
                 return Ok(());
             }
@@ -206,57 +220,54 @@ impl<'p> Pass<'p> {
                 s.blocked.push(entry);
             }
         }
-        let token = self.token(s, jiter, peek, depth)?;
-        if let Some(slot) = slot {
-            s.tokens[slot] = token;
-        }
-        Ok(())
+        self.value(s, jiter, slot, peek, depth)
     }
 
-    fn token(
+    /// Reads a value and puts its token into `slot`. Tokens are written in place: handed back through a result they would be
+    /// copied twice, which shows.
+    #[inline]
+    fn value(
         &mut self,
         s: &mut Scanner,
-        jiter: &mut Jiter<'p>,
+        jiter: &mut Jiter<'_>,
+        slot: Option<usize>,
         peek: Peek,
         depth: usize,
-    ) -> Result<Token, Malformed> {
+    ) -> Result<(), Malformed> {
         let start = jiter.current_index();
-        Ok(match peek {
+        match peek {
             Peek::String => {
                 let text = jiter.known_str().map_err(malformed)?;
-                match position(self.payload, text) {
-                    Some(span) => Token::Text(span),
-                    None => {
-                        let from = s.decoded.len();
-                        s.decoded.push_str(text);
-                        let value = Span { start, end: jiter.current_index() };
-                        Token::Decoded(Span { start: from, end: s.decoded.len() }, value)
-                    }
+                if let Some(span) = position(self.payload, text) {
+                    s.put(slot, Token::Text(span));
+                } else {
+                    let from = s.decoded.len();
+                    s.decoded.push_str(text);
+                    let value = Span { start, end: jiter.current_index() };
+                    s.put(slot, Token::Decoded(Span { start: from, end: s.decoded.len() }, value));
                 }
             }
             Peek::Null => {
                 jiter.known_null().map_err(malformed)?;
-                Token::Null
+                s.put(slot, Token::Null);
             }
-            Peek::True | Peek::False => Token::Bool(jiter.known_bool(peek).map_err(malformed)?),
+            Peek::True | Peek::False => s.put(slot, Token::Bool(jiter.known_bool(peek).map_err(malformed)?)),
             Peek::Array | Peek::Object => {
                 let span = self.skip(jiter, depth)?;
-                match peek {
-                    _ if self.holds_not_finite(span) => Token::NotFinite,
-                    Peek::Array => Token::Array(span),
-                    _ => Token::Object(span),
-                }
+                let token = if peek == Peek::Array { Token::Array(span) } else { Token::Object(span) };
+                s.put(slot, if self.holds_not_finite(span) { Token::NotFinite } else { token });
             }
             _ => {
                 jiter.known_number_bytes(peek).map_err(malformed)?;
                 let span = Span { start, end: jiter.current_index() };
-                if self.holds_not_finite(span) { Token::NotFinite } else { Token::Number(span) }
+                s.put(slot, if self.holds_not_finite(span) { Token::NotFinite } else { Token::Number(span) });
             }
-        })
+        }
+        Ok(())
     }
 
     /// Checks the value that comes next and moves over it.
-    fn skip(&self, jiter: &mut Jiter<'p>, depth: usize) -> Result<Span, Malformed> {
+    fn skip(&self, jiter: &mut Jiter<'_>, depth: usize) -> Result<Span, Malformed> {
         let peek = jiter.peek().map_err(malformed)?;
         let start = jiter.current_index();
         jiter.known_skip(peek).map_err(malformed)?;
@@ -286,6 +297,7 @@ impl<'p> Pass<'p> {
 }
 
 /// Finds the entry of `key` in `object`: first where it stood the last time, then everywhere.
+#[inline]
 fn find(paths: &Paths, followers: &mut [usize], object: usize, previous: &mut usize, key: &str) -> Option<usize> {
     let guess = followers[*previous];
     let found = paths.find(object, guess, key)?;
@@ -295,6 +307,7 @@ fn find(paths: &Paths, followers: &mut [usize], object: usize, previous: &mut us
 }
 
 /// Where `text` lies in `payload`; `None` when the parser had to resolve escapes and points to its own buffer.
+#[inline]
 fn position(payload: &str, text: &str) -> Option<Span> {
     let start = text.as_ptr().addr().checked_sub(payload.as_ptr().addr())?;
     let end = start.checked_add(text.len())?;
@@ -331,7 +344,11 @@ fn malformed(error: jiter::JiterError) -> Malformed {
 }
 
 /// The fields of a JSON object inside a value: key and token, in order; used for struct columns.
-pub(crate) fn fields_of(json: &str, decoded: &mut String, mut each: impl FnMut(&str, Token, &mut String)) -> JiterResult<()> {
+pub(crate) fn fields_of(
+    json: &str,
+    decoded: &mut String,
+    mut each: impl FnMut(&str, Token, &mut String),
+) -> JiterResult<()> {
     let mut jiter = Jiter::new(json.as_bytes());
     jiter.peek()?;
     let mut key = jiter.known_object()?.map(str::to_owned);
@@ -344,7 +361,11 @@ pub(crate) fn fields_of(json: &str, decoded: &mut String, mut each: impl FnMut(&
 }
 
 /// The elements of a JSON array inside a value, in order; used for list columns.
-pub(crate) fn elements_of(json: &str, decoded: &mut String, mut each: impl FnMut(Token, &mut String)) -> JiterResult<()> {
+pub(crate) fn elements_of(
+    json: &str,
+    decoded: &mut String,
+    mut each: impl FnMut(Token, &mut String),
+) -> JiterResult<()> {
     let mut jiter = Jiter::new(json.as_bytes());
     jiter.peek()?;
     let mut next = jiter.known_array()?;
@@ -361,15 +382,13 @@ fn value_token(jiter: &mut Jiter<'_>, json: &str, decoded: &mut String) -> Jiter
     let start = jiter.current_index();
     if peek == Peek::String {
         let text = jiter.known_str()?;
-        return Ok(match position(json, text) {
-            Some(span) => Token::Text(span),
-            None => {
-                let from = decoded.len();
-                decoded.push_str(text);
-                let value = Span { start, end: jiter.current_index() };
-                Token::Decoded(Span { start: from, end: decoded.len() }, value)
-            }
-        });
+        if let Some(span) = position(json, text) {
+            return Ok(Token::Text(span));
+        }
+        let from = decoded.len();
+        decoded.push_str(text);
+        let value = Span { start, end: jiter.current_index() };
+        return Ok(Token::Decoded(Span { start: from, end: decoded.len() }, value));
     }
     jiter.known_skip(peek)?;
     let span = Span { start, end: jiter.current_index() };

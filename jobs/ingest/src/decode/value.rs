@@ -41,6 +41,7 @@ pub(crate) enum Place {
 }
 
 impl<'a> Texts<'a> {
+    #[inline]
     pub(crate) fn get(&self, place: Place, span: Span) -> &'a str {
         match place {
             Place::Payload => span.of(self.payload),
@@ -136,6 +137,7 @@ impl Shape {
     }
 
     /// Converts a value that is neither absent nor null.
+    #[inline]
     pub(crate) fn convert(&self, token: Token, texts: &Texts<'_>) -> Result<Cell, Problem> {
         match &self.kind {
             Kind::Text => self.text(token, texts),
@@ -157,6 +159,7 @@ impl Shape {
         }
     }
 
+    #[inline]
     fn text(&self, token: Token, texts: &Texts<'_>) -> Result<Cell, Problem> {
         let Some((place, span)) = string_place(token) else { return Err(wrong_type(token, "a text")) };
         let text = texts.get(place, span);
@@ -169,6 +172,7 @@ impl Shape {
         self.checked(place, span, texts)
     }
 
+    #[inline]
     fn checked(&self, place: Place, span: Span, texts: &Texts<'_>) -> Result<Cell, Problem> {
         let text = texts.get(place, span);
         if !self.accepted_values.is_empty() && !self.accepted_values.iter().any(|value| **value == *text) {
@@ -190,16 +194,15 @@ impl Shape {
 
     fn integer(&self, token: Token, texts: &Texts<'_>) -> Result<i64, Problem> {
         let text = self.number_text(token, texts, "a whole number")?;
-        let value = match short_integer(text.as_bytes()) {
-            Some(value) => value,
-            None => {
-                let number = Decimal::parse(text.as_bytes(), Spelling::Exponent)
-                    .ok_or_else(|| wrong_type(token, "a whole number"))?;
-                match number.scaled(0).exact() {
-                    Exact::Whole(value) => i64::try_from(value).map_err(|_| bad_value("does not fit 64 bits"))?,
-                    Exact::TooLarge => return Err(bad_value("does not fit 64 bits")),
-                    Exact::Fraction => return Err(Problem::new(RejectionClass::WrongType, "has a fraction")),
-                }
+        let value = if let Some(value) = short_integer(text.as_bytes()) {
+            value
+        } else {
+            let number = Decimal::parse(text.as_bytes(), Spelling::Exponent)
+                .ok_or_else(|| wrong_type(token, "a whole number"))?;
+            match number.scaled(0).exact() {
+                Exact::Whole(value) => i64::try_from(value).map_err(|_| bad_value("does not fit 64 bits"))?,
+                Exact::TooLarge => return Err(bad_value("does not fit 64 bits")),
+                Exact::Fraction => return Err(Problem::new(RejectionClass::WrongType, "has a fraction")),
             }
         };
         self.bounds.check_integer(value)?;
@@ -227,7 +230,8 @@ impl Shape {
     fn double(&self, token: Token, texts: &Texts<'_>) -> Result<f64, Problem> {
         let text = self.number_text(token, texts, "a number")?;
         // Rust reads "nan" and "infinity" as numbers too, so text is held to the spelling of numbers first.
-        let is_number = matches!(token, Token::Number(_)) || Decimal::parse(text.as_bytes(), Spelling::Exponent).is_some();
+        let is_number =
+            matches!(token, Token::Number(_)) || Decimal::parse(text.as_bytes(), Spelling::Exponent).is_some();
         match text.parse::<f64>() {
             Ok(value) if is_number && value.is_finite() => {
                 self.bounds.check(value)?;
@@ -321,6 +325,7 @@ fn whole(bound: f64) -> i128 {
     bound as i128
 }
 
+#[inline]
 fn string_place(token: Token) -> Option<(Place, Span)> {
     match token {
         Token::Text(span) => Some((Place::Payload, span)),

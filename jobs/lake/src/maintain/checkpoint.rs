@@ -13,6 +13,9 @@ use crate::{Result, Table, replay};
 /// Meant to be called after each commit: most calls compare two numbers. Writers of one table agree without talking, because
 /// each makes the checkpoint of the versions that are multiples of the interval; one that was missed is made up for when the
 /// newest is one and a half intervals behind.
+///
+/// # Errors
+/// The store's faults. The table is as good as before; the next call tries again.
 pub async fn maybe_checkpoint(table: &Table) -> Result<bool> {
     if !is_due(table).await? {
         return Ok(false);

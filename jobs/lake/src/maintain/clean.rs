@@ -1,10 +1,8 @@
 //! Deletes what no version within the retention needs.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, TimeDelta, Utc};
+use object_store::ObjectMeta;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt as _};
 
 use super::{MaintainOptions, MaintainReport};
 use crate::metadata::Act;
@@ -18,7 +16,8 @@ pub(super) async fn log(table: &Table, options: &MaintainOptions, report: &mut M
     let cutoff = cutoff(table);
     let objects = table.store.list(&table.store.log_folder()).await?;
     let entries = objects.iter().filter_map(|object| Some((version_of(&object.location)?, object)));
-    let first_young = entries.clone().filter(|(_, object)| object.last_modified >= cutoff).map(|(version, _)| version).min();
+    let first_young =
+        entries.clone().filter(|(_, object)| object.last_modified >= cutoff).map(|(version, _)| version).min();
     let mut begin = first_young.unwrap_or(table.state.version).min(table.state.version);
     if let Some((noted, _)) = table.last_note(|note| !matches!(note.act, Act::Create | Act::Maintain)).await? {
         begin = begin.min(noted.0);
@@ -89,7 +88,8 @@ fn relative_path(table: &Table, path: &Path) -> Option<String> {
 /// Source: Delta protocol, "Data Files"; the exception is Spark's.
 fn is_hidden(relative: &str, partition_columns: &[String]) -> bool {
     relative.split('/').any(|part| {
-        let is_partition = part.split_once('=').is_some_and(|(name, _)| partition_columns.iter().any(|column| column == name));
+        let is_partition =
+            part.split_once('=').is_some_and(|(name, _)| partition_columns.iter().any(|column| column == name));
         (part.starts_with('_') || part.starts_with('.')) && !is_partition
     })
 }

@@ -22,7 +22,7 @@ const MAX_RACES: usize = 50;
 const BATCHES_BETWEEN: usize = 4;
 
 /// Compacts partitions, the one with most to win first, until the budget is spent.
-pub(super) async fn run(
+pub(crate) async fn run(
     table: &mut Table,
     options: &MaintainOptions,
     stopwatch: Stopwatch,
@@ -37,15 +37,14 @@ pub(super) async fn run(
         }
         let removed = files.len();
         let added = if options.dry_run {
-            usize::try_from(bytes.div_ceil(table.lake.maintenance().target_file_bytes.max(1))).unwrap_or(1)
+            let target_bytes = table.lake.maintenance().target_file_bytes.max(1);
+            usize::try_from(bytes.div_ceil(target_bytes)).ok()
         } else {
-            match compact(table, files, &options.run_id).await? {
-                Some(added) => added,
-                None => {
-                    report.compactions_dropped += 1;
-                    continue;
-                }
-            }
+            compact(table, files, &options.run_id).await?
+        };
+        let Some(added) = added else {
+            report.compactions_dropped += 1;
+            continue;
         };
         report.compacted_partitions += 1;
         report.files_removed += removed;
@@ -96,8 +95,7 @@ async fn compact(table: &mut Table, files: Vec<DataFile>, run_id: &str) -> Resul
         if !files.iter().all(|file| table.state.files.contains_key(&file.path)) {
             break;
         }
-        let note =
-            CommitNote { commit_id: table.lake.clock().new_id(), run_id: run_id.to_owned(), act: Act::Maintain };
+        let note = CommitNote { commit_id: table.lake.clock().new_id(), run_id: run_id.to_owned(), act: Act::Maintain };
         let request = CommitRequest {
             add: added.clone(),
             remove: files.clone(),

@@ -16,6 +16,8 @@ mod compact;
 use std::time::Duration;
 
 pub use checkpoint::maybe_checkpoint;
+#[cfg(test)]
+pub(crate) use compact::run as compact_for_test;
 use tidemill_project::TableVersion;
 
 use crate::error::Cause;
@@ -50,13 +52,7 @@ impl MaintainOptions {
 
     /// What fits between two cycles of a running job: no listing, at most `max_duration` and a quarter of a gigabyte.
     pub fn light(run_id: impl Into<String>, max_duration: Duration) -> Self {
-        Self {
-            run_id: run_id.into(),
-            scope: Scope::Light,
-            max_duration,
-            max_rewrite_bytes: 256 << 20,
-            dry_run: false,
-        }
+        Self { run_id: run_id.into(), scope: Scope::Light, max_duration, max_rewrite_bytes: 256 << 20, dry_run: false }
     }
 }
 
@@ -94,7 +90,10 @@ pub struct MaintainReport {
     pub is_budget_spent: bool,
 }
 
-/// Takes care of one table. Idempotent: a second call finds nothing to do. A table that does not exist is an error.
+/// Takes care of one table. Idempotent: a second call finds nothing to do.
+///
+/// # Errors
+/// [`crate::Error::is_missing`] when there is no table; the store's faults. What was done before a fault stays done.
 pub async fn maintain(lake: &Lake, id: &TableId, options: &MaintainOptions) -> Result<MaintainReport> {
     let stopwatch = lake.clock().stopwatch();
     let Some(mut table) = lake.open(id).await? else {

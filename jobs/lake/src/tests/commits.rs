@@ -13,6 +13,19 @@ use crate::metadata::Act;
 use crate::{CommitOutcome, TableId};
 
 #[tokio::test]
+async fn memory_gives_what_a_store_must_give() {
+    let world = memory();
+    let seed = std::sync::atomic::AtomicU64::new(100);
+    crate::testsuite::all(|| world.client(seed.fetch_add(1, std::sync::atomic::Ordering::Relaxed))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_local_folder_gives_what_a_store_must_give() {
+    let (lake, _dir) = folder();
+    crate::testsuite::all(|| lake.clone()).await;
+}
+
+#[tokio::test]
 async fn what_was_appended_is_there_after_opening_again() {
     let (lake, _dir) = folder();
     assert!(lake.open(&id()).await.unwrap().is_none());
@@ -80,7 +93,8 @@ async fn two_that_create_a_table_end_with_the_same_one() {
     let world = memory();
     let neighbour = world.neighbour();
     let spec = spec();
-    let (left, right) = tokio::join!(world.lake.open_or_create(&spec, "left"), neighbour.open_or_create(&spec, "right"));
+    let (left, right) =
+        tokio::join!(world.lake.open_or_create(&spec, "left"), neighbour.open_or_create(&spec, "right"));
     assert_eq!(left.unwrap().table_id(), right.unwrap().table_id());
 }
 
@@ -98,7 +112,8 @@ async fn a_partition_is_replaced_as_a_whole() {
     assert_eq!(values(&table).await, (20..30).chain(100..105).collect::<Vec<_>>());
 
     let commits = table.commits(Some(TableVersion(3)), TableVersion(4)).await.unwrap();
-    let removed: Vec<_> = commits[0].remove.iter().map(|file| (&file.path, &file.partition_values, file.size)).collect();
+    let removed: Vec<_> =
+        commits[0].remove.iter().map(|file| (&file.path, &file.partition_values, file.size)).collect();
     let mut expected: Vec<_> = old.iter().map(|file| (&file.path, &file.partition_values, file.size)).collect();
     expected.sort();
     assert_eq!(removed, expected);
@@ -136,7 +151,8 @@ async fn a_column_that_was_added_is_null_in_older_files() {
     let mut table = world.lake.open_or_create(&spec(), "test").await.unwrap();
     append(&mut table, rows(9, 0..10)).await;
     let mut wider = spec();
-    wider.schema = Arc::new(crate::schema::with_columns(&wider.schema, vec![Field::new("extra", DataType::Utf8, true)]));
+    wider.schema =
+        Arc::new(crate::schema::with_columns(&wider.schema, vec![Field::new("extra", DataType::Utf8, true)]));
     let error = world.lake.open_or_create(&wider, "test").await.unwrap_err();
     assert_eq!(error.code().unwrap().to_string(), "TM0203");
 
@@ -233,7 +249,8 @@ async fn large_batches_are_split_at_the_target_size() {
     part.batches = (0..40_i64)
         .map(|number| {
             let base = number * 4096;
-            let scattered = (base..base + 4096).map(|value| value.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed()));
+            let scattered =
+                (base..base + 4096).map(|value| value.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed()));
             rows(9, scattered.map(|value| value.rem_euclid(i64::MAX))).batches.remove(0)
         })
         .collect();

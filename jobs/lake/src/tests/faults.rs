@@ -63,7 +63,7 @@ impl fmt::Display for Faulty {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let is_commit = location.as_ref().ends_with(".json");
+        let is_commit = location.as_ref().contains("_delta_log/0");
         let fault = if is_commit { self.script.lock().pop() } else { None };
         match fault {
             None => self.inner.put_opts(location, payload, options).await,
@@ -122,7 +122,7 @@ impl ObjectStore for Faulty {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_commit_whose_answer_was_lost_counts_once() {
     for fault in [Fault::AnswerLost, Fault::RepeatedByClient] {
         let store = Faulty::new();
@@ -136,7 +136,7 @@ async fn a_commit_whose_answer_was_lost_counts_once() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_commit_that_never_arrived_is_put_again() {
     let store = Faulty::new();
     let world = over(Arc::<Faulty>::clone(&store));
@@ -146,7 +146,7 @@ async fn a_commit_that_never_arrived_is_put_again() {
     assert!(world.lake.open_at(&id(), TableVersion(2)).await.is_err());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_lost_answer_of_the_loser_is_a_loss() {
     let store = Faulty::new();
     let world = over(Arc::<Faulty>::clone(&store));
@@ -157,7 +157,7 @@ async fn a_lost_answer_of_the_loser_is_a_loss() {
     assert!(matches!(append(&mut second, rows(9, 10..20)).await, CommitOutcome::Lost(winners) if winners.len() == 1));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_outcome_that_cannot_be_found_out_is_reported_as_such() {
     let store = Faulty::new();
     let world = over(Arc::<Faulty>::clone(&store));
@@ -176,7 +176,7 @@ async fn an_outcome_that_cannot_be_found_out_is_reported_as_such() {
     assert_eq!(commits[0].note.as_ref().unwrap().commit_id, commit_id);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_refusal_is_not_repeated() {
     let store = Faulty::new();
     let world = over(Arc::<Faulty>::clone(&store));

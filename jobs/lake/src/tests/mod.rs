@@ -38,7 +38,7 @@ fn settings() -> MaintenanceSettings {
         checkpoint_interval: 10,
         compact_min_files: 4,
         target_file_bytes: 1 << 20,
-        retention: Duration::from_secs(7 * 24 * 3600),
+        retention: Duration::from_hours(7 * 24),
     }
 }
 
@@ -57,7 +57,11 @@ fn over(store: Arc<dyn ObjectStore>) -> World {
 impl World {
     /// A second lake on the same store, as another process would have it: other ids, same time.
     fn neighbour(&self) -> Lake {
-        let (clock, _) = Clock::manual(self.lake.clock().now_us(), 8);
+        self.client(8)
+    }
+
+    fn client(&self, seed: u64) -> Lake {
+        let (clock, _) = Clock::manual(self.lake.clock().now_us(), seed);
         Lake::over(Arc::clone(&self.store), self.lake.store().url(), &settings(), clock).unwrap()
     }
 
@@ -133,14 +137,7 @@ fn note(lake: &Lake) -> CommitNote {
 }
 
 fn request(lake: &Lake, add: Vec<DataFile>, remove: Vec<DataFile>) -> CommitRequest {
-    CommitRequest {
-        add,
-        remove,
-        txns: BTreeMap::new(),
-        operation: "WRITE",
-        data_change: true,
-        note: note(lake),
-    }
+    CommitRequest { add, remove, txns: BTreeMap::new(), operation: "WRITE", data_change: true, note: note(lake) }
 }
 
 async fn append(table: &mut Table, batch: PartitionedBatch) -> CommitOutcome {

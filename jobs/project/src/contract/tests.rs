@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -22,6 +23,8 @@ fn write(dir: &Path, path: &str, text: &str) {
 
 /// A source `shop.orders` with these options and columns, given as flow YAML.
 fn table(options: &str, columns: &str) -> String {
+    let topic = if options.contains("topic:") { "" } else { ", topic: orders" };
+    let options = format!("{}{topic}}}", options.strip_suffix('}').expect("options are a flow mapping"));
     format!(
         "sources:\n- name: shop\n  tables:\n  - name: orders\n    config: {{meta: {{tidemill: {options}}}}}\n    columns: {columns}\n"
     )
@@ -73,10 +76,10 @@ fn a_small_contract_takes_the_defaults() {
     assert_eq!(contract.key, [KeyRule::Coordinates]);
     assert_eq!(contract.partition_by, PartitionBy::Day);
     assert_eq!(contract.on_extra, OnExtra::Keep);
-    assert_eq!(contract.grace, Duration::from_secs(900));
+    assert_eq!(contract.grace, Duration::from_mins(15));
     assert_eq!(contract.max_record_bytes, 1 << 20);
     assert_eq!(contract.min_event_time_us, 946_684_800_000_000);
-    assert_eq!(contract.max_future, Duration::from_secs(86_400));
+    assert_eq!(contract.max_future, Duration::from_hours(24));
     assert!(contract.enabled);
     assert_eq!((contract.location.line, contract.location.column), (4, 11));
     let required: Vec<bool> = contract.columns.iter().map(|column| column.required).collect();
@@ -141,7 +144,7 @@ sources:
     assert_eq!(contract.partition_by, PartitionBy::Hour);
     assert_eq!(contract.max_record_bytes, 2048);
     assert_eq!(contract.min_event_time_us, 1_577_836_800_000_000);
-    assert_eq!(contract.max_future, Duration::from_secs(3600));
+    assert_eq!(contract.max_future, Duration::from_hours(1));
     assert!(!contract.enabled);
 
     let column = |name: &str| contract.column(name).unwrap();
@@ -171,18 +174,18 @@ fn keys_can_be_written_in_short() {
         let columns = "[{name: id, data_type: text}, {name: n, data_type: bigint}, {name: at, data_type: timestamp}]";
         contract(&table(&format!("{{event_time: at, idempotency_key: {key}}}"), columns)).key
     };
-    let field = KeyRule::Field("id".into());
-    let hash = KeyRule::Hash(vec!["id".into(), "n".into()]);
-    assert_eq!(key("id"), [field.clone()]);
-    assert_eq!(key("[id]"), [field.clone()]);
-    assert_eq!(key("{field: id}"), [field.clone()]);
-    assert_eq!(key("[id, n]"), [hash.clone()]);
-    assert_eq!(key("{hash: [id, n]}"), [hash.clone()]);
+    let field = || KeyRule::Field("id".into());
+    let hash = || KeyRule::Hash(vec!["id".into(), "n".into()]);
+    assert_eq!(key("id"), [field()]);
+    assert_eq!(key("[id]"), [field()]);
+    assert_eq!(key("{field: id}"), [field()]);
+    assert_eq!(key("[id, n]"), [hash()]);
+    assert_eq!(key("{hash: [id, n]}"), [hash()]);
     assert_eq!(key("[{hash: id}]"), [KeyRule::Hash(vec!["id".into()])]);
     assert_eq!(key("coordinates"), [KeyRule::Coordinates]);
     assert_eq!(key("topic_partition_offset"), [KeyRule::Coordinates]);
-    assert_eq!(key("[id, coordinates]"), [field.clone(), KeyRule::Coordinates]);
-    assert_eq!(key("[{field: id}, [id, n]]"), [field, hash]);
+    assert_eq!(key("[id, coordinates]"), [field(), KeyRule::Coordinates]);
+    assert_eq!(key("[{field: id}, [id, n]]"), [field(), hash()]);
     assert_eq!(key("[{header: h}, {coordinates: true}]"), [KeyRule::Header("h".into()), KeyRule::Coordinates]);
 }
 
@@ -266,6 +269,15 @@ fn an_event_time_needs_a_time_and_an_integer_its_unit() {
         Some(TimeUnit::Second)
     );
     insta::assert_snapshot!(faults(&with("{event_time: {column: at, time_zone: Europa/Berlin}}", "timestamp")), @"5:68 TM0005 value is not usable, key=`time_zone`, value=`Europa/Berlin` -> did you mean `Europe/Berlin`?");
+}
+
+/// Rows of files have no coordinates: each of them would be quarantined.
+#[test]
+fn a_table_without_topics_needs_a_key() {
+    let yaml = table("{event_time: at}", ID_AND_AT).replace(", topic: orders", "");
+    insta::assert_snapshot!(faults(&yaml), @"4:5 TM0007 table has neither topics nor an idempotency key -> name the topic (topic: orders); a table fed by files alone needs a key that its rows carry (idempotency_key: order_id)");
+    let yaml = table("{event_time: at, idempotency_key: id}", ID_AND_AT).replace(", topic: orders", "");
+    assert!(contract(&yaml).topics.is_empty());
 }
 
 #[test]
@@ -375,4 +387,28 @@ fn the_shipped_contracts_load() {
     let logins = contracts.get(&SourceName::new("logins", "user_login")).unwrap();
     assert_eq!(logins.column("ip").unwrap().on_missing.as_deref(), Some("unknown"));
     assert_eq!(logins.grace, Duration::from_secs(10));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever an editor did to the file: it loads, or each fault names a place that the file has.
+    #[test]
+    fn a_file_with_a_hole_loads_or_tells_where(start in 0.0..1.0, length in 0_usize..60) {
+        let shipped = include_str!("../../../../dbt-like-models/models/staging/zoner/_zoner__sources.yml");
+        let letters: Vec<char> = shipped.chars().collect();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share of a length")]
+        let from = (start * letters.len() as f64) as usize;
+        let rest = (from + length).min(letters.len());
+        let text: String = letters[..from].iter().chain(&letters[rest..]).collect();
+        if let Err(error) = load_with(&text, &Vars::default()) {
+            let lines = text.lines().count();
+            let all: Vec<Fault> = error.faults().to_vec();
+            prop_assert!(error.location().is_some() || all.len() > 1, "{error:?}");
+            for fault in all {
+                let location = fault.location.expect("a fault of a contract has a place");
+                prop_assert!(location.line >= 1 && location.line <= lines + 1, "{location} of {lines}");
+            }
+        }
+    }
 }

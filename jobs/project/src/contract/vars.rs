@@ -42,6 +42,19 @@ impl Vars {
         Ok(Self { values })
     }
 
+    /// Reads the overrides of a command line: a YAML or JSON mapping of names to values.
+    ///
+    /// # Errors
+    /// The text is no YAML, or no mapping.
+    pub fn parse_overrides(text: &str) -> Result<BTreeMap<String, Value>, Fault> {
+        let documents = parse_yaml(Path::new("--vars"), text)?;
+        let Some(Node { data: Data::Map(entries), .. }) = documents.first() else {
+            let hint = "write it like {logins_tz: Europe/Berlin}";
+            return Err(Fault::new("text is no mapping of names to values").code(codes::WRONG_TYPE).hint(hint));
+        };
+        Ok(entries.iter().map(|(key, node)| (key.name.clone(), node.to_json())).collect())
+    }
+
     /// A variable's value, with the type that the file gives it.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {

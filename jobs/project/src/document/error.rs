@@ -114,3 +114,18 @@ macro_rules! wrap_file_error {
     };
 }
 pub(crate) use wrap_file_error;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_page() {
+        for code in codes::NO_PROJECT..=codes::CONTRADICTION {
+            let code = ErrorCode(code);
+            let page = format!("{}/../../docs/errors/{code}.md", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{page}: {error}"));
+            assert!(text.starts_with(&format!("# {code}: ")), "{page}");
+        }
+    }
+}

@@ -12,7 +12,8 @@ mod yaml;
 pub(crate) use error::{FileError, codes, wrap_file_error};
 pub(crate) use reader::{Reader, Section};
 pub(crate) use toml::parse_toml;
-pub(crate) use units::{parse_bytes, parse_duration, parse_instant};
+pub(crate) use units::parse_bytes;
+pub use units::{parse_duration, parse_instant};
 pub(crate) use yaml::parse_yaml;
 
 /// A place in a text, line and column (in characters) from 1.

@@ -7,7 +7,8 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
 use crate::clock::Micros;
 
 /// Reads a duration such as `250ms`, `10 s`, `15m`, `24h`, `7d`. A bare number is refused: nobody can see its unit.
-pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text)?;
     let millis_per_unit = match unit {
         "ms" => 1,
@@ -40,7 +41,8 @@ pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
 }
 
 /// Reads a date, a local time (taken as UTC) or a time with offset, as microseconds since the Unix epoch.
-pub(crate) fn parse_instant(text: &str) -> Option<Micros> {
+#[must_use]
+pub fn parse_instant(text: &str) -> Option<Micros> {
     let text = text.trim();
     if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
         return Some(instant.timestamp_micros());
@@ -66,8 +68,8 @@ mod tests {
     #[test]
     fn durations_need_a_unit() {
         assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
-        assert_eq!(parse_duration("15 m"), Some(Duration::from_secs(900)));
-        assert_eq!(parse_duration("7d"), Some(Duration::from_secs(604_800)));
+        assert_eq!(parse_duration("15 m"), Some(Duration::from_mins(15)));
+        assert_eq!(parse_duration("7d"), Some(Duration::from_hours(168)));
         for refused in ["250", "ms", "", "-1s", "1.5s", "1y", "99999999999999999999d", "18446744073709551615d"] {
             assert_eq!(parse_duration(refused), None, "{refused}");
         }

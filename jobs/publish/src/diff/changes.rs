@@ -230,6 +230,26 @@ impl ChangeSet {
         Ok(())
     }
 
+    /// Hands *all* rows of some partitions of the model to `consumer`, changed or not.
+    pub(crate) async fn visit_partitions(&self, partitions: &[Arc<PartitionValues>], consumer: &mut dyn ChangeConsumer) -> Result<()> {
+        let Some(table) = &self.sides.new.table else { return Ok(()) };
+        let numbered = table.files().into_iter().filter_map(|file| {
+            let values = super::plan::model_values(&self.shape, &file);
+            let partition = partitions.iter().position(|partition| **partition == values)?;
+            Some(SideFile { file, partition })
+        });
+        let side = Side::new(Arc::clone(table), numbered.collect(), self.shape.model_columns.clone());
+        for file in &side.files {
+            let mut batches = side.read(file, &self.shape.schema, &self.publication);
+            while let Some(rows) = batches.try_next().await? {
+                self.refuse_null_keys(&rows)?;
+                let partition = Arc::clone(&partitions[file.partition]);
+                consumer.consume(ChangeBatch { kind: ChangeKind::Upsert, partition, rows }).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn hashers(&self) -> Result<(RowHasher, RowHasher)> {
         let all = (0..self.shape.schema.fields().len()).collect();
         let row = RowHasher::new(&self.shape.schema, all).map_err(Error::arrow(&self.publication))?;

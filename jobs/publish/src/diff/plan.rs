@@ -132,7 +132,7 @@ fn everything(request: &PlanRequest, shape: &Shape) -> Sides {
 }
 
 /// Partition values of a file of the model, under the target's names.
-fn model_values(shape: &Shape, file: &DataFile) -> PartitionValues {
+pub(super) fn model_values(shape: &Shape, file: &DataFile) -> PartitionValues {
     values_by(&shape.partition_columns, |(from, _)| file.partition_values.get(from).cloned().flatten())
 }
 

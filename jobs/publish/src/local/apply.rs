@@ -33,10 +33,12 @@ impl LocalSink {
         let mut edits = Edits::new(&table, changes)?;
         changes.visit(&mut edits).await?;
         edits.flush().await?;
+        let (lost, added) = (edits.lost, edits.added);
         crash::point("publish.local.after_parquet");
         context.observer.step("publish.local.after_parquet");
         for _ in 0..MAX_RACES {
-            let edits = Edits::merge(&table, changes, edits.lost.clone(), edits.added.clone()).await?;
+            // Counted anew each time: the winner exchanged files.
+            let edits = Edits::merge(&table, changes, lost.clone(), added.clone()).await?;
             let request = CommitRequest {
                 data_change: !(edits.added.is_empty() && edits.removed.is_empty()),
                 add: edits.added,

@@ -63,9 +63,9 @@ pub enum SnowflakeError {
         /// What was missing or odd.
         detail: String,
     },
-    /// Another publisher owns the head or moved it.
-    #[error("another publisher took over, target=`{target}`")]
-    TakenOver {
+    /// The target, or its head, is not there.
+    #[error("target is not set up, target=`{target}`")]
+    NoHead {
         /// The target table.
         target: String,
     },
@@ -158,10 +158,9 @@ impl SnowflakeError {
             },
             Self::NoAnswer { acted: false, .. } | Self::Upload { .. } | Self::SessionLost { .. } => ErrorKind::Unavailable,
             Self::NoAnswer { acted: true, .. } | Self::CommitUnknown { .. } => ErrorKind::OutcomeUnknown,
-            Self::TakenOver { .. } => ErrorKind::Conflict,
             Self::Key { .. } | Self::Settings { .. } => ErrorKind::Configuration,
             Self::Staged { .. } | Self::Answer { .. } | Self::Login { .. } => ErrorKind::Invalid,
-            Self::Encryption { .. } | Self::Encode { .. } | Self::Type { .. } => ErrorKind::Invalid,
+            Self::Encryption { .. } | Self::Encode { .. } | Self::Type { .. } | Self::NoHead { .. } => ErrorKind::Invalid,
         }
     }
 
@@ -209,8 +208,22 @@ impl SnowflakeError {
         }
     }
 
+    /// Whether an object that set-up makes is not there.
+    pub(super) fn is_missing_object(&self) -> bool {
+        match self {
+            Self::NoHead { .. } => true,
+            Self::Refused { code, .. } => matches!(code.trim_start_matches('0'), "2003" | "2043"),
+            _ => false,
+        }
+    }
+
+    /// Whether somebody holds a lock.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if class_of(code) == CodeClass::Busy)
+    }
+
     /// Whether trying the whole cycle again in a new session may help.
     pub(super) fn is_transient(&self) -> bool {
-        self.ends_session() || matches!(self, Self::Refused { code, .. } if class_of(code) == CodeClass::Busy)
+        self.ends_session() || self.is_busy()
     }
 }

@@ -8,7 +8,7 @@ use tidemill_project::{Fault, Location};
 
 use super::{Graph, Node};
 use crate::error::{Error, Result};
-use crate::project::{NodeId, Project, Uses};
+use crate::project::{Model, NodeId, Project, Uses};
 
 impl Graph {
     /// Builds the graph of a project.
@@ -28,6 +28,7 @@ impl Graph {
         }
         for (name, model) in &project.models {
             let parents = resolve(project, &model.uses, &Location::new(&model.path, 0, 0), name, &mut faults);
+            check_config(project, model, &parents, &mut faults);
             let path = project.relative(&model.path).display().to_string();
             let node = Node { parents, tags: model.config.tags.clone(), path, ..Node::default() };
             nodes.insert(NodeId::Model(name.clone()), node);
@@ -98,15 +99,41 @@ fn resolve(
             continue;
         }
         let known: Vec<String> = project.sources.keys().map(ToString::to_string).collect();
-        let mut fault = Fault::new(format!("no source of that name, source=`{name}`, in=`{reader}`"))
+        let fault = Fault::new(format!("no source of that name, source=`{name}`, in=`{reader}`"))
             .at(location_of_use(project, reader, location, "source", &name.table))
             .code(302);
-        if let Some(near) = nearest(&name.to_string(), known.iter().map(String::as_str)) {
-            fault = fault.hint(format!("did you mean `{near}`?"));
-        }
-        faults.push(fault);
+        faults.push(suggest(fault, nearest(&name.to_string(), known.iter().map(String::as_str))));
     }
     parents
+}
+
+/// What a model's configuration says about its inputs must be about inputs that it has.
+fn check_config(project: &Project, model: &Model, parents: &IndexSet<NodeId>, faults: &mut Vec<Fault>) {
+    let known: Vec<String> = project.sources.keys().map(ToString::to_string).collect();
+    for name in model.config.watermark.iter().flat_map(|rule| &rule.sources) {
+        if !project.sources.contains_key(name) {
+            let fault = Fault::new(format!("no source of that name, source=`{name}`, in=`watermark`"))
+                .at(model.location.clone())
+                .code(302);
+            faults.push(suggest(fault, nearest(&name.to_string(), known.iter().map(String::as_str))));
+        }
+    }
+    let inputs: Vec<String> = parents.iter().map(NodeId::name).collect();
+    for name in model.config.context.inputs.keys() {
+        if !inputs.contains(name) {
+            let fault = Fault::new(format!("the model has no such input, input=`{name}`, in=`context`"))
+                .at(model.location.clone())
+                .code(306);
+            faults.push(suggest(fault, nearest(name, inputs.iter().map(String::as_str))));
+        }
+    }
+}
+
+fn suggest(fault: Fault, near: Option<&str>) -> Fault {
+    match near {
+        Some(near) => fault.hint(format!("did you mean `{near}`?")),
+        None => fault,
+    }
 }
 
 /// The line of the call in the model's own text, where it stands there (it may come from a macro).

@@ -31,11 +31,13 @@ pub struct Node {
 
 impl Graph {
     /// All nodes, parents before children.
+    #[must_use]
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = (&NodeId, &Node)> {
         self.nodes.iter()
     }
 
     /// All ids, parents before children.
+    #[must_use]
     pub fn order(&self) -> impl DoubleEndedIterator<Item = &NodeId> {
         self.nodes.keys()
     }

@@ -32,11 +32,31 @@ impl Selection {
 struct Term<'a> {
     text: &'a str,
     method: Method<'a>,
-    /// `Some(None)` is without limit.
-    up: Option<Option<usize>>,
-    down: Option<Option<usize>>,
+    up: Option<Reach>,
+    down: Option<Reach>,
     /// `@x`: `x`, what stands on it, and all that these stand on.
     at: bool,
+}
+
+/// How far a selector walks: `2+x` or `+x`.
+#[derive(Clone, Copy, Debug)]
+enum Reach {
+    Edges(usize),
+    All,
+}
+
+impl Reach {
+    /// Reads what stands before or behind a `+`; `None` when the number is too large.
+    fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() { Some(Self::All) } else { text.parse().ok().map(Self::Edges) }
+    }
+
+    fn limit(self) -> Option<usize> {
+        match self {
+            Self::Edges(limit) => Some(limit),
+            Self::All => None,
+        }
+    }
 }
 
 /// How nodes are found before the graph is walked. More of dbt's methods become variants here.
@@ -126,11 +146,11 @@ impl Graph {
                 found.extend(self.ancestors(id, None));
                 found.extend(below);
             }
-            if let Some(depth) = term.up {
-                found.extend(self.ancestors(id, depth));
+            if let Some(reach) = term.up {
+                found.extend(self.ancestors(id, reach.limit()));
             }
-            if let Some(depth) = term.down {
-                found.extend(self.descendants(id, depth));
+            if let Some(reach) = term.down {
+                found.extend(self.descendants(id, reach.limit()));
             }
         }
         found
@@ -165,13 +185,13 @@ impl<'a> Term<'a> {
         };
         let (up, rest) = match rest.split_once('+') {
             Some((depth, rest)) if depth.chars().all(|letter| letter.is_ascii_digit()) => {
-                (Some(parse_depth(depth).ok_or_else(|| bad("depth is too large"))?), rest)
+                (Some(Reach::parse(depth).ok_or_else(|| bad("depth is too large"))?), rest)
             }
             _ => (None, rest),
         };
         let (down, rest) = match rest.rsplit_once('+') {
             Some((rest, depth)) if depth.chars().all(|letter| letter.is_ascii_digit()) => {
-                (Some(parse_depth(depth).ok_or_else(|| bad("depth is too large"))?), rest)
+                (Some(Reach::parse(depth).ok_or_else(|| bad("depth is too large"))?), rest)
             }
             _ => (None, rest),
         };
@@ -206,10 +226,6 @@ fn has_extension(text: &str) -> bool {
     std::path::Path::new(text).extension().is_some_and(|extension| {
         ["sql", "csv", "yml", "yaml"].iter().any(|known| extension.eq_ignore_ascii_case(known))
     })
-}
-
-fn parse_depth(text: &str) -> Option<Option<usize>> {
-    if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
 }
 
 impl Method<'_> {

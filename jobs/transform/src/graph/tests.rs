@@ -1,5 +1,7 @@
 //! Edges, cycles, selectors.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 
 use super::{Graph, Selection};
@@ -56,7 +58,7 @@ fn selectors_are_dbts() {
     let mut text = String::new();
     for (chosen, exclude) in cases {
         let not = if exclude.is_empty() { String::new() } else { format!(" except {}", exclude.join(" ")) };
-        text.push_str(&format!("{}{not}: {}\n", chosen.join(" "), select(chosen, exclude)));
+        writeln!(text, "{}{not}: {}", chosen.join(" "), select(chosen, exclude)).unwrap();
     }
     insta::assert_snapshot!(text, @"
     a: a unique_a_id
@@ -136,6 +138,24 @@ fn refs_that_lead_nowhere_are_all_told() {
 }
 
 #[test]
+fn configuration_about_inputs_names_inputs() {
+    let text = faults_of(&[
+        ("models/_s__sources.yml", "sources: [{name: s, tables: [{name: t}]}]"),
+        ("models/a.sql", "select * from {{ source('s', 't') }}"),
+        (
+            "models/a.yml",
+            "models:\n  - name: a\n    config:\n      meta: {tidemill: {watermark: {sources: [s.tt]}, context: {s.tx: {before: 1h}}}}",
+        ),
+    ]);
+    insta::assert_snapshot!(text, @"
+    TM0302 models/a.yml:2:5: no source of that name, source=`s.tt`, in=`watermark`
+      hint: did you mean `s.t`?
+    TM0306 models/a.yml:2:5: the model has no such input, input=`s.tx`, in=`context`
+      hint: did you mean `s.t`?
+    ");
+}
+
+#[test]
 fn a_cycle_is_shown_with_its_files() {
     let text = faults_of(&[
         ("models/a.sql", "select * from {{ ref('c') }}"),
@@ -160,11 +180,10 @@ proptest! {
     fn order_respects_edges(edges in prop::collection::vec((0_usize..12, 0_usize..12), 0..40)) {
         let files: Vec<(String, String)> = (0..12)
             .map(|node| {
-                let refs: String = edges
-                    .iter()
-                    .filter(|(parent, child)| *child == node && *parent < node)
-                    .map(|(parent, _)| format!("{{{{ ref('m{parent}') }}}} "))
-                    .collect();
+                let mut refs = String::new();
+                for (parent, _) in edges.iter().filter(|(parent, child)| *child == node && *parent < node) {
+                    write!(refs, "{{{{ ref('m{parent}') }}}} ").unwrap();
+                }
                 (format!("models/m{node}.sql"), format!("select {refs}"))
             })
             .collect();

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
-use sha2::{Digest, Sha256};
 use tidemill_project::{Fault, Location};
-use walkdir::WalkDir;
 
 use super::configure;
+use super::files::{files, inner, place_of_config, read_text, stem};
 use super::model::{
     EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target, Uses,
 };
+use super::naming::test_name;
 use super::properties::{NodeProperties, Properties, TestDeclaration};
 use super::settings::{Kind, Settings};
 use super::yaml::{Data, Entry, Node, Place, Reader};
@@ -39,6 +39,10 @@ pub struct LoadOptions {
 /// All faults of all files at once, each with its place; [`tidemill_project::ErrorKind::Configuration`].
 pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> {
     let mut reader = Reader::default();
+    if !models_dir.is_dir() {
+        reader.fault(&Place::start_of(models_dir), 317, "the folder of the models project is not there");
+        return Err(Error::from_faults(reader.faults));
+    }
     let mut settings = match Settings::read(&mut reader, models_dir) {
         Ok(settings) => settings,
         Err(fault) => return Err(Error::from_faults(vec![fault])),
@@ -101,12 +105,12 @@ struct Loader {
 impl Loader {
     fn load(&mut self, mut properties: Properties) {
         for dir in self.settings.seed_paths.clone() {
-            for path in files(&dir, &["csv"]) {
+            for path in files(&mut self.reader, &dir, &["csv"]) {
                 self.load_seed(&dir, path, &mut properties);
             }
         }
         for dir in self.settings.model_paths.clone() {
-            for path in files(&dir, &["sql"]) {
+            for path in files(&mut self.reader, &dir, &["sql"]) {
                 self.load_model(&dir, path, &mut properties);
             }
         }
@@ -114,7 +118,7 @@ impl Loader {
             self.load_source(name, source, tests);
         }
         for dir in self.settings.test_paths.clone() {
-            for path in files(&dir, &["sql"]) {
+            for path in files(&mut self.reader, &dir, &["sql"]) {
                 self.load_singular(&dir, path, &properties);
             }
         }
@@ -321,107 +325,16 @@ impl Loader {
     }
 }
 
-/// `not_null_orders_id`, as dbt names tests; long names end with a hash of what was cut off.
-fn test_name(node: &NodeId, test: &str, column: Option<&str>, args: &Map<String, Json>) -> String {
-    let (prefix, owner) = match node {
-        NodeId::Source(name) => ("source_", format!("{}_{}", name.source, name.table)),
-        other => ("", other.name()),
-    };
-    let mut name = format!("{prefix}{test}_{owner}");
-    if let Some(column) = column {
-        name = format!("{name}_{column}");
-    }
-    let mut tail = String::new();
-    for value in args.values() {
-        flatten(value, &mut tail);
-    }
-    let clean: String = format!("{name}{tail}")
-        .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' })
-        .collect();
-    if clean.len() <= 63 {
-        return clean;
-    }
-    let digest = Sha256::digest(format!("{name}{tail}").as_bytes());
-    let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}_{hash}", &clean[..46])
-}
-
-fn flatten(value: &Json, into: &mut String) {
-    match value {
-        Json::Array(items) => items.iter().for_each(|item| flatten(item, into)),
-        Json::Object(entries) => entries.values().for_each(|item| flatten(item, into)),
-        Json::String(text) => {
-            into.push_str("__");
-            into.push_str(text);
-        }
-        other => {
-            into.push_str("__");
-            into.push_str(&other.to_string());
-        }
-    }
-}
-
 /// Seeds share folder configs' grammar with models, but are no views.
 fn without_materialization(merged: Vec<Entry>) -> Vec<Entry> {
     merged.into_iter().filter(|entry| !matches!(entry.key.as_str(), "materialized" | "incremental_strategy")).collect()
-}
-
-/// Where the file calls `config(`, for faults in what it says; its start otherwise.
-fn place_of_config(path: &Path, raw_sql: &str) -> Place {
-    let mut place = Place::start_of(path);
-    for (index, line) in raw_sql.lines().enumerate() {
-        if let Some(byte) = line.find("config(") {
-            place.line = index + 1;
-            place.column = line[..byte].chars().count() + 1;
-            break;
-        }
-    }
-    place
-}
-
-fn stem(path: &Path) -> String {
-    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// The folders between `dir` and the file, and the file's name without its ending.
-fn inner<'a>(dir: &Path, path: &'a Path) -> Vec<&'a str> {
-    let relative = path.strip_prefix(dir).unwrap_or(path);
-    let mut parts: Vec<&str> =
-        relative.parent().into_iter().flat_map(Path::components).filter_map(|part| part.as_os_str().to_str()).collect();
-    parts.extend(relative.file_stem().and_then(|stem| stem.to_str()));
-    parts
-}
-
-/// Files below `dir` with one of the endings, by path; none when the folder is not there.
-fn files(dir: &Path, endings: &[&str]) -> Vec<PathBuf> {
-    WalkDir::new(dir)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_map(std::result::Result::ok)
-        .filter(|entry| entry.file_type().is_file())
-        .map(walkdir::DirEntry::into_path)
-        .filter(|path| {
-            path.extension().and_then(|ending| ending.to_str()).is_some_and(|ending| endings.contains(&ending))
-        })
-        .collect()
-}
-
-fn read_text(reader: &mut Reader, path: &Path) -> Option<String> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Some(text),
-        Err(error) => {
-            reader.fault(&Place::start_of(path), 317, format!("failed to read a file, because=`{error}`"));
-            None
-        }
-    }
 }
 
 fn read_macros(reader: &mut Reader, settings: &Settings) -> Vec<MacroFile> {
     let mut found = Vec::new();
     let generic = settings.test_paths.iter().map(|dir| dir.join("generic"));
     for dir in settings.macro_paths.iter().cloned().chain(generic) {
-        for path in files(&dir, &["sql"]) {
+        for path in files(reader, &dir, &["sql"]) {
             if let Some(text) = read_text(reader, &path) {
                 found.push(MacroFile { path, text });
             }
@@ -435,7 +348,7 @@ fn read_properties(reader: &mut Reader, settings: &Settings, values: &YamlValues
     let dirs = [&settings.model_paths, &settings.seed_paths, &settings.test_paths, &settings.macro_paths];
     let mut seen = std::collections::BTreeSet::new();
     for dir in dirs.into_iter().flatten() {
-        for path in files(dir, &["yml", "yaml"]) {
+        for path in files(reader, dir, &["yml", "yaml"]) {
             if !seen.insert(path.clone()) {
                 continue;
             }
@@ -474,7 +387,10 @@ fn resolve_text(reader: &mut Reader, values: &YamlValues, place: &Place, text: &
     match values.resolve(text) {
         Ok(value) => Some(value),
         Err(why) => {
-            reader.fault(place, 320, format!("expression cannot be resolved, because=`{why}`"));
+            match why.split_once("; ") {
+                Some((message, hint)) => reader.fault_hint(place, 320, message, hint),
+                None => reader.fault(place, 320, why),
+            }
             None
         }
     }

@@ -6,8 +6,10 @@
 mod batch;
 mod config;
 mod configure;
+mod files;
 mod load;
 mod model;
+mod naming;
 mod properties;
 mod publish;
 mod settings;

@@ -218,13 +218,11 @@ impl Properties {
 }
 
 fn required(reader: &mut Reader, node: &Node, key: &str) -> Option<String> {
-    match node.get(key) {
-        Some(value) => reader.text(value, key),
-        None => {
-            reader.fault(&node.place, 314, format!("key is missing, key=`{key}`"));
-            None
-        }
-    }
+    let Some(value) = node.get(key) else {
+        reader.fault(&node.place, 314, format!("key is missing, key=`{key}`"));
+        return None;
+    };
+    reader.text(value, key)
 }
 
 fn description(reader: &mut Reader, node: &Node) -> String {

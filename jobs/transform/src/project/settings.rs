@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 use tidemill_project::Fault;
+use tidemill_project::error::nearest;
 
 use super::configure;
 use super::yaml::{Data, Entry, Node, Place, Reader};
@@ -64,7 +65,6 @@ pub(super) enum Kind {
     Models,
     Seeds,
     Tests,
-    Sources,
 }
 
 impl Settings {
@@ -100,6 +100,9 @@ impl Settings {
             vars.extend(declared.into_iter().filter(|(key, _)| *key != name));
             vars.extend(own);
         }
+        for key in ["models", "seeds", "tests", "data_tests"] {
+            check_package_names(reader, root.get(key), &name);
+        }
         Ok(Self { name, model_paths, seed_paths, test_paths, macro_paths, vars, root })
     }
 
@@ -119,7 +122,6 @@ impl Settings {
             Kind::Models => &["models"],
             Kind::Seeds => &["seeds"],
             Kind::Tests => &["tests", "data_tests"],
-            Kind::Sources => &["sources"],
         };
         let mut merged = Vec::new();
         for root in keys.iter().filter_map(|key| self.root.get(key)) {
@@ -134,12 +136,26 @@ impl Settings {
     }
 }
 
+/// Folder configs below a name that is nearly the project's own would be passed over in silence.
+fn check_package_names(reader: &mut Reader, configs: Option<&Node>, own: &str) {
+    for entry in configs.map(Node::entries).unwrap_or_default() {
+        let is_config = entry.key.starts_with('+') || configure::MODEL_KEYS.contains(&entry.key.as_str());
+        if entry.key != own && !is_config && nearest(&entry.key, [own]).is_some() {
+            reader.fault_hint(
+                &entry.key_place,
+                312,
+                format!("configuration is for another project, name=`{}`", entry.key),
+                format!("did you mean `{own}`?"),
+            );
+        }
+    }
+}
+
 /// The configs that a level sets itself: keys with a `+`, and known ones without (dbt takes both unless it is a folder).
 fn own_configs(level: &Node, kind: Kind) -> Vec<Entry> {
     let known = |key: &str| match kind {
         Kind::Models | Kind::Seeds => configure::MODEL_KEYS.contains(&key),
         Kind::Tests => configure::is_test_config_key(key),
-        Kind::Sources => ["enabled", "meta", "event_time"].contains(&key),
     };
     level
         .entries()

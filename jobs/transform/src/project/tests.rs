@@ -150,133 +150,26 @@ fn a_project_is_read_whole() {
     let mut config = serde_json::to_value(&model.config).unwrap();
     config["raw"] = json!(null);
     config["meta"] = json!(config["meta"]["owner"]);
-    insta::assert_json_snapshot!(config, @r#"
-    {
-      "materialized": "incremental",
-      "incremental_strategy": "microbatch",
-      "event_time": "ordered_at",
-      "batch_size": "hour",
-      "begin_us": 1704067200000000,
-      "lookback": 3,
-      "context": {
-        "default": {
-          "before": {
-            "bounded": {
-              "secs": 50400,
-              "nanos": 0
-            }
-          },
-          "after": {
-            "bounded": {
-              "secs": 1800,
-              "nanos": 0
-            }
-          }
-        },
-        "inputs": {
-          "stg_events": {
-            "before": "unbounded",
-            "after": {
-              "bounded": {
-                "secs": 0,
-                "nanos": 0
-              }
-            }
-          }
-        }
-      },
-      "unique_key": [
-        "order_id"
-      ],
-      "schema": "daily",
-      "alias": null,
-      "tags": [
-        "all",
-        "nightly",
-        "own"
-      ],
-      "enabled": true,
-      "full_refresh": null,
-      "contract_enforced": false,
-      "meta": "finance",
-      "publish": [
-        {
-          "to": "snowflake",
-          "table": "SHOP.MARTS.ORDERS",
-          "unique_key": [
-            "order_id"
-          ],
-          "strategy": "merge",
-          "columns": {
-            "order_id": "ORDER_ID",
-            "ordered_at": "ORDERED_AT"
-          },
-          "json_columns": [],
-          "cluster_by": [
-            "to_date(ordered_at)"
-          ],
-          "topic": null,
-          "key": null,
-          "emit": "on_change",
-          "window_end": null,
-          "ttl": null,
-          "filter": null,
-          "enabled": true
-        },
-        {
-          "to": "kafka",
-          "table": null,
-          "unique_key": [
-            "order_id"
-          ],
-          "strategy": "merge",
-          "columns": {},
-          "json_columns": [],
-          "cluster_by": [],
-          "topic": "orders",
-          "key": "order_id",
-          "emit": "on_final",
-          "window_end": null,
-          "ttl": null,
-          "filter": "amount > 0",
-          "enabled": true
-        },
-        {
-          "to": "redis",
-          "table": null,
-          "unique_key": [
-            "order_id"
-          ],
-          "strategy": "merge",
-          "columns": {},
-          "json_columns": [],
-          "cluster_by": [],
-          "topic": null,
-          "key": "orders:{order_id}",
-          "emit": "on_change",
-          "window_end": null,
-          "ttl": {
-            "secs": 604800,
-            "nanos": 0
-          },
-          "filter": null,
-          "enabled": true
-        }
-      ],
-      "watermark": {
-        "sources": [
-          {
-            "source": "shop",
-            "table": "events"
-          }
-        ],
-        "due_after": {
-          "secs": 10,
-          "nanos": 0
-        }
-      },
-      "raw": null
+    let mut text = String::new();
+    for (key, value) in config.as_object().unwrap().iter().filter(|(_, value)| !value.is_null()) {
+        writeln!(text, "{key}: {value}").unwrap();
     }
+    insta::assert_snapshot!(text, @r#"
+    materialized: "incremental"
+    incremental_strategy: "microbatch"
+    event_time: "ordered_at"
+    batch_size: "hour"
+    begin_us: 1704067200000000
+    lookback: 3
+    context: {"default":{"before":{"bounded":{"secs":50400,"nanos":0}},"after":{"bounded":{"secs":1800,"nanos":0}}},"inputs":{"stg_events":{"before":"unbounded","after":{"bounded":{"secs":0,"nanos":0}}}}}
+    unique_key: ["order_id"]
+    schema: "daily"
+    tags: ["all","nightly","own"]
+    enabled: true
+    contract_enforced: false
+    meta: "finance"
+    publish: [{"to":"snowflake","table":"SHOP.MARTS.ORDERS","unique_key":["order_id"],"strategy":"merge","columns":{"order_id":"ORDER_ID","ordered_at":"ORDERED_AT"},"json_columns":[],"cluster_by":["to_date(ordered_at)"],"topic":null,"key":null,"emit":"on_change","window_end":null,"ttl":null,"filter":null,"enabled":true},{"to":"kafka","table":null,"unique_key":["order_id"],"strategy":"merge","columns":{},"json_columns":[],"cluster_by":[],"topic":"orders","key":"order_id","emit":"on_final","window_end":null,"ttl":null,"filter":"amount > 0","enabled":true},{"to":"redis","table":null,"unique_key":["order_id"],"strategy":"merge","columns":{},"json_columns":[],"cluster_by":[],"topic":null,"key":"orders:{order_id}","emit":"on_change","window_end":null,"ttl":{"secs":604800,"nanos":0},"filter":null,"enabled":true}]
+    watermark: {"sources":[{"source":"shop","table":"events"}],"due_after":{"secs":10,"nanos":0}}
     "#);
     let source = project.sources.values().next().unwrap();
     assert!(source.has_contract);
@@ -477,4 +370,36 @@ fn the_shipped_project_is_whole() {
         renderer.generic_test(test, &context, &relations).unwrap_or_else(|error| panic!("{}", faults(&dir, &error)));
     }
     assert_eq!(graph.order().filter(|id| matches!(id, NodeId::Model(_))).count(), project.models.len());
+}
+
+#[test]
+fn folder_configs_of_a_misspelt_project_are_not_passed_over() {
+    let files =
+        [("dbt_project.yml", "name: shop\nmodels:\n  shp:\n    +materialized: table\n  dbt_utils: {+enabled: false}")];
+    insta::assert_snapshot!(faults_of(&files), @"
+    TM0312 dbt_project.yml:3:3: configuration is for another project, name=`shp`
+      hint: did you mean `shop`?
+    ");
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_a_fault() {
+    let error = load_project(Path::new("nowhere/at/all"), LoadOptions::default()).unwrap_err();
+    insta::assert_snapshot!(faults(Path::new("x"), &error), @"TM0317 nowhere/at/all:1:1: the folder of the models project is not there");
+}
+
+#[test]
+fn yaml_that_calls_for_what_is_not_set_shows_where() {
+    let files = [
+        ("models/m.sql", "select 1"),
+        (
+            "models/m.yml",
+            "models:\n  - name: m\n    config:\n      schema: \"{{ env_var('NO_SUCH') }}\"\n      alias: \"{{ var('x') }}\"",
+        ),
+    ];
+    insta::assert_snapshot!(faults_of(&files), @"
+    TM0320 models/m.yml:4:15: environment variable is not set, name=`NO_SUCH`
+    TM0320 models/m.yml:5:14: variable is not set, var=`x`
+      hint: add it to `vars:` of dbt_project.yml, or give a default: var('x', ...)
+    ");
 }

@@ -235,8 +235,15 @@ impl Reader {
     pub(super) fn boolean(&mut self, node: &Node, key: &str) -> Option<bool> {
         match &node.data {
             Data::Scalar(Json::Bool(value)) => Some(*value),
-            Data::Scalar(Json::String(text)) if text.eq_ignore_ascii_case("true") => Some(true),
-            Data::Scalar(Json::String(text)) if text.eq_ignore_ascii_case("false") => Some(false),
+            // dbt reads YAML 1.1, which has more words for the two.
+            Data::Scalar(Json::String(text)) => match text.to_lowercase().as_str() {
+                "true" | "yes" | "on" => Some(true),
+                "false" | "no" | "off" => Some(false),
+                _ => {
+                    self.wrong_type(node, key, "boolean");
+                    None
+                }
+            },
             _ => {
                 self.wrong_type(node, key, "boolean");
                 None

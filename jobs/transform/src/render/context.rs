@@ -60,11 +60,12 @@ impl Object for Root {
             "schema" => Some(Value::from(session.target().schema.as_str())),
             "dbt_version" => Some(Value::from("1.11.0")),
             "dbt" | "dbt_utils" | "tidemill" => Some(Value::from_object(Package(Arc::clone(session)))),
-            "builtins" => Some(Value::from_iter(
+            "builtins" => Some(
                 ["ref", "source", "config", "var"]
                     .into_iter()
-                    .filter_map(|name| Some((name, self.get_value_by_str(name)?))),
-            )),
+                    .filter_map(|name| Some((name, self.get_value_by_str(name)?)))
+                    .collect(),
+            ),
             name if name == session.known.project => Some(Value::from_object(Package(Arc::clone(session)))),
             name => session.macro_named(name),
         }
@@ -85,7 +86,7 @@ fn model(session: &Session) -> Value {
     let mut facts = json!({
         "name": subject.id.name(), "alias": this.identifier, "schema": this.schema, "unique_id": subject.id.to_string(),
         "resource_type": subject.id.to_string().split('.').next(), "package_name": session.known.project,
-        "original_file_path": subject.path, "path": subject.path, "tags": subject.facts.tags,
+        "original_file_path": subject.facts.path, "path": subject.facts.path, "tags": subject.facts.tags,
         "config": subject.facts.config,
     });
     if let (Some(batch), Some(facts)) = (session.context().and_then(|context| context.batch), facts.as_object_mut()) {

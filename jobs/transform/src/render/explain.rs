@@ -40,6 +40,12 @@ pub(super) struct Origin<'a> {
     pub(super) prefix_bytes: usize,
 }
 
+impl<'a> Origin<'a> {
+    pub(super) fn new(subject: &'a str, path: &'a Path, text: &'a str) -> Self {
+        Self { subject, path, text, prefix_bytes: 0 }
+    }
+}
+
 /// Explains an error. The innermost frame is where it happened; those further out become the hint.
 pub(super) fn explain(prelude: &Prelude, origin: Origin<'_>, error: &minijinja::Error) -> Fault {
     let mut frames = vec![error];

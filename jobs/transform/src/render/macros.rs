@@ -75,18 +75,17 @@ impl Prelude {
         for (name, text) in SHIPPED {
             prelude.add(PathBuf::from(name), text);
         }
-        let num_shipped = prelude.files.len();
         for file in files {
             prelude.add(file.path.clone(), &file.text);
         }
         let mut faults = Vec::new();
         for (index, definition) in prelude.definitions.iter().enumerate() {
-            if definition.part < num_shipped {
+            if definition.part < SHIPPED.len() {
                 continue;
             }
             let earlier = prelude.definitions[..index]
                 .iter()
-                .find(|other| other.part >= num_shipped && other.name == definition.name);
+                .find(|other| other.part >= SHIPPED.len() && other.name == definition.name);
             if let Some(other) = earlier {
                 let first = prelude.location(other.line);
                 faults.push(
@@ -140,6 +139,11 @@ impl Prelude {
             .rev()
             .find(|definition| definition.line <= line)
             .map(|definition| definition.name.as_str())
+    }
+
+    /// Whether a macro is the one that comes with the engine.
+    pub(super) fn is_shipped(&self, name: &str) -> bool {
+        self.definitions.iter().rev().find(|found| found.name == name).is_some_and(|found| found.part < SHIPPED.len())
     }
 
     /// Names of the generic tests: macros `test_…` without their prefix.

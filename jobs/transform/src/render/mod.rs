@@ -101,4 +101,7 @@ pub struct RenderContext {
 pub type SharedRelations = Arc<dyn Relations>;
 
 #[cfg(test)]
+#[path = "shipped/tests.rs"]
+mod shipped_tests;
+#[cfg(test)]
 mod tests;

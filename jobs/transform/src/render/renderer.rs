@@ -1,5 +1,6 @@
 //! Renders templates of a project.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -51,7 +52,7 @@ impl Renderer {
         for file in &project.macros {
             let text = translate(&file.text);
             if let Err(error) = env.template_from_named_str("macro file", &text) {
-                let origin = Origin { subject: "", path: &file.path, text: &text, prefix_bytes: 0 };
+                let origin = Origin::new("", &file.path, &text);
                 faults.push(explain(&Prelude::default(), origin, &error));
             }
         }
@@ -61,7 +62,7 @@ impl Renderer {
             return Err(Error::from_faults(faults));
         }
         if let Err(error) = env.add_template_owned(PRELUDE, prelude.text.clone()) {
-            let origin = Origin { subject: "", path: Path::new(PRELUDE), text: "", prefix_bytes: 0 };
+            let origin = Origin::new("", Path::new(PRELUDE), "");
             return Err(Error::from_template(explain(&prelude, origin, &error), error));
         }
         Ok(Self { env, prelude, known: Arc::new(facts(project)) })
@@ -77,9 +78,8 @@ impl Renderer {
     /// # Errors
     /// The template is no Jinja, or a macro fails.
     pub fn parse(&self, name: &str, path: &Path, text: &str) -> Result<Uses> {
-        let subject =
-            Subject { id: NodeId::Model(name.to_owned()), path: path.to_path_buf(), facts: ModelFacts::default() };
-        let origin = Origin { subject: name, path, text, prefix_bytes: 0 };
+        let subject = Subject::bare(NodeId::Model(name.to_owned()));
+        let origin = Origin::new(name, path, text);
         self.collect(&subject, origin, &[])
     }
 
@@ -88,12 +88,17 @@ impl Renderer {
     /// # Errors
     /// There is no test of that name, or its macro fails.
     pub fn parse_test(&self, test: &GenericTest) -> Result<Uses> {
-        let text = self.test_template(test)?;
-        let subject = test_subject(test);
+        let call = self.test_call(test)?;
+        // The shipped macros use nothing but their arguments, and most of those are plain values.
+        let text = if self.prelude.is_shipped(&call.name) { call.expressions() } else { call.template() };
+        if text.is_empty() {
+            return Ok(Uses::default());
+        }
+        let subject = Subject::bare(NodeId::Test(test.name.clone()));
         let session = Session::new(&self.known, subject.clone(), Purpose::Parse { incremental: false });
         let relation = session.relation(&test.attached_to).map_err(|why| fault_of_test(test, why))?;
         let extra = test_arguments(test, relation_value(test.attached_to.clone(), relation));
-        let origin = Origin { subject: &test.name, path: &test.location.file, text: &text, prefix_bytes: 0 };
+        let origin = Origin::new(&test.name, &test.location.file, &text);
         self.collect(&subject, origin, &extra).map_err(|error| error.moved_to(&test.location))
     }
 
@@ -104,10 +109,9 @@ impl Renderer {
     pub fn model(&self, model: &Model, context: &RenderContext, relations: &SharedRelations) -> Result<String> {
         let subject = Subject {
             id: NodeId::Model(model.name.clone()),
-            path: model.path.clone(),
             facts: self.known.models.get(&model.name).cloned().unwrap_or_default(),
         };
-        let origin = Origin { subject: &model.name, path: &model.path, text: &model.raw_sql, prefix_bytes: 0 };
+        let origin = Origin::new(&model.name, &model.path, &model.raw_sql);
         self.compile(subject, origin, Vec::new(), context, relations)
     }
 
@@ -121,7 +125,7 @@ impl Renderer {
         context: &RenderContext,
         relations: &SharedRelations,
     ) -> Result<String> {
-        let text = self.test_template(test)?;
+        let text = self.test_call(test)?.template();
         let Some(mut relation) = relations.relation(&test.attached_to) else {
             return Err(fault_of_test(test, format!("nothing to read from, node=`{}`", test.attached_to)));
         };
@@ -129,8 +133,8 @@ impl Renderer {
             relation.sql = format!("(select * from {} where {filter}) as dbt_subquery", relation.sql);
         }
         let extra = test_arguments(test, relation_value(test.attached_to.clone(), relation));
-        let origin = Origin { subject: &test.name, path: &test.location.file, text: &text, prefix_bytes: 0 };
-        self.compile(test_subject(test), origin, extra, context, relations)
+        let origin = Origin::new(&test.name, &test.location.file, &text);
+        self.compile(Subject::bare(NodeId::Test(test.name.clone())), origin, extra, context, relations)
             .map_err(|error| error.moved_to(&test.location))
     }
 
@@ -144,9 +148,8 @@ impl Renderer {
         context: &RenderContext,
         relations: &SharedRelations,
     ) -> Result<String> {
-        let subject =
-            Subject { id: NodeId::Test(test.name.clone()), path: test.path.clone(), facts: ModelFacts::default() };
-        let origin = Origin { subject: &test.name, path: &test.path, text: &test.raw_sql, prefix_bytes: 0 };
+        let subject = Subject::bare(NodeId::Test(test.name.clone()));
+        let origin = Origin::new(&test.name, &test.path, &test.raw_sql);
         self.compile(subject, origin, Vec::new(), context, relations)
     }
 
@@ -156,9 +159,8 @@ impl Renderer {
     /// As [`Renderer::model`].
     pub fn inline(&self, text: &str, context: &RenderContext, relations: &SharedRelations) -> Result<String> {
         let path = Path::new("inline");
-        let subject =
-            Subject { id: NodeId::Model("inline".to_owned()), path: path.to_path_buf(), facts: ModelFacts::default() };
-        let origin = Origin { subject: "inline", path, text, prefix_bytes: 0 };
+        let subject = Subject::bare(NodeId::Model("inline".to_owned()));
+        let origin = Origin::new("inline", path, text);
         self.compile(subject, origin, Vec::new(), context, relations)
     }
 
@@ -186,7 +188,7 @@ impl Renderer {
         context: &RenderContext,
         relations: &SharedRelations,
     ) -> Result<String> {
-        let purpose = Purpose::Compile { context: context.clone(), relations: Arc::clone(relations) };
+        let purpose = Purpose::Compile { context: Box::new(context.clone()), relations: Arc::clone(relations) };
         self.render(&Session::new(&self.known, subject, purpose), origin, extra)
     }
 
@@ -202,8 +204,7 @@ impl Renderer {
             .map_err(|error| Error::from_template(explain(&self.prelude, origin, &error), error))
     }
 
-    /// `{{ test_not_null(model=…, column_name=…) }}`: arguments that are expressions are spliced in, others travel as values.
-    fn test_template(&self, test: &GenericTest) -> Result<String> {
+    fn test_call(&self, test: &GenericTest) -> Result<TestCall> {
         let name = format!("test_{}", test.test);
         if !self.prelude.names.contains(&name) {
             let near = nearest(&test.test, self.prelude.tests());
@@ -215,26 +216,68 @@ impl Renderer {
             }
             return Err(Error::from_faults(vec![fault]));
         }
-        let mut before = String::new();
-        let mut call = format!("{{{{ {name}(model=__model");
+        let mut call = TestCall { name, arguments: vec![("model".to_owned(), Argument::Value("__model".to_owned()))] };
         if test.column.is_some() {
-            call.push_str(", column_name=__column_name");
+            call.arguments.push(("column_name".to_owned(), Argument::Value("__column_name".to_owned())));
         }
-        for (index, (key, value)) in test.args.iter().enumerate() {
+        for (key, value) in &test.args {
             if !key.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
                 return Err(fault_of_test(test, format!("argument is no name, argument=`{key}`")));
             }
             let argument = match value {
-                Json::String(text) if EXPRESSION.is_match(text) => text.trim().to_owned(),
-                Json::String(text) if text.contains("{{") => {
-                    before.push_str(&format!("{{% set __argument_{index} %}}{text}{{% endset %}}"));
-                    format!("__argument_{index}")
-                }
-                _ => format!("__arguments.{key}"),
+                Json::String(text) if EXPRESSION.is_match(text) => Argument::Expression(text.trim().to_owned()),
+                Json::String(text) if text.contains("{{") => Argument::Template(text.clone()),
+                _ => Argument::Value(format!("__arguments.{key}")),
             };
-            call.push_str(&format!(", {key}={argument}"));
+            call.arguments.push((key.clone(), argument));
         }
-        Ok(format!("{before}{call}) }}}}"))
+        Ok(call)
+    }
+}
+
+/// The call of a generic test's macro: arguments that are expressions are spliced in, others travel as values.
+struct TestCall {
+    name: String,
+    arguments: Vec<(String, Argument)>,
+}
+
+enum Argument {
+    /// A name in the root of the template.
+    Value(String),
+    /// `ref('customers')`.
+    Expression(String),
+    /// `{{ ref('customers') }} as c`.
+    Template(String),
+}
+
+impl TestCall {
+    /// `{{ test_not_null(model=__model, column_name=__column_name) }}`.
+    fn template(&self) -> String {
+        let mut before = String::new();
+        let mut arguments = Vec::with_capacity(self.arguments.len());
+        for (key, argument) in &self.arguments {
+            arguments.push(match argument {
+                Argument::Value(text) | Argument::Expression(text) => format!("{key}={text}"),
+                Argument::Template(text) => {
+                    // Writing to a string cannot fail.
+                    let _ = write!(before, "{{% set __argument_{key} %}}{text}{{% endset %}}");
+                    format!("{key}=__argument_{key}")
+                }
+            });
+        }
+        format!("{before}{{{{ {}({}) }}}}", self.name, arguments.join(", "))
+    }
+
+    /// The arguments that may use something, each as it stands; empty when none does.
+    fn expressions(&self) -> String {
+        self.arguments
+            .iter()
+            .filter_map(|(_, argument)| match argument {
+                Argument::Value(_) => None,
+                Argument::Expression(text) => Some(format!("{{{{ {text} }}}}")),
+                Argument::Template(text) => Some(text.clone()),
+            })
+            .collect()
     }
 }
 
@@ -244,10 +287,6 @@ fn test_arguments(test: &GenericTest, model: Value) -> Vec<(&'static str, Value)
         ("__column_name", test.column.as_deref().map(Value::from).unwrap_or_default()),
         ("__arguments", from_data(&test.args)),
     ]
-}
-
-fn test_subject(test: &GenericTest) -> Subject {
-    Subject { id: NodeId::Test(test.name.clone()), path: test.location.file.clone(), facts: ModelFacts::default() }
 }
 
 fn fault_of_test(test: &GenericTest, why: String) -> Error {

@@ -31,6 +31,7 @@ pub(super) struct ModelFacts {
     pub(super) alias: Option<String>,
     pub(super) tags: Vec<String>,
     pub(super) config: Map<String, Json>,
+    /// Relative to the project.
     pub(super) path: PathBuf,
 }
 
@@ -38,8 +39,14 @@ pub(super) struct ModelFacts {
 #[derive(Clone, Debug)]
 pub(super) struct Subject {
     pub(super) id: NodeId,
-    pub(super) path: PathBuf,
     pub(super) facts: ModelFacts,
+}
+
+impl Subject {
+    /// A node of which nothing but its name is known.
+    pub(super) fn bare(id: NodeId) -> Self {
+        Self { id, facts: ModelFacts::default() }
+    }
 }
 
 /// Why a template is rendered.
@@ -47,7 +54,7 @@ pub(super) enum Purpose {
     /// To learn what it uses, down the branch of `is_incremental()` that is given.
     Parse { incremental: bool },
     /// To run the result.
-    Compile { context: RenderContext, relations: SharedRelations },
+    Compile { context: Box<RenderContext>, relations: SharedRelations },
 }
 
 pub(super) struct Session {

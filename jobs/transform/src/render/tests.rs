@@ -236,3 +236,39 @@ fn windows_are_macros() {
     hint: in macro `hop_starts`, called at models/orders.sql:1:4
     ");
 }
+
+#[test]
+fn methods_of_python_work() {
+    let text = "{{ 'a,b'.split(',') }} {{ ', '.join(['x', 'y']) }} {{ 'ab'.startswith('a') }} {{ 'order_id'.replace('_id', '') }}
+{% for key, value in {'k': 1}.items() %}{{ key }}={{ value }}{% endfor %} {{ {'k': 1}.get('z', 7) }} {{ {'k': 1}.keys() | list }}
+{{ '{}-{}'.format(1, 2) }} {{ 'hello world'.title() }} {{ [3, 4].index(4) }}";
+    insta::assert_snapshot!(render(&[], text).unwrap(), @"
+    ['a', 'b'] x, y True order
+    k=1 7 ['k']
+    1-2 Hello World 1
+    ");
+    insta::assert_snapshot!(render(&[], "{% set l = [] %}{% do l.append(1) %}").unwrap_err(), @"
+    lists cannot be changed in place, method=`append`, in=`orders`
+      --> models/orders.sql:1:24
+    hint: write {% set items = items + [item] %}
+    ");
+}
+
+#[test]
+fn dispatch_finds_the_macro_for_this_engine_first() {
+    let macros = [(
+        "macros/d.sql",
+        "{% macro default__kind() %}default{% endmacro %}{% macro tidemill__kind() %}own{% endmacro %}
+         {% macro kind() %}{{ return(adapter.dispatch('kind', 'shop')()) }}{% endmacro %}",
+    )];
+    insta::assert_snapshot!(render(&macros, "{{ kind() }}").unwrap(), @"own");
+}
+
+#[test]
+fn configs_that_are_required_must_be_there() {
+    insta::assert_snapshot!(render(&[], "{{ config.require('owner') }}").unwrap(), @"finance");
+    insta::assert_snapshot!(render(&[], "\n{{ config.require('ownr') }}").unwrap_err(), @"
+    config is missing, key=`ownr`, in=`orders`
+      --> models/orders.sql:2:10
+    ");
+}

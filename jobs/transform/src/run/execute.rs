@@ -7,7 +7,8 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::prelude::{DataFrame, SessionContext};
-use datafusion::sql::TableReference;
+use datafusion::common::TableReference;
+use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tidemill_lake::Table;
 use tidemill_project::Location;
@@ -245,10 +246,11 @@ impl Job<'_> {
         writer: &mut Writer,
         observer: &dyn Observer,
     ) -> Result<()> {
-        let computed = futures::stream::iter(batches)
-            .map(|batch| async move { Ok::<_, BuildFault>((batch, self.batch(base, batch, schema).await?)) })
-            .buffered(self.executor.threads.max(1));
-        let mut computed = std::pin::pin!(computed);
+        let work = |batch| -> BoxFuture<'_, Result<(&PlannedBatch, Canonical)>> {
+            Box::pin(async move { Ok((batch, self.batch(base, batch, schema).await?)) })
+        };
+        let waiting: Vec<_> = batches.iter().map(work).collect();
+        let mut computed = futures::stream::iter(waiting).buffered(self.executor.threads.max(1));
         let mut num_done = 0;
         while let Some((batch, rows)) = computed.try_next().await? {
             writer.replace(Some(batch.name.clone()), rows).await?;

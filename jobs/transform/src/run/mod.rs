@@ -16,6 +16,8 @@ mod schedule;
 mod seed;
 mod session;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use build::{BuildOptions, Kinds};

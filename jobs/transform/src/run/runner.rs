@@ -71,10 +71,7 @@ impl Runner {
             let mut plan = executor.planner.plan_model(model).await?.plan;
             let ancestors = self.graph.ancestors(&node, None);
             plan.after = stale.iter().filter(|node| ancestors.contains(*node)).map(NodeId::name).collect();
-            if !plan.is_fresh() && plan.after.is_empty() {
-                stale.push(node);
-            } else if !plan.is_fresh() {
-                plan.after.retain(|name| *name != plan.model);
+            if !plan.is_fresh() {
                 stale.push(node);
             }
             models.push(plan);

@@ -228,11 +228,11 @@ fn looks_like(texts: &ArrayRef, data_type: &DataType) -> bool {
     let Some(texts) = texts.as_any().downcast_ref::<StringArray>() else { return false };
     texts.iter().flatten().all(|text| match data_type {
         DataType::Boolean => text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false"),
-        DataType::Int64 => {
-            let digits = text.trim_start_matches('-');
-            digits.len() == 1 || !digits.starts_with('0')
+        DataType::Int64 | DataType::Float64 => {
+            let digits = text.trim_start_matches('-').as_bytes();
+            let is_code = digits.first() == Some(&b'0') && digits.get(1).is_some_and(u8::is_ascii_digit);
+            !is_code && text.chars().all(|letter| letter.is_ascii_digit() || "+-.eE".contains(letter))
         }
-        DataType::Float64 => text.chars().all(|letter| letter.is_ascii_digit() || "+-.eE".contains(letter)),
         DataType::Date32 => text.len() == 10,
         _ => text.len() >= 16,
     })

@@ -12,7 +12,7 @@ use datafusion::error::Result as QueryResult;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{DataFrame, Expr, SessionContext, cast, ident, lit};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::TableReference;
+use datafusion::common::TableReference;
 use futures::future::BoxFuture;
 use tidemill_lake::{DataFile, Engine, Table, TableId};
 
@@ -97,7 +97,7 @@ impl Sessions {
                 return Err(BuildFault::UnknownNode { node: node.clone() });
             };
             let name = TableReference::partial(relation.schema, relation.identifier);
-            if context.table_exist(name.clone()).map_err(BuildFault::plan(node, None))? {
+            if is_registered(context, &name) {
                 return Ok(());
             }
             let provider = if is_stored(&self.project, node) {
@@ -176,6 +176,11 @@ pub(crate) fn provider_of(
     let visible = context.read_table(provider).and_then(|frame| frame.drop_columns(&[BATCH_COLUMN]));
     let node = NodeId::Model(id.path());
     Ok(visible.map_err(BuildFault::plan(&node, None))?.into_view())
+}
+
+fn is_registered(context: &SessionContext, name: &TableReference) -> bool {
+    let schema = context.catalog(CATALOG).and_then(|catalog| catalog.schema(name.schema().unwrap_or_default()));
+    schema.is_some_and(|schema| schema.table_exist(name.table()))
 }
 
 /// Registers a table, and its schema when it is the first.
@@ -260,7 +265,7 @@ fn ceil_div(value: i64, by: i64) -> i64 {
 }
 
 /// The columns that a raw table will have, from its declaration.
-async fn declared_schema(context: &SessionContext, source: &SourceTable) -> SchemaRef {
+pub(crate) async fn declared_schema(context: &SessionContext, source: &SourceTable) -> SchemaRef {
     let mut fields = Vec::new();
     for column in source.columns.values() {
         let data_type = match &column.data_type {

@@ -28,8 +28,6 @@ pub(crate) struct Written {
     pub rows: u64,
     /// Batches whose rows are others than before; `None` for tables without batches.
     pub batches: Option<Vec<String>>,
-    /// Whether any row changed.
-    pub changed: bool,
 }
 
 /// One commit in the making.
@@ -207,7 +205,7 @@ impl Writer {
             match table.commit(request).await.map_err(BuildFault::lake(&self.spec.id))? {
                 CommitOutcome::Committed(version) => {
                     crash::point("transform.after_commit");
-                    let written = Written { version: Some(version), rows: self.rows, batches, changed };
+                    let written = Written { version: Some(version), rows: self.rows, batches };
                     return Ok(Some((written, table)));
                 }
                 CommitOutcome::Lost(winners) => {

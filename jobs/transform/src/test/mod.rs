@@ -49,10 +49,10 @@ impl Tester {
         let parents: Vec<NodeId> = self.sessions.graph.parents(&node).cloned().collect();
         let context = self.sessions.over(parents, &self.render, None).await?;
         let failures = count(&context, &node, &sql, &config, location.clone()).await?;
-        let holds = async |condition: &str| holds(&context, &node, failures, condition, location.clone()).await;
-        let outcome = if config.severity == Severity::Error && holds(&config.error_if).await? {
+        let is_error = holds(&context, &node, failures, &config.error_if, location.clone()).await?;
+        let outcome = if config.severity == Severity::Error && is_error {
             Outcome::Fail
-        } else if holds(&config.warn_if).await? {
+        } else if holds(&context, &node, failures, &config.warn_if, location).await? {
             Outcome::Warn
         } else {
             Outcome::Pass

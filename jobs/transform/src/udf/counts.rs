@@ -68,18 +68,18 @@ impl AggregateUDFImpl for CountBy {
     }
 
     fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Counts { adds_objects: self.adds_objects, counts: BTreeMap::new(), key_bytes: 0 }))
+        Ok(Box::new(Tally { adds_objects: self.adds_objects, counts: BTreeMap::new(), key_bytes: 0 }))
     }
 }
 
 #[derive(Debug)]
-struct Counts {
+struct Tally {
     adds_objects: bool,
     counts: BTreeMap<String, i64>,
     key_bytes: usize,
 }
 
-impl Counts {
+impl Tally {
     fn add(&mut self, key: &str, count: i64) -> Result<()> {
         if let Some(own) = self.counts.get_mut(key) {
             let Some(sum) = own.checked_add(count) else {
@@ -105,7 +105,7 @@ impl Counts {
     }
 }
 
-impl Accumulator for Counts {
+impl Accumulator for Tally {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         if self.adds_objects {
             return self.merge_batch(values);

@@ -112,7 +112,7 @@ fn texts(array: &ArrayRef) -> Result<&StringArray> {
 }
 
 /// An execution error of ours: lower case, variables last.
-fn failed<T>(message: String) -> Result<T> {
+fn failed<T>(message: impl std::fmt::Display) -> Result<T> {
     exec_err!("{message}")
 }
 

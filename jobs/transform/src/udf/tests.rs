@@ -183,3 +183,42 @@ async fn windows_of_the_shipped_macros_are_aligned_to_the_epoch() {
     +----------------------+----------------------+----------------------------------------------+
     ");
 }
+
+#[tokio::test]
+async fn times_of_any_unit_and_zone_are_instants() {
+    for time in [
+        "arrow_cast(1741521600, 'Timestamp(Second, None)')",
+        "arrow_cast(1741521600000000000, 'Timestamp(Nanosecond, Some(\"America/New_York\"))')",
+        "'2025-03-09T13:00:00+01:00'",
+        "timestamp '2025-03-09 12:00:00'",
+    ] {
+        assert_eq!(value(&format!("local_ts({time}, 'Europe/Berlin')")).await, "2025-03-09T13:00:00", "{time}");
+    }
+    assert_eq!(value("local_ts(date '2025-03-09', 'UTC')").await, "2025-03-09T00:00:00");
+    let error = try_query("select local_ts(5, 'UTC')").await.unwrap_err();
+    assert!(error.contains("argument is no timestamp, function=`local_ts`, type=`Int64`"), "{error}");
+}
+
+#[tokio::test]
+async fn shipped_helpers_run() {
+    let project = crate::project::tests::load(&[("models/m.sql", "select 1")]);
+    let renderer = crate::render::Renderer::new(&project).unwrap();
+    let relations: crate::render::SharedRelations = std::sync::Arc::new(crate::render::PlainRelations::default());
+    let ctx = session();
+    ctx.sql("create table t as select * from (values (1, 'a', 2), (1, 'a', 5), (2, null, 1)) as t(id, code, version)")
+        .await
+        .unwrap();
+    let template = "select id, version, substr({{ dbt_utils.generate_surrogate_key(['id', 'code']) }}, 1, 8) as k,
+            {{ seconds_between(\"timestamp '2025-03-09 12:00:00'\", \"timestamp '2025-03-09 12:00:09.9'\") }} as s
+        from ({{ dbt_utils.deduplicate('t', 'id, code', 'version desc') }}) order by id";
+    let sql = renderer.inline(template, &crate::render::RenderContext::default(), &relations).unwrap();
+    let batches = ctx.sql(&sql).await.unwrap().collect().await.unwrap();
+    insta::assert_snapshot!(pretty_format_batches(&batches).unwrap().to_string(), @"
+    +----+---------+----------+---+
+    | id | version | k        | s |
+    +----+---------+----------+---+
+    | 1  | 5       | c7001c0a | 9 |
+    | 2  | 1       | 800331aa | 9 |
+    +----+---------+----------+---+
+    ");
+}

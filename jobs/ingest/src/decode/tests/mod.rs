@@ -1,1 +1,7 @@
-//! Behaviour of the decoder as a whole.
+//! Behaviour of the decoder as a whole: golden cases, fates of broken records, properties.
+
+mod fates;
+mod golden;
+mod properties;
+mod shapes;
+mod support;

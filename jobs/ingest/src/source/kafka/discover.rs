@@ -23,7 +23,7 @@ impl Poller {
             .collect();
         let ours: Vec<(String, i32)> = all.into_iter().filter(|(topic, _)| rules.rule_of(topic).is_some()).collect();
         let names: Vec<String> = ours.iter().map(|(topic, _)| topic.clone()).collect();
-        let patterns: Vec<&str> = self.plan.topics.iter().map(|rule| rule.pattern.as_str()).collect();
+        let patterns: Vec<String> = self.plan.topics.iter().map(|rule| rule.pattern.clone()).collect();
         if ours.is_empty() {
             let topics = patterns.join(", ");
             return Err(Cause::NoTopic { source_name: self.plan.name.clone(), topics }.into());
@@ -47,8 +47,8 @@ impl Poller {
         self.send(consumer, Event::Partitions { ends })?;
 
         // A drain reads what is there; following also takes up topics that come into being.
-        let subscription: Vec<&str> =
-            if self.plan.mode == Mode::Drain { names.iter().map(String::as_str).collect() } else { patterns };
+        let topics = if self.plan.mode == Mode::Drain { names } else { patterns };
+        let subscription: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer
             .subscribe(&subscription)
             .map_err(|source| Cause::Kafka { act: "subscribe", source_name: self.plan.name.clone(), source })?;

@@ -424,8 +424,8 @@ impl Poller {
         let idle: Vec<TopicPartition> = self
             .active
             .iter_mut()
-            .filter(|(_, active)| !active.is_finished && std::mem::replace(&mut active.is_idle, true))
-            .map(|(partition, _)| partition.clone())
+            .filter(|(_, active)| !active.is_finished)
+            .filter_map(|(partition, active)| std::mem::replace(&mut active.is_idle, true).then(|| partition.clone()))
             .collect();
         let positions = if idle.is_empty() { TopicPartitionList::new() } else { consumer.position().unwrap_or_default() };
         for partition in idle {

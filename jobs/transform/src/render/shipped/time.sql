@@ -25,7 +25,12 @@
     )
 {%- endmacro %}
 
+{# Microseconds since the Unix epoch, whatever the unit of the timestamp. #}
+{% macro epoch_micros(expression) -%}
+    cast(arrow_cast({{ expression }}, 'Timestamp(Microsecond, Some("UTC"))') as bigint)
+{%- endmacro %}
+
 {# Whole seconds between two instants, rounded towards zero; negative when the second lies before the first. #}
 {% macro seconds_between(first, second) -%}
-    ((cast({{ second }} as bigint) - cast({{ first }} as bigint)) / 1000000)
+    (({{ epoch_micros(second) }} - {{ epoch_micros(first) }}) / 1000000)
 {%- endmacro %}

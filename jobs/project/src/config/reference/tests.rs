@@ -1,8 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 use super::*;
 use crate::config::{IngestSettings, MaintenanceSettings, SettingsRequest, TransformSettings, load};
-use crate::contract::{Vars, load_dir};
+use crate::contract::{Contract, Vars, load_dir};
 use crate::error::Diagnostic;
 
 #[test]
@@ -55,14 +56,11 @@ fn file_with(key: &str, line: &str) -> String {
     // Files that examples name lie elsewhere on other machines.
     let line = line.replace("file:/run/secrets/snowflake.p8", "file:new.p8");
     let line = line.replace("file:/run/secrets/snowflake_pat", "file:new.p8");
-    let mut before = match (key.rsplit_once('.'), line.contains("snowflake\"")) {
-        (None, _) => String::new(),
-        (Some(_), _) => format!("[{section}]\n"),
-    };
+    let mut before = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
     if key.contains("kafka") {
         before.push_str("\"bootstrap.servers\" = \"b\"\n");
     }
-    let is_snowflake = key.contains(".warehouse.") && !key.ends_with(".path");
+    let is_snowflake = key.contains(".warehouse.") && key.rsplit('.').next() != Some("path");
     if !is_snowflake {
         return format!("{before}{line}\n");
     }
@@ -106,11 +104,11 @@ fn the_defaults_told_are_those_that_hold() {
         }
         if own != section {
             section = own;
-            file.push_str(&format!("[{own}]\n"));
+            writeln!(file, "[{own}]").unwrap();
         }
         let is_integer = doc.type_name == "integer";
         let quote = if is_integer { "" } else { "\"" };
-        file.push_str(&format!("{key} = {quote}{}{quote}\n", doc.default));
+        writeln!(file, "{key} = {quote}{}{quote}", doc.default).unwrap();
     }
     let settings = load_toml(&file).unwrap();
     assert_eq!(format!("{:?}", settings.ingest), format!("{:?}", IngestSettings::default()));
@@ -120,6 +118,7 @@ fn the_defaults_told_are_those_that_hold() {
 
 /// A table in which every column that an example names exists.
 fn contract_with(table_option: &str, column_option: &str, data_type: &str) -> String {
+    let topic = if table_option.starts_with("topic") { "" } else { "topic: orders" };
     let event_time = if table_option.starts_with("event_time") { "" } else { "event_time: created_at" };
     format!(
         "
@@ -130,6 +129,7 @@ sources:
     config:
       meta:
         tidemill:
+          {topic}
           {event_time}
           {table_option}
     columns:
@@ -150,13 +150,14 @@ sources:
     )
 }
 
-fn load_contract(yaml: &str) -> Result<(), String> {
+fn load_contract(yaml: &str) -> Result<Contract, String> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("models")).unwrap();
     std::fs::write(dir.path().join("models/s.yml"), yaml).unwrap();
     let vars: Vars = [("zoner_grace_s".to_owned(), serde_json::json!(900))].into_iter().collect();
-    let contracts = load_dir(dir.path(), &vars).map_err(|error| format!("{error}: {:?}", error.faults()))?;
-    if contracts.contracts.len() == 1 { Ok(()) } else { Err("there is no contract".to_owned()) }
+    let contracts =
+        load_dir(dir.path(), &vars).map_err(|error| format!("{error}: {:?} {:?}", error.hint(), error.faults()))?;
+    contracts.contracts.into_iter().next().ok_or_else(|| "there is no contract".to_owned())
 }
 
 #[test]
@@ -179,6 +180,22 @@ fn every_example_of_a_contract_is_accepted() {
             None => contract_with(doc.example, "pii: false", "text"),
         };
         load_contract(&yaml).unwrap_or_else(|error| panic!("{}\n{yaml}\n{error}", doc.key));
+    }
+}
+
+#[test]
+fn the_defaults_told_of_contracts_are_those_that_hold() {
+    let shape = |yaml: &str| {
+        let mut contract = load_contract(yaml).unwrap_or_else(|error| panic!("{yaml}\n{error}"));
+        contract.location = crate::Location::new("", 0, 0);
+        format!("{contract:?}")
+    };
+    let plain = shape(&contract_with("", "pii: false", "text"));
+    let told = CONTRACT.iter().filter(|doc| !doc.key.contains('.') && is_value(doc.default));
+    let told: Vec<String> = told.map(|doc| format!("{}: {}", doc.key, doc.default)).collect();
+    assert!(told.len() >= 8, "{told:?}");
+    for line in told {
+        assert_eq!(shape(&contract_with(&line, "pii: false", "text")), plain, "{line}");
     }
 }
 

@@ -1,0 +1,233 @@
+//! A small project over a lake in memory, for tests of building.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use tempfile::TempDir;
+use tidemill_lake::metadata::{Act, CommitNote, IngestNote};
+use tidemill_lake::{CommitOutcome, CommitRequest, Engine, Lake, PartitionedBatch, Table, TableId, TableSpec};
+use tidemill_project::SourceName;
+use tidemill_project::clock::{Clock, ManualClock};
+use tidemill_project::config::{LakeSettings, MaintenanceSettings, TransformSettings};
+use tokio_util::sync::CancellationToken;
+
+use crate::graph::Selection;
+use crate::plan::{Plan, PlanOptions};
+use crate::run::{BuildOptions, Report, Runner, Silent};
+use crate::{LoadOptions, load_project};
+
+pub(super) const MINUTE_US: i64 = 60_000_000;
+pub(super) const HOUR_US: i64 = 60 * MINUTE_US;
+pub(super) const DAY_US: i64 = 24 * HOUR_US;
+/// 2025-03-09T00:00:00Z
+pub(super) const START_US: i64 = 1_741_478_400_000_000;
+
+/// One event of the source `shop.events`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Event {
+    pub key: String,
+    pub user_id: i64,
+    pub amount: i64,
+    pub at_us: i64,
+}
+
+pub(super) fn event(key: &str, user_id: i64, amount: i64, at_us: i64) -> Event {
+    Event { key: key.to_owned(), user_id, amount, at_us }
+}
+
+pub(super) struct World {
+    pub dir: TempDir,
+    pub lake: Lake,
+    pub clock: ManualClock,
+    pub engine: Engine,
+    pub watermark_us: Option<i64>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let (clock, manual) = Clock::manual(START_US + 30 * DAY_US, 7);
+        let settings = LakeSettings { url: "memory:///lake/".parse().unwrap(), options: BTreeMap::new() };
+        let lake = Lake::connect(&settings, &MaintenanceSettings::default(), clock).unwrap();
+        let engine = Engine::local(&TransformSettings::default());
+        let world = Self { dir: TempDir::new().unwrap(), lake, clock: manual, engine, watermark_us: None };
+        world.write("dbt_project.yml", "name: shop\nversion: '1.0'\nprofile: none\n");
+        world.write("models/_shop__sources.yml", SOURCES);
+        world
+    }
+
+    pub(super) fn write(&self, path: &str, text: &str) {
+        let path = self.dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub(super) fn remove(&self, path: &str) {
+        std::fs::remove_file(self.dir.path().join(path)).unwrap();
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(super) fn runner(&self) -> Runner {
+        let project = load_project(self.root(), LoadOptions::default()).unwrap_or_else(|error| panic!("{}", tell(&error)));
+        Runner::new(project, self.lake.clone(), self.engine.clone(), 2).unwrap_or_else(|error| panic!("{}", tell(&error)))
+    }
+
+    pub(super) async fn build(&self) -> Report {
+        self.build_with(&BuildOptions::default()).await
+    }
+
+    pub(super) async fn build_with(&self, options: &BuildOptions) -> Report {
+        let report = self.try_build(options).await;
+        assert!(report.failure().is_none(), "{report:#?}");
+        report
+    }
+
+    pub(super) async fn try_build(&self, options: &BuildOptions) -> Report {
+        let cancel = CancellationToken::new();
+        self.runner().build(&Selection::all(), options, Arc::new(Silent), &cancel).await.unwrap_or_else(|error| panic!("{}", tell(&error)))
+    }
+
+    pub(super) async fn plan(&self) -> Plan {
+        self.runner().plan(&Selection::all(), &PlanOptions::default()).await.unwrap()
+    }
+
+    pub(super) async fn full_refresh(&self) -> Report {
+        let plan = PlanOptions { full_refresh: true, ..PlanOptions::default() };
+        self.build_with(&BuildOptions { plan, ..BuildOptions::default() }).await
+    }
+
+    /// Lands events in one commit, as ingest would.
+    pub(super) async fn land(&self, events: &[Event]) {
+        let mut table = self.raw().await;
+        let mut days: BTreeMap<i64, Vec<&Event>> = BTreeMap::new();
+        for event in events {
+            days.entry(event.at_us.div_euclid(DAY_US)).or_default().push(event);
+        }
+        let schema = Arc::new(Schema::new(
+            raw_schema().fields().iter().filter(|field| field.name() != "event_date").cloned().collect::<Vec<_>>(),
+        ));
+        let batches = days.into_iter().map(|(day, events)| {
+            let at = || TimestampMicrosecondArray::from_iter_values(events.iter().map(|event| event.at_us)).with_timezone("UTC");
+            let rows = RecordBatch::try_new(
+                Arc::clone(&schema),
+                vec![
+                    Arc::new(Int64Array::from_iter_values(events.iter().map(|event| event.user_id))),
+                    Arc::new(Int64Array::from_iter_values(events.iter().map(|event| event.amount))),
+                    Arc::new(StringArray::from_iter_values(events.iter().map(|event| &event.key))),
+                    Arc::new(at()),
+                    Arc::new(at()),
+                ],
+            )
+            .unwrap();
+            let date = chrono::DateTime::from_timestamp_micros(day * DAY_US).unwrap().format("%Y-%m-%d").to_string();
+            PartitionedBatch {
+                partition_values: BTreeMap::from([("event_date".to_owned(), Some(date))]),
+                batches: vec![rows],
+                tags: BTreeMap::new(),
+            }
+        });
+        let add = table.write_files(batches.collect()).await.unwrap();
+        let note = IngestNote { source: "shop.events".to_owned(), watermark_us: self.watermark_us, ..IngestNote::default() };
+        let request = CommitRequest {
+            data_change: !add.is_empty(),
+            add,
+            remove: Vec::new(),
+            txns: BTreeMap::new(),
+            operation: "WRITE",
+            note: CommitNote { commit_id: self.lake.clock().new_id(), run_id: "test".to_owned(), act: Act::Ingest(note) },
+        };
+        assert!(matches!(table.commit(request).await.unwrap(), CommitOutcome::Committed(_)));
+    }
+
+    /// The raw table.
+    pub(super) async fn raw(&self) -> Table {
+        let spec = TableSpec {
+            id: TableId::Raw(SourceName::new("shop", "events")),
+            schema: raw_schema(),
+            partition_columns: vec!["event_date".to_owned()],
+            bloom_columns: vec!["_key".to_owned()],
+            description: String::new(),
+        };
+        self.lake.open_or_create(&spec, "test").await.unwrap()
+    }
+
+    /// All rows of a relation as text, sorted.
+    pub(super) async fn rows(&self, sql: &str) -> Vec<String> {
+        rows_of(&self.runner(), sql).await
+    }
+
+    pub(super) async fn version(&self, model: &str) -> u64 {
+        self.lake.open(&TableId::model("main", model)).await.unwrap().unwrap().version().0
+    }
+
+    pub(super) async fn versions(&self) -> BTreeMap<String, u64> {
+        let mut versions = BTreeMap::new();
+        for id in self.lake.list().await.unwrap() {
+            versions.insert(id.path(), self.lake.open(&id).await.unwrap().unwrap().version().0);
+        }
+        versions
+    }
+}
+
+/// Rows of a query as text, sorted.
+pub(super) async fn rows_of(runner: &Runner, sql: &str) -> Vec<String> {
+    let context = runner.query_context().await.unwrap();
+    let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
+    let options = FormatOptions::default().with_null("null");
+    let mut rows = Vec::new();
+    for batch in &batches {
+        let columns: Vec<ArrayFormatter<'_>> =
+            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        for row in 0..batch.num_rows() {
+            rows.push(columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" | "));
+        }
+    }
+    rows.sort();
+    rows
+}
+
+fn raw_schema() -> Arc<Schema> {
+    let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![
+        Field::new("user_id", DataType::Int64, true),
+        Field::new("amount", DataType::Int64, true),
+        Field::new("_key", DataType::Utf8, true),
+        Field::new("_timestamp", instant.clone(), true),
+        Field::new("event_at", instant, true),
+        Field::new("event_date", DataType::Date32, true),
+    ]))
+}
+
+pub(super) fn tell(error: &dyn tidemill_project::Diagnostic) -> String {
+    let mut text = format!("{error} {:?}", error.faults());
+    let mut at = std::error::Error::source(error);
+    while let Some(source) = at {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        at = source.source();
+    }
+    text
+}
+
+const SOURCES: &str = r#"
+sources:
+  - name: shop
+    tables:
+      - name: events
+        config:
+          meta:
+            tidemill:
+              topics: [events]
+              format: json
+              event_time: event_at
+              partition_by: day
+        columns:
+          - {name: user_id, data_type: bigint}
+          - {name: amount, data_type: bigint}
+"#;
