@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -139,20 +140,77 @@ def test_other_codes_fail_without_a_retry_and_stop_the_cycle(dag: DAG, stand_in:
     assert stand_in.verbs() == ["ingest", "build"]
 
 
-def test_airflow_dags_test_runs_a_cycle_with_the_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shipped project on a lake in a folder; it needs no server for that."""
-    binary = os.environ.get("TIDEMILL_BIN")
-    if binary is None:
-        pytest.fail("TIDEMILL_BIN is not set; tests/run sets it")
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "dbt-like-models").symlink_to(Path(__file__).parents[2] / "dbt-like-models")
-    (project / "tidemill.toml").write_text('[target.local.lake]\nurl = "lake"\n')
+SOURCES = """
+sources:
+  - name: shop
+    tables:
+      - name: orders
+        config:
+          meta:
+            tidemill: {topic: TOPIC, event_time: {column: created_at, unit: s}, idempotency_key: order_id}
+        columns:
+          - {name: order_id, data_type: text}
+          - {name: created_at, data_type: timestamp}
+          - {name: amount, data_type: bigint}
+"""
+
+MODEL = """
+models:
+  - name: orders
+    config:
+      materialized: table
+      meta:
+        tidemill:
+          publish:
+            - {to: snowflake, table: SHOP_DB.PROCESSED_DATA.ORDERS, unique_key: [order_id], strategy: merge}
+    columns:
+      - {name: order_id, data_tests: [unique]}
+"""
+
+
+def kafka_tool(main_class: str, *arguments: str, stdin: str = "") -> None:
+    install = Path(__file__).parents[2] / "tests" / "servers" / "install"
+    kafka = subprocess.run([install, "path", "kafka"], capture_output=True, text=True, check=True).stdout.strip()
+    command = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{kafka}/libs/*", main_class, *arguments]
+    subprocess.run(command, input=stdin, text=True, check=True, capture_output=True)
+
+
+def from_environment(name: str) -> str:
+    value = os.environ.get(name)
+    if value is None:
+        pytest.fail(f"{name} is not set; tests/run sets it")
+    return value
+
+
+def test_airflow_dags_test_runs_a_cycle_with_the_binary_on_kafka(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary = from_environment("TIDEMILL_BIN")
+    bootstrap = from_environment("TIDEMILL_TEST_KAFKA")
+    topic = f"orders-{uuid.uuid4().hex}"
+    server = ("--bootstrap-server", bootstrap, "--topic", topic)
+    kafka_tool("org.apache.kafka.tools.TopicCommand", *server, "--create", "--partitions", "2")
+    orders = [{"order_id": str(number % 90), "created_at": 1741392000, "amount": 1} for number in range(100)]
+    lines = "".join(json.dumps(order) + "\n" for order in orders)
+    kafka_tool("org.apache.kafka.tools.ConsoleProducer", *server, stdin=lines)
+
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "_shop__sources.yml").write_text(SOURCES.replace("TOPIC", topic))
+    (tmp_path / "models" / "orders.sql").write_text("select order_id, amount from {{ source('shop', 'orders') }}\n")
+    (tmp_path / "models" / "orders.yml").write_text(MODEL)
+    (tmp_path / "dbt_project.yml").write_text('name: shop\nversion: "1.0.0"\nconfig-version: 2\n')
+    settings = f'[target.prod.kafka]\n"bootstrap.servers" = "{bootstrap}"\n[target.prod.lake]\nurl = "lake"\n'
+    (tmp_path / "tidemill.toml").write_text(settings)
+
     monkeypatch.setenv("AIRFLOW_VAR_TIDEMILL_BIN", binary)
-    monkeypatch.setenv("AIRFLOW_VAR_TIDEMILL_PROJECT_DIR", str(project))
-    command = [sys.executable, "-m", "airflow", "dags", "test", "tidemill_cycle", "2026-03-01T13:05:00+00:00"]
+    monkeypatch.setenv("AIRFLOW_VAR_TIDEMILL_PROJECT_DIR", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW_VAR_TIDEMILL_TARGET", "prod")
+    now = datetime.now(UTC).isoformat()
+    command = [sys.executable, "-m", "airflow", "dags", "test", "tidemill_cycle", now]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert "state=success" in finished.stdout + finished.stderr
-    # Models are stored even when they have no rows yet.
-    assert list((project / "lake").glob("**/_delta_log/*.json"))
+
+    query = "select count(*) as orders, sum(amount) as amount from orders"
+    command = [binary, "--project-dir", str(tmp_path), "--format", "csv", "sql", query]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "orders,amount\n90,90\n"
+    assert list(tmp_path.glob("**/warehouse/**/_delta_log"))

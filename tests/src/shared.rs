@@ -105,15 +105,17 @@ pub fn start_for(watched: Pid, program: &Path) -> Result<String> {
 pub fn serve(watched: Pid, addresses: &Path) -> Result<()> {
     let kafka = thread::spawn(Broker::start);
     let s3 = thread::spawn(S3::start);
-    let snowflake = Snowflake::start()?;
-    let kafka = kafka.join().expect("starting a broker does not panic")?;
-    let s3 = s3.join().expect("starting an S3 server does not panic")?;
+    let snowflake = Snowflake::start();
+    // All three are joined before any fault is told: a server that has started is stopped by its value.
+    let kafka = kafka.join().expect("starting a broker does not panic");
+    let s3 = s3.join().expect("starting an S3 server does not panic");
+    let (kafka, s3, snowflake) = (kafka?, s3?, snowflake?);
     let lines = [
         (KAFKA_VARIABLE, kafka.bootstrap()),
         (S3_VARIABLE, s3.endpoint().to_owned()),
         (SNOWFLAKE_VARIABLE, snowflake.address().port.to_string()),
     ];
-    let text = lines.map(|(variable, value)| format!("{variable}={value}")).join("\n");
+    let text = lines.map(|(variable, value)| format!("{variable}={value}\n")).concat();
     // Written aside and renamed: whoever sees the file sees all of it.
     let aside = addresses.with_extension("new");
     fs::write(&aside, text)?;

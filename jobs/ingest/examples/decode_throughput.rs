@@ -8,7 +8,6 @@
 //! does beside parsing is what the ratio shows.
 
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
-#![expect(clippy::expect_used, reason = "a broken measurement may stop")]
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -25,9 +25,9 @@ const CAPACITY: usize = 4_096;
 /// When a batch closes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    pub(crate) max_rows: usize,
-    pub(crate) max_bytes: usize,
-    pub(crate) max_age: Duration,
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+    pub(crate) age: Duration,
 }
 
 /// Where some of a batch's records came from, and what is accounted for beside them.
@@ -86,7 +86,7 @@ pub(crate) struct Batch {
 pub(crate) enum Staged {
     Batch(Box<Batch>),
     /// Any event but records.
-    Event(Event),
+    Event(Box<Event>),
 }
 
 /// A span as far as this stage knows it.
@@ -150,12 +150,17 @@ impl Batcher {
     }
 
     /// Works until the source ends or nobody listens. Blocks its thread.
-    pub(crate) fn run(mut self, mut events: Receiver<Event>, batches: &Sender<Staged>, runtime: &tokio::runtime::Handle) {
+    pub(crate) fn run(
+        mut self,
+        mut events: Receiver<Event>,
+        batches: &Sender<Staged>,
+        runtime: &tokio::runtime::Handle,
+    ) {
         loop {
             let event = match self.opened {
                 None => runtime.block_on(events.recv()),
                 Some(opened) => {
-                    let left = self.limits.max_age.saturating_sub(opened.elapsed());
+                    let left = self.limits.age.saturating_sub(opened.elapsed());
                     let received = runtime.block_on(async { tokio::time::timeout(left, events.recv()).await });
                     if let Ok(event) = received {
                         event
@@ -205,7 +210,7 @@ impl Batcher {
                     self.spans.retain(|_, span| !is_former(span));
                 }
                 self.begin(&positioned);
-                send(batches, Staged::Event(Event::Positioned(positioned)))?;
+                send(batches, Staged::Event(Box::new(Event::Positioned(positioned))))?;
             }
             // These wait for an answer, or end things: everything before them must be in the lake first.
             Event::Assigned { .. } | Event::Revoked { .. } | Event::Ended { .. } => {
@@ -215,10 +220,10 @@ impl Batcher {
                         self.spans.remove(slot);
                     }
                 }
-                send(batches, Staged::Event(event))?;
+                send(batches, Staged::Event(Box::new(event)))?;
             }
             Event::Stopped { .. } | Event::Warned { .. } | Event::Partitions { .. } => {
-                send(batches, Staged::Event(event))?;
+                send(batches, Staged::Event(Box::new(event)))?;
             }
         }
         Ok(())
@@ -232,20 +237,16 @@ impl Batcher {
 
     fn is_full(&self) -> bool {
         let num_bytes = self.num_bytes.max(self.decoder.buffered_bytes());
-        self.pushed.len() >= self.limits.max_rows || num_bytes >= self.limits.max_bytes
+        self.pushed.len() >= self.limits.rows || num_bytes >= self.limits.bytes
     }
 
-    fn begin(&mut self, positioned: &Positioned) {
+    pub(crate) fn begin(&mut self, positioned: &Positioned) {
         let skipped = u64::try_from(positioned.start.0 - positioned.from.0).unwrap_or_default();
         let is_pinned = self.pins && positioned.base.is_none();
         // A log that begins anew is worth a commit as well: the lake must leave the old one's offset.
         let is_worth_a_commit = skipped > 0 || is_pinned || positioned.restarted;
-        let entry = is_worth_a_commit.then(|| Entry {
-            from: positioned.from.0,
-            skipped,
-            gap: skipped,
-            ..Entry::default()
-        });
+        let entry =
+            is_worth_a_commit.then(|| Entry { from: positioned.from.0, skipped, gap: skipped, ..Entry::default() });
         let span = Span {
             rule: self.rules.rule_of(&positioned.partition.topic.0),
             partition: positioned.partition.clone(),
@@ -259,7 +260,7 @@ impl Batcher {
         }
     }
 
-    fn advance(&mut self, slot: Slot, next: Offset) {
+    pub(crate) fn advance(&mut self, slot: Slot, next: Offset) {
         let Some(span) = self.spans.get_mut(&slot) else { return };
         if next.0 > span.next {
             let entry = span.entry.get_or_insert(Entry { from: span.next, ..Entry::default() });
@@ -269,7 +270,7 @@ impl Batcher {
         }
     }
 
-    fn take(&mut self, chunk: Chunk) {
+    pub(crate) fn take(&mut self, chunk: Chunk) {
         self.open();
         let clock_us = self.clock.now_us();
         let at = u32::try_from(self.chunks.len()).expect("a batch closes long before 2^32 chunks");
@@ -305,14 +306,14 @@ impl Batcher {
             Ok(None) => Ok(()),
             Ok(Some(batch)) => send(batches, Staged::Batch(Box::new(batch))),
             Err(error) => {
-                send(batches, Staged::Event(Event::Ended { result: Err(error) }))?;
+                send(batches, Staged::Event(Box::new(Event::Ended { result: Err(error) })))?;
                 Err(Gone)
             }
         }
     }
 
     /// Closes the open batch; `None` when there is none.
-    fn close(&mut self) -> Result<Option<Batch>, Error> {
+    pub(crate) fn close(&mut self) -> Result<Option<Batch>, Error> {
         let Some(opened) = self.opened.take() else { return Ok(None) };
         let mut origins = Vec::new();
         let mut number_of: HashMap<Slot, u32> = HashMap::new();
@@ -333,10 +334,8 @@ impl Batcher {
                 gap: entry.gap,
             });
         }
-        let decoded = self
-            .decoder
-            .finish()
-            .map_err(|source| Cause::Contract { source_name: self.name.clone(), source })?;
+        let decoded =
+            self.decoder.finish().map_err(|source| Cause::Contract { source_name: self.name.clone(), source })?;
         self.decoder.begin(self.pushed.len().max(CAPACITY));
         let origin_of: Vec<u32> = self.pushed.iter().map(|(slot, ..)| number_of[slot]).collect();
         let refused = decoded

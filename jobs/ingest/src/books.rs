@@ -169,7 +169,11 @@ pub(crate) fn sum_files(files: &[FileBooks], max_event_at_us: Option<Micros>) ->
 ///
 /// # Errors
 /// Of kind `Rejected`, naming the first span that does not add up.
-pub(crate) fn assert_balanced(name: &SourceName, partitions: &[PartitionBooks], files: &[FileBooks]) -> Result<(), Error> {
+pub(crate) fn assert_balanced(
+    name: &SourceName,
+    partitions: &[PartitionBooks],
+    files: &[FileBooks],
+) -> Result<(), Error> {
     let unbalanced = |difference| Error::from(Cause::Books { source_name: name.clone(), difference });
     if let Some(books) = partitions.iter().find(|books| !books.balances()) {
         return Err(unbalanced(format!(
@@ -254,7 +258,11 @@ mod tests {
         let mut standing = Standing::default();
         for (of, newest) in [(&p0, at(0, 50)), (&p1, at(3, 0))] {
             let landed = books(&of.topic.0, of.partition, [1, 0, 0, 0, 0], (0, 1));
-            standing.add(&[PartitionBooks { max_event_at_us: Some(newest), ..landed }], OtherTotals::default(), OtherTotals::default());
+            standing.add(
+                &[PartitionBooks { max_event_at_us: Some(newest), ..landed }],
+                OtherTotals::default(),
+                OtherTotals::default(),
+            );
         }
         let watermark = |mut standing: Standing, clock| {
             standing.advance_watermark(&partitions, clock);
@@ -291,7 +299,11 @@ mod tests {
         let p0 = TopicPartition::new("sleep", 0);
         let mut standing = Standing::default();
         let landed = books("sleep", 0, [1, 0, 0, 0, 0], (0, 1));
-        standing.add(&[PartitionBooks { max_event_at_us: Some(at(0, 0)), ..landed }], OtherTotals::default(), OtherTotals::default());
+        standing.add(
+            &[PartitionBooks { max_event_at_us: Some(at(0, 0)), ..landed }],
+            OtherTotals::default(),
+            OtherTotals::default(),
+        );
         let due = |now: Micros, recorded: Micros| {
             let mut standing = standing.clone();
             standing.drain(&p0, 1, now);

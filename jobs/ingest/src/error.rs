@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use tidemill_project::{Diagnostic, ErrorCode, ErrorKind, Offset, SourceName, Topic, TopicPartition};
+use tidemill_project::{Diagnostic, ErrorCode, ErrorKind, Offset, SourceName, TopicPartition};
 
 /// The room's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -11,7 +11,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A fault of ingest.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Error(#[from] Cause);
+pub struct Error(Box<Cause>);
+
+impl From<Cause> for Error {
+    fn from(cause: Cause) -> Self {
+        Self(Box::new(cause))
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Cause {
@@ -23,8 +29,6 @@ pub(crate) enum Cause {
     NoTopic { source_name: SourceName, topics: String },
     #[error("topic pattern is not a regular expression, source=`{source_name}`, pattern=`{pattern}`")]
     TopicPattern { source_name: SourceName, pattern: String, source: regex::Error },
-    #[error("topic is gone, topic=`{topic}`")]
-    TopicGone { topic: Topic },
     #[error("broker did not answer for a minute, source=`{source_name}`")]
     Silent { source_name: SourceName, source: KafkaError },
     #[error(
@@ -58,25 +62,21 @@ pub(crate) enum Cause {
     NoEntry { id: String },
     #[error("entry belongs to a source without contract, id=`{id}`, source=`{source_name}`")]
     NoContract { id: String, source_name: String },
-    #[error("patch does not apply, id=`{id}`")]
-    Patch { id: String, source: serde_json::Error },
     #[error("quarantine entry is not readable: {difference}")]
     EntryShape { difference: String },
-    #[error("filter is not usable: {difference}")]
-    Filter { difference: String },
 }
 
 impl Error {
     /// Whether a partition was stopped because Kafka no longer has its next offset.
     #[must_use]
     pub fn is_gap(&self) -> bool {
-        matches!(self.0, Cause::Expired { .. } | Cause::Ahead { .. })
+        matches!(*self.0, Cause::Expired { .. } | Cause::Ahead { .. })
     }
 }
 
 impl Diagnostic for Error {
     fn kind(&self) -> ErrorKind {
-        match &self.0 {
+        match &*self.0 {
             Cause::Kafka { source, .. } => kind_of_kafka(source),
             Cause::Silent { .. } => ErrorKind::Unavailable,
             Cause::Lake { source, .. } => source.kind(),
@@ -85,21 +85,18 @@ impl Diagnostic for Error {
             Cause::Shape { .. } | Cause::StageGone { .. } | Cause::EntryShape { .. } => ErrorKind::Bug,
             Cause::NoBroker { .. } | Cause::TopicPattern { .. } | Cause::Contract { .. } => ErrorKind::Configuration,
             Cause::NoTopic { .. }
-            | Cause::TopicGone { .. }
             | Cause::Expired { .. }
             | Cause::Ahead { .. }
             | Cause::ReadFile { .. }
             | Cause::FileFormat { .. }
             | Cause::FileEnding { .. }
             | Cause::NoEntry { .. }
-            | Cause::NoContract { .. }
-            | Cause::Patch { .. }
-            | Cause::Filter { .. } => ErrorKind::Invalid,
+            | Cause::NoContract { .. } => ErrorKind::Invalid,
         }
     }
 
     fn code(&self) -> Option<ErrorCode> {
-        let code = match &self.0 {
+        let code = match &*self.0 {
             Cause::NoBroker { .. } => 301,
             Cause::NoTopic { .. } => 302,
             Cause::Expired { .. } => 303,
@@ -114,7 +111,7 @@ impl Diagnostic for Error {
     }
 
     fn hint(&self) -> Option<String> {
-        match &self.0 {
+        match &*self.0 {
             Cause::NoBroker { .. } => Some("add `[target.<name>.kafka]` with `\"bootstrap.servers\"`".to_owned()),
             Cause::NoTopic { .. } => {
                 Some("create one of the topics, or switch the source off with `enabled: false`".to_owned())

@@ -5,7 +5,7 @@
 //! Log clean-up removes old commits; the sums that the oldest remaining commit carries speak for them. `deep` reads the key
 //! column of the whole table and counts.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use arrow::array::{Array, AsArray};
 use futures::TryStreamExt;
@@ -227,9 +227,9 @@ fn check_ends(standing: &Standing, table: &Table, name: &SourceName) -> Vec<Stri
         }
     }
     let prefix = format!("kafka/{name}/");
-    let known: BTreeMap<String, ()> = standing.partitions.keys().map(|of| (kafka_app_id(name, of), ())).collect();
+    let known: BTreeSet<String> = standing.partitions.keys().map(|of| kafka_app_id(name, of)).collect();
     for app_id in table.txns().keys().filter(|app_id| app_id.starts_with(&prefix)) {
-        if !known.contains_key(app_id) {
+        if !known.contains(app_id) {
             faults.push(format!("progress without books, txn=`{app_id}`"));
         }
     }
@@ -276,7 +276,9 @@ async fn count(lake: &Lake, table: &Table, name: &SourceName) -> Result<Counted>
             let Some(column) = batch.column_by_name("_key").and_then(|column| column.as_string_opt::<i32>()) else {
                 continue;
             };
-            keys.extend((0..column.len()).filter(|row| column.is_valid(*row)).map(|row| fingerprint(column.value(row))));
+            keys.extend(
+                (0..column.len()).filter(|row| column.is_valid(*row)).map(|row| fingerprint(column.value(row))),
+            );
         }
         unique_keys += keys.len() as u64;
     }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use crate::Result;
 use crate::batch::{Batcher, Limits, OriginKey, Staged};
 use crate::commit::{Committer, RunContext, Verdict};
 use crate::decode::Decoder;
@@ -23,7 +24,6 @@ use crate::request::{IngestObserver, IngestReport, IngestRequest, Mode, SourceRe
 use crate::retry::Retry;
 use crate::source::kafka::{self, KafkaPlan};
 use crate::source::{Command, Event};
-use crate::Result;
 
 /// Chunks between reader and decoder: a few mebibytes, enough that neither waits for the other's hiccups.
 const CHUNKS_IN_FLIGHT: usize = 4;
@@ -116,7 +116,7 @@ pub async fn ingest_files(
     if committer.report_mut().errors.is_empty() {
         committer.commit_watermark(true).await?;
     }
-    let report = committer.into_report();
+    let report = committer.finish().await;
     observer.source_finished(&report);
     Ok(IngestReport { sources: vec![report] })
 }
@@ -126,8 +126,8 @@ pub async fn ingest_files(
 /// # Errors
 /// When the contract cannot be compiled.
 pub fn raw_table_spec(contract: &Contract) -> Result<TableSpec> {
-    let decoder = Decoder::new(contract)
-        .map_err(|source| Cause::Contract { source_name: contract.name.clone(), source })?;
+    let decoder =
+        Decoder::new(contract).map_err(|source| Cause::Contract { source_name: contract.name.clone(), source })?;
     let partition_columns = match contract.partition_by {
         PartitionBy::Day => vec!["event_date".to_owned()],
         PartitionBy::Hour => vec!["event_date".to_owned(), "event_hour".to_owned()],
@@ -176,10 +176,10 @@ async fn open_raw(lake: &Lake, name: &SourceName, spec: &TableSpec, run: &RunCon
 
 pub(crate) fn limits_of(settings: &IngestSettings, budget_bytes: usize) -> Limits {
     Limits {
-        max_rows: settings.max_batch_rows.max(1),
+        rows: settings.max_batch_rows.max(1),
         // Three batches may be under way, each as bytes and as columns; the fingerprints have the other half.
-        max_bytes: settings.max_batch_bytes.min(budget_bytes / 4).max(1),
-        max_age: settings.max_batch_age,
+        bytes: settings.max_batch_bytes.min(budget_bytes / 4).max(1),
+        age: settings.max_batch_age,
     }
 }
 
@@ -275,7 +275,7 @@ impl Lanes {
                 error!(source = %name, %panic, "thread of ingest died");
             }
         }
-        committer.into_report()
+        committer.finish().await
     }
 
     async fn serve(&mut self) -> Result<()> {
@@ -290,7 +290,11 @@ impl Lanes {
                         self.committer.commit_watermark(false).await?;
                     }
                 }
-                Staged::Event(Event::Ended { result }) => {
+                Staged::Event(event) => {
+                    let Event::Ended { result } = *event else {
+                        self.handle(*event).await?;
+                        continue;
+                    };
                     result?;
                     if self.mode == Mode::Drain && !self.cancel.is_cancelled() {
                         self.committer.commit_watermark(true).await?;
@@ -299,7 +303,6 @@ impl Lanes {
                     let _ = self.commands.send(Command::Close);
                     return Ok(());
                 }
-                Staged::Event(event) => self.handle(event).await?,
             }
         }
         Err(Cause::StageGone { source_name: self.name.clone(), stage: "decode" }.into())

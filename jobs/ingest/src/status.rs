@@ -70,7 +70,8 @@ pub struct PartitionStatus {
 /// When the lake cannot be read.
 pub async fn status(settings: &Settings, lake: &Lake, contract: &Contract) -> Result<SourceStatus> {
     let name = &contract.name;
-    let lake_error = |source| Error::from(Cause::Lake { act: "read the newest commit", source_name: name.clone(), source });
+    let lake_error =
+        |source| Error::from(Cause::Lake { act: "read the newest commit", source_name: name.clone(), source });
     let table = lake.open(&TableId::Raw(name.clone())).await.map_err(lake_error)?;
     let mut standing = Standing::default();
     let (mut version, mut committed_ms) = (None, None);

@@ -1,8 +1,8 @@
 //! The door to a store full of tables.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStore;
 use tidemill_project::clock::Clock;
 use tidemill_project::config::{LakeSettings, MaintenanceSettings};
@@ -11,6 +11,9 @@ use tidemill_project::{SourceName, TableVersion};
 use crate::error::Cause;
 use crate::store::{Store, TableStore};
 use crate::{Result, Table, TableId, TableSpec, foreign, replay, schema};
+
+/// Folders that are looked into at once.
+const CHECKS: usize = 16;
 
 /// A lake, or a local warehouse: Delta tables under one URL. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -125,43 +128,41 @@ impl Lake {
         }
     }
 
-    /// All tables under the root, sorted. Costs a listing of a few levels of folders, not of their files.
+    /// All tables under the root, sorted. Costs a listing of a few levels of folders and one request per table.
     ///
     /// Folders `raw`, `models` and `ops` are the lake's; any other is a database of a warehouse.
     ///
     /// # Errors
     /// The store's faults.
     pub async fn list(&self) -> Result<Vec<TableId>> {
-        let mut found = BTreeSet::new();
+        let mut candidates = Vec::new();
         for top in self.folders("").await? {
-            let (depth, is_ops) = if top == "ops" { (1, true) } else { (2, false) };
-            let mut paths = vec![top.clone()];
-            for _ in 0..depth {
-                let mut deeper = Vec::new();
-                for path in &paths {
-                    deeper.extend(self.folders(path).await?.into_iter().map(|name| format!("{path}/{name}")));
-                }
-                paths = deeper;
-            }
-            for path in paths {
-                if !self.folders(&path).await?.iter().any(|name| name == "_delta_log") {
-                    continue;
-                }
-                let parts = path.split('/').collect::<Vec<_>>();
-                match (parts.as_slice(), is_ops) {
-                    ([_, name], true) => found.insert(TableId::Ops((*name).to_owned())),
-                    (["raw", source, table], _) => found.insert(TableId::Raw(SourceName::new(*source, *table))),
-                    (["models", schema, name], _) => found.insert(TableId::model(*schema, *name)),
-                    ([database, schema, table], _) => found.insert(TableId::Warehouse {
-                        database: (*database).to_owned(),
-                        schema: (*schema).to_owned(),
-                        table: (*table).to_owned(),
-                    }),
-                    _ => continue,
-                };
+            let middles = if top == "ops" { vec![top.clone()] } else { self.folders_below(&top).await? };
+            for middle in middles {
+                candidates.extend(self.folders_below(&middle).await?.iter().filter_map(|path| table_at(path)));
             }
         }
-        Ok(found.into_iter().collect())
+        let check = |id: TableId| async move { self.has_log(&id).await.map(|is_table| (is_table, id)) };
+        let checked: Vec<(bool, TableId)> = stream::iter(candidates).map(check).buffered(CHECKS).try_collect().await?;
+        let mut tables: Vec<_> = checked.into_iter().filter_map(|(is_table, id)| is_table.then_some(id)).collect();
+        tables.sort();
+        Ok(tables)
+    }
+
+    /// Whether a folder holds a log. Some stores go on listing folders whose last object was deleted.
+    async fn has_log(&self, id: &TableId) -> Result<bool> {
+        let place = TableStore::new(&self.store, id);
+        let folder = place.log_folder();
+        match place.object_store().list(Some(&folder)).next().await {
+            None | Some(Err(object_store::Error::NotFound { .. })) => Ok(false),
+            Some(Ok(_)) => Ok(true),
+            Some(Err(source)) => Err(place.fault("list", &folder, source).into()),
+        }
+    }
+
+    /// The folders in a folder under the root, as paths under the root.
+    async fn folders_below(&self, relative: &str) -> Result<Vec<String>> {
+        Ok(self.folders(relative).await?.into_iter().map(|name| format!("{relative}/{name}")).collect())
     }
 
     /// The names of the folders in a folder under the root.
@@ -201,4 +202,20 @@ impl Lake {
         }
         Ok(())
     }
+}
+
+/// The table that a folder would be by its path under the root.
+fn table_at(path: &str) -> Option<TableId> {
+    let parts = path.split('/').collect::<Vec<_>>();
+    Some(match parts.as_slice() {
+        ["ops", name] => TableId::Ops((*name).to_owned()),
+        ["raw", source, table] => TableId::Raw(SourceName::new(*source, *table)),
+        ["models", schema, name] => TableId::model(*schema, *name),
+        [database, schema, table] => TableId::Warehouse {
+            database: (*database).to_owned(),
+            schema: (*schema).to_owned(),
+            table: (*table).to_owned(),
+        },
+        _ => return None,
+    })
 }

@@ -197,7 +197,7 @@ fn create_folder(folder: &FilePath) -> object_store::Result<()> {
 /// A commit decides by itself what a lost answer means, so the client below it gives up early instead of holding a batch
 /// for the library's three minutes.
 fn retry() -> RetryConfig {
-    RetryConfig { max_retries: 5, retry_timeout: std::time::Duration::from_secs(45), ..RetryConfig::default() }
+    RetryConfig { max_retries: 8, retry_timeout: std::time::Duration::from_secs(45), ..RetryConfig::default() }
 }
 
 fn s3(url: &Url, options: &BTreeMap<String, Secret>) -> object_store::Result<impl ObjectStore + use<>> {

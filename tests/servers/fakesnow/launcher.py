@@ -14,3 +14,88 @@ Why the stock server will not do
    DuckDB's own errors a code: 000625 for a conflict of transactions, 100000 for anything else.
 """
 
+import signal
+import sys
+import threading
+
+import duckdb
+import fakesnow
+import fakesnow.copy_into as copy_into
+import fakesnow.cursor as cursor
+import fakesnow.transforms as transforms
+import snowflake.connector.errors as errors
+from sqlglot import exp
+
+
+def note_real_comments_only():
+    stock = transforms.extract_comment_on_table
+
+    def extract_comment_on_table(expression):
+        transformed = stock(expression)
+        comment = transformed.args.get("table_comment")
+        if comment and comment[1] is None:
+            transformed.args.pop("table_comment")
+        return transformed
+
+    transforms.extract_comment_on_table = extract_comment_on_table
+
+
+def read_false_as_false():
+    stock = copy_into._params
+
+    def is_off(param):
+        value = param.args.get("expression")
+        return param.this.name.upper() in ("PURGE", "FORCE") and value is not None and value.sql().upper() == "FALSE"
+
+    def params(expression, *args, **kwargs):
+        given = expression.args.get("params") or []
+        expression.set("params", [param for param in given if not is_off(param)])
+        return stock(expression, *args, **kwargs)
+
+    copy_into._params = params
+
+
+def tell_failed_transactions():
+    stock = cursor.FakeSnowflakeCursor._execute
+
+    def execute(self, transformed, params=None):
+        connection = self._conn
+        if isinstance(transformed, exp.Commit) and getattr(connection, "_tidemill_failed", False):
+            connection._tidemill_failed = connection._tidemill_open = False
+            self._duck_conn.execute("ROLLBACK")
+            raise errors.ProgrammingError(
+                msg="COMMIT after a failed statement: rolled back (emulator)", errno=90999, sqlstate="25000"
+            )
+        try:
+            result = stock(self, transformed, params)
+        except Exception as error:
+            connection._tidemill_failed = getattr(connection, "_tidemill_open", False)
+            if isinstance(error, duckdb.TransactionException):
+                raise errors.ProgrammingError(msg=str(error), errno=625, sqlstate="57014") from error
+            if isinstance(error, duckdb.Error):
+                raise errors.ProgrammingError(msg=str(error), errno=100000, sqlstate="XX000") from error
+            raise
+        if isinstance(transformed, exp.Transaction):
+            connection._tidemill_open = True
+        elif isinstance(transformed, (exp.Commit, exp.Rollback)):
+            connection._tidemill_open = connection._tidemill_failed = False
+        return result
+
+    cursor.FakeSnowflakeCursor._execute = execute
+
+
+def main():
+    port, host = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    note_real_comments_only()
+    read_false_as_false()
+    tell_failed_transactions()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with fakesnow.server(port=port, host=host):
+        print("ready", flush=True)
+        stop.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -3,12 +3,13 @@
 //! # Guarantee
 //! Every record pushed into a [`Decoder`] becomes exactly one of: a row, a [`Rejection`], a tombstone. No input panics, no
 //! number passes through a double unless its column is one, no text is changed. What a row holds depends on the record and
-//! the contract alone: not on its neighbours, the cut of batches, or the order of its fields.
+//! the contract alone: not on its neighbours, the cut of batches or, `_extra` apart, the order of its
+//! fields.
 //!
 //! # How
-//! One pass, no second parser for the bad ones: [`scan`] tells the values apart and leaves them where they stand in the
-//! payload, [`value`] converts what each column resolves to into cells without an allocation, and only when all of them are
-//! good does [`columns`] append a row. A fault is a note on a cold branch; the others are looked for all the same, so a
+//! One pass, no second parser for the bad ones: `scan` tells the values apart and leaves them where they stand in the
+//! payload, `value` converts what each column resolves to into cells without an allocation, and only when all of them are
+//! good does `columns` append a row. A fault is a note on a cold branch; the others are looked for all the same, so a
 //! rejection names every faulty field at the cost of a good record.
 //!
 //! # Fates that JSON leaves open

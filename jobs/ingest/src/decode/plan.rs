@@ -144,16 +144,13 @@ impl Compiler<'_> {
             Some((other, texts)) => Some((self.index(other, "required_when")?, texts.clone())),
             None => None,
         };
-        let is_numeric_or_time = !matches!(
-            column.data_type,
-            ColumnType::Text | ColumnType::Json | ColumnType::Boolean | ColumnType::Struct(_) | ColumnType::List(_)
-        );
         Ok(Column {
             name: column.name.as_str().into(),
             field: field_name(column).into(),
             slots,
             content,
-            empty_is_missing: column.empty_is_missing || is_numeric_or_time,
+            // Only a text column can hold an empty text; elsewhere it is how CSV and careless producers write null.
+            empty_is_missing: column.empty_is_missing || column.data_type != ColumnType::Text,
             required: column.required || is_event_time,
             required_when,
             on_missing,

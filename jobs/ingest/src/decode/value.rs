@@ -6,10 +6,10 @@
 //! | bigint | number without fraction, however spelled (`7`, `7.0`, `7e0`); digits in a string if the contract says so | fraction or other type `wrong_type`; beyond 64 bits `bad_value` |
 //! | bigint with a unit, timestamp | the forms of X3 | `bad_event_time`; beyond the years 1 to 9999 `event_time_out_of_range` for the event time, `bad_value` for others |
 //! | double | number, rounded to the nearest double | NaN, infinities, beyond its range `bad_value` |
-//! | decimal | number or text of one that fits precision and scale exactly | more digits than that `bad_value` |
+//! | decimal | number; decimals beyond the scale are rounded half away from zero, from the text (X4) | more digits than the precision `bad_value` |
 //! | boolean | `true`, `false` | `wrong_type` |
 //! | date | `YYYY-MM-DD` in a string | `bad_event_time` |
-//! | json | anything but null, kept as it stands in the record | – |
+//! | json | anything but null and `""`, kept as it stands in the record | – |
 //! | struct, list | objects and arrays of the declared types | as the part that does not fit |
 
 use std::net::IpAddr;
@@ -247,16 +247,15 @@ impl Shape {
         let number =
             Decimal::parse(text.as_bytes(), Spelling::Exponent).ok_or_else(|| wrong_type(token, "a number"))?;
         let limit = 10_u128.checked_pow(u32::from(precision)).unwrap_or(u128::MAX);
-        match number.scaled(i64::from(scale)).exact() {
-            Exact::Whole(value) if value.unsigned_abs() < limit => {
+        match number.scaled(i64::from(scale)).rounded() {
+            Some(value) if value.unsigned_abs() < limit => {
                 if self.bounds.are_any() {
                     // Both ends were read from text by the same rounding, so a bound such as 0.01 holds for 0.01 itself.
                     self.bounds.check(text.parse().unwrap_or(f64::NAN))?;
                 }
                 Ok(value)
             }
-            Exact::Fraction => Err(bad_value(format!("has more than {scale} decimals"))),
-            _ => Err(bad_value(format!("has more than {precision} digits"))),
+            _ => Err(bad_value(format!("does not fit {precision} digits with {scale} decimals"))),
         }
     }
 

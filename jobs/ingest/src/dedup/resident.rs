@@ -39,7 +39,8 @@ impl Hasher for Identity {
 
     fn write_u128(&mut self, value: u128) {
         // Upper half xor lower half; hashbrown wants both ends of the word to vary.
-        self.0 = u64::try_from(value >> 64).unwrap_or_default() ^ u64::try_from(value & u128::from(u64::MAX)).unwrap_or_default();
+        self.0 = u64::try_from(value >> 64).unwrap_or_default()
+            ^ u64::try_from(value & u128::from(u64::MAX)).unwrap_or_default();
     }
 }
 
@@ -119,7 +120,8 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_partition_goes_first() {
-        let keys = |from: u128| (from..from + 1_000).map(|key| key.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835));
+        let keys =
+            |from: u128| (from..from + 1_000).map(|key| key.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835));
         let one: Fingerprints = keys(0).collect();
         let mut resident = Resident::new(one.allocation_size() * 2);
         resident.insert(day(1), keys(0).collect());

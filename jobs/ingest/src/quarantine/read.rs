@@ -93,7 +93,9 @@ fn order(entry: &Entry) -> (Micros, String, &str, i64) {
         Place::Kafka { topic, partition, offset } => {
             (entry.quarantined_at_us, format!("{topic}/{partition:010}"), entry.source.as_str(), *offset)
         }
-        Place::File { content, record, .. } => (entry.quarantined_at_us, content.clone(), entry.source.as_str(), *record),
+        Place::File { content, record, .. } => {
+            (entry.quarantined_at_us, content.clone(), entry.source.as_str(), *record)
+        }
     }
 }
 

@@ -154,25 +154,16 @@ async fn replay_batch(
     let decoded = decoder.finish().map_err(contract_error)?;
     let mut outcomes = vec![ReplayOutcome::Duplicate; entries.len()];
     for rejection in &decoded.rejections {
-        outcomes[rejection.record] = ReplayOutcome::Refused {
-            class: rejection.class.as_str().to_owned(),
-            message: rejection.message.clone(),
-        };
+        outcomes[rejection.record] =
+            ReplayOutcome::Refused { class: rejection.class.as_str().to_owned(), message: rejection.message.clone() };
     }
     let records: Vec<usize> = decoded.rows.iter().map(|row| row.record).collect();
     if records.is_empty() {
         return Ok(outcomes);
     }
     let num_records = records.len() as u64;
-    let origin = Origin {
-        key: OriginKey::Replay,
-        from: 0,
-        to: 0,
-        records: num_records,
-        tombstones: 0,
-        skipped: 0,
-        gap: 0,
-    };
+    let origin =
+        Origin { key: OriginKey::Replay, from: 0, to: 0, records: num_records, tombstones: 0, skipped: 0, gap: 0 };
     let batch = Batch {
         origin_of: vec![0; entries.len()],
         decoded,
@@ -182,8 +173,11 @@ async fn replay_batch(
         num_bytes: 0,
         opened: committer.clock().stopwatch(),
     };
-    let landing =
-        if request.is_dry_run { committer.preview(&batch).await? } else { Box::pin(committer.commit(batch)).await?.landing };
+    let landing = if request.is_dry_run {
+        committer.preview(&batch).await?
+    } else {
+        Box::pin(committer.commit(batch)).await?.landing
+    };
     for row in landing.iter() {
         outcomes[records[row as usize]] = ReplayOutcome::Landed;
     }
@@ -234,7 +228,10 @@ fn replays_spec() -> TableSpec {
     TableSpec {
         id: TableId::Ops("quarantine_replays".to_owned()),
         schema: Arc::new(Schema::new(
-            replay_fields().into_iter().chain([Field::new("replayed_date", DataType::Date32, true)]).collect::<Vec<_>>(),
+            replay_fields()
+                .into_iter()
+                .chain([Field::new("replayed_date", DataType::Date32, true)])
+                .collect::<Vec<_>>(),
         )),
         partition_columns: vec!["replayed_date".to_owned()],
         bloom_columns: Vec::new(),

@@ -286,8 +286,8 @@ fn shape(name: &SourceName, entries: &[&Entry]) -> Result<PartitionedBatch, Erro
         instants(&|entry| entry.timestamp_us),
         instants(&|entry| Some(entry.quarantined_at_us)),
     ];
-    let batch = RecordBatch::try_new(schema, columns)
-        .map_err(|source| Cause::Shape { source_name: name.clone(), source })?;
+    let batch =
+        RecordBatch::try_new(schema, columns).map_err(|source| Cause::Shape { source_name: name.clone(), source })?;
     let at_us = entries.first().map(|entry| entry.quarantined_at_us).unwrap_or_default();
     let date = chrono::DateTime::from_timestamp_micros(at_us).unwrap_or_default().date_naive();
     Ok(PartitionedBatch {
@@ -337,7 +337,7 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
 
 fn from_hex(text: &str) -> Option<Bytes> {
     let digits: Vec<u8> = text.chars().map(|digit| digit.to_digit(16)?.try_into().ok()).collect::<Option<_>>()?;
-    (digits.len() % 2 == 0).then(|| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+    digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 #[cfg(test)]

@@ -171,7 +171,6 @@ fn take_length(rest: &mut &[u8]) -> Option<u32> {
 /// A record that outlives its chunk: on its way to quarantine.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnedRecord {
-    pub(crate) slot: Slot,
     pub(crate) offset: i64,
     pub(crate) timestamp_us: Option<i64>,
     pub(crate) value: Option<Bytes>,
@@ -183,7 +182,6 @@ pub(crate) struct OwnedRecord {
 impl RecordRef<'_> {
     pub(crate) fn to_owned_record(self) -> OwnedRecord {
         OwnedRecord {
-            slot: self.slot,
             offset: self.offset,
             timestamp_us: self.timestamp_us,
             value: self.value.map(Bytes::copy_from_slice),

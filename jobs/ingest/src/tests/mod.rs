@@ -1,1 +1,7 @@
-//! Whole roads: an in-process broker, a lake in a temporary folder.
+//! Whole roads: batches by hand on a lake in memory, and librdkafka's in-process broker.
+
+mod by_hand;
+mod by_kafka;
+mod files;
+mod property;
+mod support;

@@ -112,7 +112,7 @@ impl LocalSink {
         }
         let Some(mut table) = found else { return create().await };
         if table.partition_columns() != spec.partition_columns {
-            tracing::warn!(target = %publication.target, "the model is cut into other partitions now, laying the target table anew");
+            tracing::warn!(table = %publication.target, "the model is cut into other partitions now, laying the target table anew");
             self.warehouse.drop_table(&id).await.map_err(Error::lake("drop the target table", publication))?;
             return create().await;
         }

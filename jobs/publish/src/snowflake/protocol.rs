@@ -346,7 +346,7 @@ async fn clean(client: &mut Client<'_>, leg: &Leg<'_>, head: &Head, staging: &st
     }
     .await;
     if let Err(error) = result {
-        tracing::info!(target = leg.load.names.table, %error, "staged files or tables were left for the next publication to clear");
+        tracing::info!(table = %leg.load.names.table, %error, "staged files or tables were left for the next publication to clear");
     }
 }
 

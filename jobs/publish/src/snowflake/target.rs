@@ -87,7 +87,7 @@ fn refuse_edits(leg: &Leg<'_>, head: &Head, counts: &[Vec<Option<String>>], entr
     let row_of = |rows: &[Vec<Option<String>>]| rows.iter().find(|row| row.first() == Some(&Some(label.clone()))).cloned();
     let (Some(found), Some(entry)) = (row_of(counts), row_of(entries)) else {
         if head.seq > 0 {
-            tracing::warn!(target = label, "the ledger has no entry of the last publication, going on from the head");
+            tracing::warn!(table = %label, "the ledger has no entry of the last publication, going on from the head");
         }
         return Ok(());
     };

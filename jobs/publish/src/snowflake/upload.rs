@@ -4,7 +4,7 @@ use bytes::Bytes;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, PutOptions, PutPayload};
 use serde_json::Value;
 
 use super::SnowflakeError;
@@ -73,15 +73,15 @@ impl<'a> Place<'a> {
         MicrosoftAzureBuilder::new()
             .with_account(self.text("/stageInfo/storageAccount"))
             .with_container_name(self.location().0)
-            .with_config(object_store::azure::AzureConfigKey::SasKey, self.text("/stageInfo/creds/AZURE_SAS_TOKEN"))
+            .with_config(object_store::azure::AzureConfigKey::SasKey, self.text("/stageInfo/creds/AZURE_SAS_TOKEN").trim_start_matches('?'))
             .build()
             .map_err(|error| self.fail(error.to_string()))
     }
 
     async fn to_store(&self, store: impl ObjectStore, data: Bytes) -> Result<(), SnowflakeError> {
         let path = Path::from(format!("{}/{}", self.location().1.trim_end_matches('/'), self.file));
-        store.put(&path, PutPayload::from_bytes(data)).await.map_err(|error| self.fail(error.to_string()))?;
-        Ok(())
+        let put = store.put_opts(&path, PutPayload::from_bytes(data), PutOptions::default()).await;
+        put.map(drop).map_err(|error| self.fail(error.to_string()))
     }
 
     /// A presigned URL is for this one file; without one the answer carries a token for the bucket.

@@ -7,7 +7,7 @@ use tidemill_project::error::nearest;
 use tidemill_project::{Fault, Location};
 
 use super::{Graph, Node};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, codes};
 use crate::project::{Model, NodeId, Project, Uses};
 
 impl Graph {
@@ -79,7 +79,7 @@ fn resolve(
         }
         let mut fault = Fault::new(format!("no model or seed of that name, ref=`{}`, in=`{reader}`", call.name))
             .at(location_of_use(project, reader, location, "ref", &call.name))
-            .code(301);
+            .code(codes::UNKNOWN_REF);
         if project.disabled.contains(&call.name) {
             fault = fault.hint(format!("`{}` is there and switched off; remove `enabled: false`", call.name));
         } else if let Some(package) = call.package.as_ref().filter(|package| **package != project.name) {
@@ -101,7 +101,7 @@ fn resolve(
         let known: Vec<String> = project.sources.keys().map(ToString::to_string).collect();
         let fault = Fault::new(format!("no source of that name, source=`{name}`, in=`{reader}`"))
             .at(location_of_use(project, reader, location, "source", &name.table))
-            .code(302);
+            .code(codes::UNKNOWN_SOURCE);
         faults.push(suggest(fault, nearest(&name.to_string(), known.iter().map(String::as_str))));
     }
     parents
@@ -114,7 +114,7 @@ fn check_config(project: &Project, model: &Model, parents: &IndexSet<NodeId>, fa
         if !project.sources.contains_key(name) {
             let fault = Fault::new(format!("no source of that name, source=`{name}`, in=`watermark`"))
                 .at(model.location.clone())
-                .code(302);
+                .code(codes::UNKNOWN_SOURCE);
             faults.push(suggest(fault, nearest(&name.to_string(), known.iter().map(String::as_str))));
         }
     }
@@ -123,7 +123,7 @@ fn check_config(project: &Project, model: &Model, parents: &IndexSet<NodeId>, fa
         if !inputs.contains(name) {
             let fault = Fault::new(format!("the model has no such input, input=`{name}`, in=`context`"))
                 .at(model.location.clone())
-                .code(306);
+                .code(codes::UNKNOWN_INPUT);
             faults.push(suggest(fault, nearest(name, inputs.iter().map(String::as_str))));
         }
     }
@@ -198,7 +198,7 @@ fn cycles(project: &Project, stuck: &BTreeMap<NodeId, Node>) -> Vec<Fault> {
         faults.push(
             Fault::new(format!("models form a cycle, path=`{}`", names.join(" -> ")))
                 .at(Location::new(file, 1, 1))
-                .code(303)
+                .code(codes::CYCLE)
                 .hint(format!("one of these files must stop reading the one before it: {}", files.join(", "))),
         );
     }

@@ -7,7 +7,7 @@ use tidemill_project::Fault;
 use tidemill_project::error::nearest;
 
 use super::{Graph, Node};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, codes};
 use crate::project::NodeId;
 
 /// What the command line asks for. Each text may hold several selectors: a space is a union, a comma an intersection.
@@ -157,7 +157,8 @@ impl Graph {
     }
 
     fn nothing_found(&self, term: &Term<'_>) -> Fault {
-        let fault = Fault::new(format!("selector matches nothing, selector=`{}`", term.text)).code(304);
+        let fault =
+            Fault::new(format!("selector matches nothing, selector=`{}`", term.text)).code(codes::EMPTY_SELECTOR);
         let (value, known): (&str, IndexSet<String>) = match term.method {
             Method::Tag(tag) => (tag, self.nodes.values().flat_map(|node| node.tags.iter().cloned()).collect()),
             Method::Source(name) => (name, self.names(|id| matches!(id, NodeId::Source(_)))),
@@ -178,7 +179,7 @@ impl Graph {
 
 impl<'a> Term<'a> {
     fn parse(text: &'a str) -> std::result::Result<Self, Fault> {
-        let bad = |why: &str| Fault::new(format!("{why}, selector=`{text}`")).code(305);
+        let bad = |why: &str| Fault::new(format!("{why}, selector=`{text}`")).code(codes::BAD_SELECTOR);
         let (at, rest) = match text.strip_prefix('@') {
             Some(rest) => (true, rest),
             None => (false, text),

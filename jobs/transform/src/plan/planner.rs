@@ -354,16 +354,13 @@ impl Findings {
                 self.changed.push(leaf.node.clone());
                 self.appended.push((leaf.table.clone(), appended));
                 for reach in &leaf.reaches {
-                    match (reach, &touched) {
-                        (Some(reach), Touched::Ranges(ranges)) => {
-                            self.touched.extend(ranges.ranges().iter().map(|range| range.reached_through(*reach)));
-                        }
-                        _ => {
-                            self.all = true;
-                            if let NodeId::Model(name) = &leaf.node {
-                                self.rebuilt_upstream = Some(name.clone());
-                            }
-                        }
+                    if let (Some(reach), Touched::Ranges(ranges)) = (reach, &touched) {
+                        self.touched.extend(ranges.ranges().iter().map(|range| range.reached_through(*reach)));
+                        continue;
+                    }
+                    self.all = true;
+                    if let NodeId::Model(name) = &leaf.node {
+                        self.rebuilt_upstream = Some(name.clone());
                     }
                 }
             }

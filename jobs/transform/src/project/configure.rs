@@ -12,6 +12,7 @@ use super::batch::BatchSize;
 use super::config::{Materialized, ModelConfig, Severity, Storage, Strategy, TestConfig};
 use super::publish::{read_context, read_tidemill_meta};
 use super::yaml::{Data, Entry, Node, Place, Reader};
+use crate::error::codes;
 
 /// Keys that mean something to us.
 pub(super) const MODEL_KEYS: [&str; 20] = [
@@ -183,7 +184,7 @@ fn report_typos(reader: &mut Reader, node: &Node) {
         if let Some(near) = nearest(key, MODEL_KEYS) {
             reader.fault_hint(
                 &entry.key_place,
-                312,
+                codes::UNKNOWN_KEY,
                 format!("unknown key, key=`{key}`, in=`config`"),
                 format!("did you mean `{near}`?"),
             );
@@ -198,12 +199,16 @@ fn check(reader: &mut Reader, node: &Node, config: &ModelConfig) {
                 [(config.event_time.is_none(), "event_time"), (config.batch_size.is_none(), "batch_size")]
             {
                 if missing {
-                    reader.fault(&node.place, 314, format!("a microbatch model needs a key, key=`{key}`"));
+                    reader.fault(
+                        &node.place,
+                        codes::MISSING_KEY,
+                        format!("a microbatch model needs a key, key=`{key}`"),
+                    );
                 }
             }
         }
         Storage::Incremental(Strategy::Merge | Strategy::DeleteInsert) if config.unique_key.is_empty() => {
-            reader.fault(&node.place, 314, "a merge model needs a key, key=`unique_key`");
+            reader.fault(&node.place, codes::MISSING_KEY, "a merge model needs a key, key=`unique_key`");
         }
         _ => {}
     }

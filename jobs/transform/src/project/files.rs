@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::yaml::{Place, Reader};
+use crate::error::codes;
 
 /// Where the file calls `config(`, for faults in what it says; its start otherwise.
 pub(super) fn place_of_config(path: &Path, raw_sql: &str) -> Place {
@@ -49,7 +50,7 @@ pub(super) fn files(reader: &mut Reader, dir: &Path, endings: &[&str]) -> Vec<Pa
             Ok(_) => {}
             Err(error) => {
                 let place = Place::start_of(error.path().unwrap_or(dir));
-                reader.fault(&place, 317, format!("failed to look into a folder, because=`{error}`"));
+                reader.fault(&place, codes::READ, format!("failed to look into a folder, because=`{error}`"));
             }
         }
     }
@@ -60,7 +61,7 @@ pub(super) fn read_text(reader: &mut Reader, path: &Path) -> Option<String> {
     match std::fs::read_to_string(path) {
         Ok(text) => Some(text),
         Err(error) => {
-            reader.fault(&Place::start_of(path), 317, format!("failed to read a file, because=`{error}`"));
+            reader.fault(&Place::start_of(path), codes::READ, format!("failed to read a file, because=`{error}`"));
             None
         }
     }

@@ -16,7 +16,7 @@ use super::naming::test_name;
 use super::properties::{NodeProperties, Properties, TestDeclaration};
 use super::settings::{Kind, Settings};
 use super::yaml::{Data, Entry, Node, Place, Reader};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, codes};
 use crate::render::{Renderer, YamlValues};
 
 /// What the caller knows that the project's files do not say.
@@ -40,7 +40,7 @@ pub struct LoadOptions {
 pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> {
     let mut reader = Reader::default();
     if !models_dir.is_dir() {
-        reader.fault(&Place::start_of(models_dir), 317, "the folder of the models project is not there");
+        reader.fault(&Place::start_of(models_dir), codes::READ, "the folder of the models project is not there");
         return Err(Error::from_faults(reader.faults));
     }
     let mut settings = match Settings::read(&mut reader, models_dir) {
@@ -136,7 +136,12 @@ impl Loader {
                 || "remove the entry, or add the file".to_owned(),
                 |near| format!("did you mean `{near}`?"),
             );
-            self.reader.fault_hint(&properties.place, 316, format!("{what} has no file, name=`{name}`"), hint);
+            self.reader.fault_hint(
+                &properties.place,
+                codes::ORPHAN,
+                format!("{what} has no file, name=`{name}`"),
+                hint,
+            );
         }
     }
 
@@ -149,7 +154,10 @@ impl Loader {
             if let Some(before) = first.insert(name, location) {
                 let message = format!("two tests have one name, name=`{name}`, first=`{before}`");
                 faults.push(
-                    Fault::new(message).at(location.clone()).code(315).hint("give one of them a name: `name: …`"),
+                    Fault::new(message)
+                        .at(location.clone())
+                        .code(codes::REPEATED)
+                        .hint("give one of them a name: `name: …`"),
                 );
             }
         }
@@ -168,7 +176,7 @@ impl Loader {
         };
         self.reader.fault(
             &Place::start_of(path),
-            315,
+            codes::REPEATED,
             format!("two files give one name, name=`{name}`, other=`{}`", other.display()),
         );
         false
@@ -388,8 +396,8 @@ fn resolve_text(reader: &mut Reader, values: &YamlValues, place: &Place, text: &
         Ok(value) => Some(value),
         Err(why) => {
             match why.split_once("; ") {
-                Some((message, hint)) => reader.fault_hint(place, 320, message, hint),
-                None => reader.fault(place, 320, why),
+                Some((message, hint)) => reader.fault_hint(place, codes::YAML_EXPRESSION, message, hint),
+                None => reader.fault(place, codes::YAML_EXPRESSION, why),
             }
             None
         }

@@ -7,6 +7,7 @@ use tidemill_project::SourceName;
 use super::configure;
 use super::model::{Column, SourceTable, UnitTest};
 use super::yaml::{Data, Entry, Node, Place, Reader};
+use crate::error::codes;
 
 const TOP_KEYS: [&str; 17] = [
     "version",
@@ -209,7 +210,7 @@ impl Properties {
             };
             if let Some((first, _)) = self.sources.get(&name) {
                 let message = format!("source table is declared twice, source=`{name}`, first=`{}`", first.location);
-                reader.fault(&table.place, 315, message);
+                reader.fault(&table.place, codes::REPEATED, message);
                 continue;
             }
             self.sources.insert(name, (properties, tests));
@@ -219,7 +220,7 @@ impl Properties {
 
 fn required(reader: &mut Reader, node: &Node, key: &str) -> Option<String> {
     let Some(value) = node.get(key) else {
-        reader.fault(&node.place, 314, format!("key is missing, key=`{key}`"));
+        reader.fault(&node.place, codes::MISSING_KEY, format!("key is missing, key=`{key}`"));
         return None;
     };
     reader.text(value, key)
@@ -245,7 +246,11 @@ fn read_named(reader: &mut Reader, node: &Node, what: &str, into: &mut IndexMap<
         NodeProperties { description: description(reader, node), config, columns, tests, place: node.place.clone() };
     if let Some(first) = into.get(&name) {
         let first = first.place.location();
-        reader.fault(&node.place, 315, format!("{what} is described twice, name=`{name}`, first=`{first}`"));
+        reader.fault(
+            &node.place,
+            codes::REPEATED,
+            format!("{what} is described twice, name=`{name}`, first=`{first}`"),
+        );
         return;
     }
     into.insert(name, properties);
@@ -268,7 +273,7 @@ fn read_columns(reader: &mut Reader, node: &Node, tests: &mut Vec<TestDeclaratio
             location: column.place.location(),
         };
         if columns.insert(name.clone(), described).is_some() {
-            reader.fault(&column.place, 315, format!("column is described twice, column=`{name}`"));
+            reader.fault(&column.place, codes::REPEATED, format!("column is described twice, column=`{name}`"));
         }
     }
     columns
@@ -297,7 +302,7 @@ fn read_test(reader: &mut Reader, node: &Node, column: Option<&str>) -> Option<T
             if let Some(stray) = entries.get(1) {
                 reader.fault_hint(
                     &stray.key_place,
-                    312,
+                    codes::UNKNOWN_KEY,
                     format!("unknown key, key=`{}`, in=`data_tests`", stray.key),
                     format!("indent it below `{}:`", first.key),
                 );

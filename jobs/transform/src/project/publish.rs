@@ -7,6 +7,7 @@ use super::config::{
     BatchContext, ContextSpan, Emit, ModelConfig, PublishEntry, PublishStrategy, SinkKind, Span, WatermarkRule,
 };
 use super::yaml::{Data, Node, Reader};
+use crate::error::codes;
 
 const ENTRY_KEYS: [&str; 15] = [
     "to",
@@ -84,7 +85,7 @@ fn read_span(reader: &mut Reader, node: &Node, key: &str) -> Span {
 fn read_watermark(reader: &mut Reader, node: &Node) -> Option<WatermarkRule> {
     reader.check_keys(node, "watermark", &["sources", "due_after"]);
     let Some(sources) = node.get("sources") else {
-        reader.fault(&node.place, 314, "key is missing, key=`sources`, in=`watermark`");
+        reader.fault(&node.place, codes::MISSING_KEY, "key is missing, key=`sources`, in=`watermark`");
         return None;
     };
     let names = reader.texts(sources, "sources")?;
@@ -92,12 +93,16 @@ fn read_watermark(reader: &mut Reader, node: &Node) -> Option<WatermarkRule> {
     for name in names {
         match name.split_once('.') {
             Some((source, table)) => parsed.push(SourceName::new(source, table)),
-            None => reader.fault(&sources.place, 313, format!("source is not `source.table`, value=`{name}`")),
+            None => reader.fault(
+                &sources.place,
+                codes::UNKNOWN_VALUE,
+                format!("source is not `source.table`, value=`{name}`"),
+            ),
         }
     }
     if parsed.is_empty() {
         if sources.items().is_empty() {
-            reader.fault(&sources.place, 314, "list is empty, key=`sources`, in=`watermark`");
+            reader.fault(&sources.place, codes::MISSING_KEY, "list is empty, key=`sources`, in=`watermark`");
         }
         return None;
     }
@@ -121,7 +126,12 @@ fn read_entry(reader: &mut Reader, node: &Node, model_key: &[String]) -> Option<
         ("local", SinkKind::Local),
     ];
     let Some(to) = node.get("to") else {
-        reader.fault_hint(&node.place, 314, "key is missing, key=`to`, in=`publish`", "say where: to: snowflake");
+        reader.fault_hint(
+            &node.place,
+            codes::MISSING_KEY,
+            "key is missing, key=`to`, in=`publish`",
+            "say where: to: snowflake",
+        );
         return None;
     };
     let to = reader.word(to, "to", &kinds)?;
@@ -180,7 +190,7 @@ fn read_columns(reader: &mut Reader, node: &Node) -> IndexMap<String, String> {
 fn check_entry(reader: &mut Reader, node: &Node, entry: &PublishEntry) {
     let mut need = |missing: bool, key: &str| {
         if missing {
-            reader.fault(&node.place, 314, format!("key is missing, key=`{key}`, in=`publish`"));
+            reader.fault(&node.place, codes::MISSING_KEY, format!("key is missing, key=`{key}`, in=`publish`"));
         }
     };
     match entry.to {

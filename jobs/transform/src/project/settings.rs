@@ -8,6 +8,7 @@ use tidemill_project::error::nearest;
 
 use super::configure;
 use super::yaml::{Data, Entry, Node, Place, Reader};
+use crate::error::codes;
 
 const KEYS: [&str; 34] = [
     "name",
@@ -143,7 +144,7 @@ fn check_package_names(reader: &mut Reader, configs: Option<&Node>, own: &str) {
         if entry.key != own && !is_config && nearest(&entry.key, [own]).is_some() {
             reader.fault_hint(
                 &entry.key_place,
-                312,
+                codes::UNKNOWN_KEY,
                 format!("configuration is for another project, name=`{}`", entry.key),
                 format!("did you mean `{own}`?"),
             );

@@ -9,6 +9,8 @@ use serde_json::{Map, Number, Value as Json};
 use tidemill_project::error::nearest;
 use tidemill_project::{Fault, Location};
 
+use crate::error::codes;
+
 /// Where a value stands. Many share one file's name.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Place {
@@ -61,7 +63,7 @@ impl Node {
             let mark = error.marker();
             Fault::new(format!("file is not YAML, because=`{}`", error.info()))
                 .at(Location::new(&*file, mark.line(), mark.col() + 1))
-                .code(310)
+                .code(codes::YAML)
         })?;
         match documents.into_iter().next() {
             Some(document) => Self::convert(&file, document),
@@ -91,7 +93,7 @@ impl Node {
                     let Some(name) = key.scalar_text() else {
                         return Err(Fault::new("key is no text")
                             .at(key.place.location())
-                            .code(310)
+                            .code(codes::YAML)
                             .hint("quote values that begin with {{"));
                     };
                     converted.push(Entry { key: name, key_place: key.place, value: Self::convert(file, value)? });
@@ -101,7 +103,7 @@ impl Node {
             YamlData::Tagged(_, inner) => return Self::convert(file, *inner),
             YamlData::Representation(text, ..) => Data::Scalar(Json::String(text.into_owned())),
             YamlData::Alias(_) | YamlData::BadValue => {
-                return Err(Fault::new("value cannot be read").at(place.location()).code(310));
+                return Err(Fault::new("value cannot be read").at(place.location()).code(codes::YAML));
             }
         };
         Ok(Self { place, data })
@@ -210,7 +212,7 @@ impl Reader {
         };
         self.fault(
             &node.place,
-            311,
+            codes::WRONG_TYPE,
             format!("value has the wrong type, key=`{key}`, wanted=`{wanted}`, found=`{found}`"),
         );
     }
@@ -220,7 +222,12 @@ impl Reader {
         for entry in node.entries().iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let hint = nearest(&entry.key, known.iter().copied())
                 .map_or_else(|| format!("known here: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
-            self.fault_hint(&entry.key_place, 312, format!("unknown key, key=`{}`, in=`{what}`", entry.key), hint);
+            self.fault_hint(
+                &entry.key_place,
+                codes::UNKNOWN_KEY,
+                format!("unknown key, key=`{}`, in=`{what}`", entry.key),
+                hint,
+            );
         }
     }
 
@@ -302,7 +309,12 @@ impl Reader {
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let hint = nearest(&lower, known.iter().copied())
             .map_or_else(|| format!("known: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
-        self.fault_hint(&node.place, 313, format!("value is not known, key=`{key}`, value=`{text}`"), hint);
+        self.fault_hint(
+            &node.place,
+            codes::UNKNOWN_VALUE,
+            format!("value is not known, key=`{key}`, value=`{text}`"),
+            hint,
+        );
         None
     }
 }

@@ -8,6 +8,7 @@ use tidemill_project::error::nearest;
 use tidemill_project::{Fault, Location};
 
 use super::macros::{PRELUDE, Prelude};
+use crate::error::codes;
 
 /// Functions that templates may call beside macros; for suggestions.
 const FUNCTIONS: [&str; 14] = [
@@ -64,7 +65,7 @@ pub(super) fn explain(prelude: &Prelude, origin: Origin<'_>, error: &minijinja::
 
     let (message, suggestion) = describe(prelude, innermost);
     let message = if origin.subject.is_empty() { message } else { format!("{message}, in=`{}`", origin.subject) };
-    let mut fault = Fault::new(message).code(321);
+    let mut fault = Fault::new(message).code(codes::TEMPLATE);
     let mut hints: Vec<String> = suggestion.into_iter().collect();
     let mut places = places.into_iter();
     match places.next() {

@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use tidemill_project::{Fault, Location};
 
+use crate::error::codes;
 use crate::project::MacroFile;
 
 /// Name of the template that holds all macros.
@@ -91,7 +92,7 @@ impl Prelude {
                 faults.push(
                     Fault::new(format!("two macros have one name, name=`{}`, first=`{first}`", definition.name))
                         .at(prelude.location(definition.line))
-                        .code(315),
+                        .code(codes::REPEATED),
                 );
             }
         }

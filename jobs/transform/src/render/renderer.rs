@@ -17,7 +17,7 @@ use super::macros::{IMPORT, PRELUDE, Prelude, translate};
 use super::session::{Known, ModelFacts, Purpose, Session, Subject};
 use super::values::from_data;
 use super::{RenderContext, SharedRelations, pycompat};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, codes};
 use crate::project::{GenericTest, Model, NodeId, Project, SingularTest, Uses};
 
 /// A text argument of a generic test that dbt takes for an expression: `to: ref('customers')`.
@@ -210,7 +210,7 @@ impl Renderer {
             let near = nearest(&test.test, self.prelude.tests());
             let mut fault = Fault::new(format!("no generic test of that name, test=`{}`", test.test))
                 .at(test.location.clone())
-                .code(322);
+                .code(codes::GENERIC_TEST);
             if let Some(near) = near {
                 fault = fault.hint(format!("did you mean `{near}`?"));
             }
@@ -290,7 +290,7 @@ fn test_arguments(test: &GenericTest, model: Value) -> Vec<(&'static str, Value)
 }
 
 fn fault_of_test(test: &GenericTest, why: String) -> Error {
-    Error::from_faults(vec![Fault::new(why).at(test.location.clone()).code(322)])
+    Error::from_faults(vec![Fault::new(why).at(test.location.clone()).code(codes::GENERIC_TEST)])
 }
 
 fn add_new<T: PartialEq>(known: &mut Vec<T>, more: Vec<T>) {

@@ -190,7 +190,7 @@ impl Work {
             NodeId::Model(name) => {
                 let model =
                     project.models.get(name).ok_or_else(|| BuildFault::UnknownNode { node: self.node.clone() })?;
-                let built = self.executor.build(model, self.observer.as_ref()).await?;
+                let built = Box::pin(self.executor.build(model, self.observer.as_ref())).await?;
                 let idle = matches!(built.plan.action, Action::Skip);
                 let report = NodeReport {
                     reason: Some(built.plan.reason),

@@ -110,10 +110,10 @@ impl Diagnostic for BuildFault {
         match self {
             Self::Project(error) => error.kind(),
             Self::Lake { source, .. } => source.kind(),
-            Self::Seed { .. } => ErrorKind::Configuration,
             Self::Contended { .. } => ErrorKind::Conflict,
             Self::TaskLost { .. } | Self::UnknownNode { .. } => ErrorKind::Bug,
-            Self::Plan { .. }
+            Self::Seed { .. }
+            | Self::Plan { .. }
             | Self::ColumnType { .. }
             | Self::NoEventTime { .. }
             | Self::EventTimeType { .. }

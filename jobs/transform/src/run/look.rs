@@ -122,15 +122,12 @@ impl Runner {
         let Some(relation) = self.compiler.relation(&node) else {
             return Err(BuildFault::UnknownNode { node }.into());
         };
-        let (context, sql) = match self.project.models.get(name) {
-            Some(model) => {
-                let parents: Vec<NodeId> = self.graph.parents(&node).cloned().collect();
-                (executor.sessions.over(parents, &render, None).await?, self.compiler.sql(model, &render)?)
-            }
-            None => {
-                let context = executor.sessions.over([node.clone()], &render, None).await?;
-                (context, format!("select * from {}", relation.sql))
-            }
+        let (context, sql) = if let Some(model) = self.project.models.get(name) {
+            let parents: Vec<NodeId> = self.graph.parents(&node).cloned().collect();
+            (executor.sessions.over(parents, &render, None).await?, self.compiler.sql(model, &render)?)
+        } else {
+            let context = executor.sessions.over([node.clone()], &render, None).await?;
+            (context, format!("select * from {}", relation.sql))
         };
         let frame = context.sql(&sql).await.map_err(BuildFault::plan(&node, None))?;
         let frame = frame.limit(0, Some(limit)).map_err(BuildFault::plan(&node, None))?;

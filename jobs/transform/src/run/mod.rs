@@ -9,6 +9,7 @@ mod compile;
 mod error;
 mod execute;
 mod look;
+mod neighbours;
 mod report;
 mod rows;
 mod runner;

@@ -16,7 +16,7 @@ use tidemill_project::{Fault, Location};
 
 use super::rows::{canonical, hex};
 use super::session::sql_type;
-use super::writer::{Writer, Written};
+use super::writer::{Target, Writer, Written};
 use super::{BuildFault, Result};
 use crate::plan::last_transform;
 use crate::project::{NodeId, Project, Seed};
@@ -63,9 +63,16 @@ pub(crate) async fn load(
         }
     }
     let rows = parse(project, seed, &text, context).await?;
-    let schema = rows.schema();
-    let mut writer =
-        Writer::begin(lake, table, node.clone(), seed.description.trim(), &schema, &[], false, run_id, own).await?;
+    let target = Target {
+        id: table,
+        node: node.clone(),
+        description: seed.description.trim(),
+        columns: &rows.schema(),
+        key: &[],
+        batched: false,
+        run_id,
+    };
+    let mut writer = Writer::begin(lake, target, own).await?;
     writer.replace(None, canonical(&rows, &[]).map_err(BuildFault::shape(&node))?).await?;
     let note = TransformNote { model: seed.name.clone(), model_fingerprint: fingerprint, ..TransformNote::default() };
     match writer.commit(note, false).await? {
@@ -110,17 +117,16 @@ async fn parse(project: &Project, seed: &Seed, text: &[u8], context: &SessionCon
     let mut arrays: Vec<ArrayRef> = Vec::new();
     for column in &columns {
         let texts: ArrayRef = Arc::new(StringArray::from(column.values.clone()));
-        let declared = match seed.column_types.get(&column.name) {
-            Some(text) => match sql_type(context, text).await {
-                Some(data_type) => Some(data_type),
-                None => {
+        let data_type = match seed.column_types.get(&column.name) {
+            Some(text) => {
+                let Some(data_type) = sql_type(context, text).await else {
                     faults.push(fault(1, format!("type is not known, column=`{}`, data_type=`{text}`", column.name)));
                     continue;
-                }
-            },
-            None => None,
+                };
+                data_type
+            }
+            None => infer(&texts),
         };
-        let data_type = declared.clone().unwrap_or_else(|| infer(&texts));
         let array = convert(&texts, &data_type);
         for (index, value) in column.values.iter().enumerate() {
             let Some(value) = value else { continue };

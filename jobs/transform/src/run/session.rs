@@ -7,12 +7,12 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
     TableProvider,
 };
+use datafusion::common::TableReference;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::Result as QueryResult;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{DataFrame, Expr, SessionContext, cast, ident, lit};
 use datafusion::scalar::ScalarValue;
-use datafusion::common::TableReference;
 use futures::future::BoxFuture;
 use tidemill_lake::{DataFile, Engine, Table, TableId};
 
@@ -138,7 +138,7 @@ impl Sessions {
             return self.absent(context, node).await;
         };
         let files = narrowed.filter(|(path, _)| *path == id.path()).map(|(_, files)| files.to_vec());
-        Ok(provider_of(context, &table, files)?)
+        provider_of(context, &table, files)
     }
 
     /// A table that does not exist yet: empty with the declared columns when a contract says that it will.

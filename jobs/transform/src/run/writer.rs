@@ -30,6 +30,21 @@ pub(crate) struct Written {
     pub batches: Option<Vec<String>>,
 }
 
+/// The table that rows go to.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    pub id: TableId,
+    pub node: NodeId,
+    pub description: &'a str,
+    /// Columns of the rows.
+    pub columns: &'a SchemaRef,
+    /// Rows are sorted by these first.
+    pub key: &'a [String],
+    /// Whether the table has the partition column `_batch`.
+    pub batched: bool,
+    pub run_id: &'a str,
+}
+
 /// One commit in the making.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -50,18 +65,9 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Begins. `batched` tables have the partition column `_batch`. A table that does not exist is created empty.
-    pub(crate) async fn begin(
-        lake: &Lake,
-        id: TableId,
-        node: NodeId,
-        description: &str,
-        columns: &SchemaRef,
-        key: &[String],
-        batched: bool,
-        run_id: &str,
-        own: Option<Table>,
-    ) -> Result<Self, BuildFault> {
+    /// Begins. A table that does not exist is created empty.
+    pub(crate) async fn begin(lake: &Lake, target: Target<'_>, own: Option<Table>) -> Result<Self, BuildFault> {
+        let Target { id, node, description, columns, key, batched, run_id } = target;
         let mut fields: Vec<Field> = columns.fields().iter().map(|field| field.as_ref().clone()).collect();
         if batched {
             fields.push(Field::new(BATCH_COLUMN, DataType::Utf8, true));

@@ -46,18 +46,17 @@ impl Ledger {
             return Ok(());
         }
         let id = id();
-        let mut table = match self.table.take() {
-            Some(table) => table,
-            None => {
-                let spec = TableSpec {
-                    id: id.clone(),
-                    schema: Arc::new(Schema::new(vec![Field::new("test", DataType::Utf8, true)])),
-                    partition_columns: Vec::new(),
-                    bloom_columns: Vec::new(),
-                    description: "Data tests that passed, as txn actions: what each of them has seen.".to_owned(),
-                };
-                self.lake.open_or_create(&spec, &self.run_id).await.map_err(BuildFault::lake(&id))?
-            }
+        let mut table = if let Some(table) = self.table.take() {
+            table
+        } else {
+            let spec = TableSpec {
+                id: id.clone(),
+                schema: Arc::new(Schema::new(vec![Field::new("test", DataType::Utf8, true)])),
+                partition_columns: Vec::new(),
+                bloom_columns: Vec::new(),
+                description: "Data tests that passed, as txn actions: what each of them has seen.".to_owned(),
+            };
+            self.lake.open_or_create(&spec, &self.run_id).await.map_err(BuildFault::lake(&id))?
         };
         let request = CommitRequest {
             add: Vec::new(),

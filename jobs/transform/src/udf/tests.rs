@@ -222,3 +222,21 @@ async fn shipped_helpers_run() {
     +----+---------+----------+---+
     ");
 }
+
+#[tokio::test]
+async fn filters_and_empty_groups_count_nothing() {
+    let sql = "select g,
+            union_seconds(to_timestamp_micros(s), to_timestamp_micros(e)) filter (where ok) as seconds,
+            count_by(k) filter (where ok) as counts
+        from (values (1, 0, 2000000, true, 'a'), (1, 0, 9000000, false, 'b'), (2, 0, 5000000, false, 'c')) as t(g, s, e, ok, k)
+        group by g order by g";
+    assert_eq!(query(sql).await, [["1", "2.000000", r#"{"a":1}"#], ["2", "0.000000", "{}"]]);
+}
+
+#[tokio::test]
+async fn watermarks_compare_with_instants() {
+    let literal = |at: &str| format!("arrow_cast({at}, 'Timestamp(Microsecond, Some(\"UTC\"))')");
+    let known = literal("1741521600000000");
+    assert_eq!(value(&format!("{known} >= {} + interval '10 seconds'", literal("1741521590000000"))).await, "true");
+    assert_eq!(value(&format!("coalesce({} >= {known}, false)", literal("null"))).await, "false");
+}

@@ -78,9 +78,8 @@ impl Records {
     pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> Result<bool> {
         buffer.clear();
         let is_there = match &mut self.form {
-            Form::Lines(lines) => {
-                read_line(lines.as_mut(), buffer).map_err(|source| Cause::ReadFile { path: self.path.clone(), source })?
-            }
+            Form::Lines(lines) => read_line(lines.as_mut(), buffer)
+                .map_err(|source| Cause::ReadFile { path: self.path.clone(), source })?,
             Form::Csv(rows) => rows.read(buffer).map_err(|source| Cause::FileFormat {
                 path: self.path.clone(),
                 format: "CSV",

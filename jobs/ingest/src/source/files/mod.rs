@@ -150,7 +150,7 @@ impl FileReader {
             let from = next;
             let mut chunk = Chunk::default();
             decoder.begin(CAPACITY);
-            while chunk.len() < self.limits.max_rows && chunk.num_bytes() < self.limits.max_bytes {
+            while chunk.len() < self.limits.rows && chunk.num_bytes() < self.limits.bytes {
                 if !records.read(&mut buffer)? {
                     is_complete = true;
                     break;

@@ -69,11 +69,8 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<TopicPartition> = list
-            .elements()
-            .iter()
-            .map(|element| TopicPartition::new(element.topic(), element.partition()))
-            .collect();
+        let partitions: Vec<TopicPartition> =
+            list.elements().iter().map(|element| TopicPartition::new(element.topic(), element.partition())).collect();
         let rebalance = match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(partitions),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => Rebalance::Revoke(partitions),

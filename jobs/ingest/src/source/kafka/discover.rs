@@ -49,9 +49,11 @@ impl Poller {
         // A drain reads what is there; following also takes up topics that come into being.
         let topics = if self.plan.mode == Mode::Drain { names } else { patterns };
         let subscription: Vec<&str> = topics.iter().map(String::as_str).collect();
-        consumer
-            .subscribe(&subscription)
-            .map_err(|source| Cause::Kafka { act: "subscribe", source_name: self.plan.name.clone(), source })?;
+        consumer.subscribe(&subscription).map_err(|source| Cause::Kafka {
+            act: "subscribe",
+            source_name: self.plan.name.clone(),
+            source,
+        })?;
         Ok(())
     }
 

@@ -206,7 +206,8 @@ mod tests {
     fn a_gap_stops_the_partition_and_names_both_offsets() {
         assert_eq!(
             decide(Some(5), 8, 10, OnGap::Stop),
-            Err("offsets were deleted before they were read, partition=`sleep/3`, next_offset=`5`, log_start=`8`".into())
+            Err("offsets were deleted before they were read, partition=`sleep/3`, next_offset=`5`, log_start=`8`"
+                .into())
         );
         assert_eq!(
             decide(Some(15), 8, 10, OnGap::Stop),

@@ -27,19 +27,20 @@ impl TopicRules {
             if !rule.pattern.starts_with('^') {
                 return Ok(Matcher::Name(rule.pattern.clone()));
             }
-            Regex::new(&rule.pattern).map(Matcher::Pattern).map_err(|source| Cause::TopicPattern {
-                source_name: name.clone(),
-                pattern: rule.pattern.clone(),
-                source,
-            })
+            let faulty = |source| {
+                let (source_name, pattern) = (name.clone(), rule.pattern.clone());
+                Cause::TopicPattern { source_name, pattern, source }.into()
+            };
+            Regex::new(&rule.pattern).map(Matcher::Pattern).map_err(faulty)
         });
-        Ok(Self(matchers.collect::<Result<_, Cause>>()?))
+        Ok(Self(matchers.collect::<Result<_>>()?))
     }
 
     /// The first rule that means the topic. A rule that names it goes before one that describes it.
     pub(crate) fn rule_of(&self, topic: &str) -> Option<usize> {
         let named = self.0.iter().position(|rule| matches!(rule, Matcher::Name(name) if name == topic));
-        named.or_else(|| self.0.iter().position(|rule| matches!(rule, Matcher::Pattern(regex) if regex.is_match(topic))))
+        named
+            .or_else(|| self.0.iter().position(|rule| matches!(rule, Matcher::Pattern(regex) if regex.is_match(topic))))
     }
 
     /// Rules that mean none of `topics`, by their text.
@@ -61,10 +62,8 @@ mod tests {
     use super::*;
 
     fn rules(patterns: &[&str]) -> TopicRules {
-        let rules: Vec<TopicRule> = patterns
-            .iter()
-            .map(|pattern| TopicRule { pattern: (*pattern).to_owned(), defaults: Vec::new() })
-            .collect();
+        let rules: Vec<TopicRule> =
+            patterns.iter().map(|pattern| TopicRule { pattern: (*pattern).to_owned(), defaults: Vec::new() }).collect();
         TopicRules::new(&SourceName::new("zoner", "user_activity"), &rules).unwrap()
     }
 

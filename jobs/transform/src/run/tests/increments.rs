@@ -81,14 +81,16 @@ async fn a_late_event_rebuilds_its_batch_and_what_stands_on_it() {
     assert_eq!(batches(&report, "per_day"), ["2025-03-09"]);
     assert_eq!(report.node("total").unwrap().reason, Some(Reason::UpstreamRebuilt { upstream: "per_day".to_owned() }));
     assert_eq!(report.node("latest").unwrap().rows_written, 1);
-    let rows = world.rows("select events, amount from per_hour where hour_start = timestamp '2025-03-09T08:00:00'").await;
+    let rows =
+        world.rows("select events, amount from per_hour where hour_start = timestamp '2025-03-09T08:00:00'").await;
     assert_eq!(rows, ["2 | 102"]);
 }
 
 #[tokio::test]
 async fn a_run_with_nothing_new_commits_nothing() {
     let world = world();
-    world.write("models/per_hour.yml", "models: [{name: per_hour, columns: [{name: user_id, data_tests: [not_null]}]}]");
+    world
+        .write("models/per_hour.yml", "models: [{name: per_hour, columns: [{name: user_id, data_tests: [not_null]}]}]");
     world.land(&[event("a", 1, 1, START_US), event("b", 1, 2, START_US + DAY_US)]).await;
     world.build().await;
     let before = world.versions().await;
@@ -123,7 +125,10 @@ async fn changed_sql_rebuilds_and_comments_do_not() {
     world.write("models/per_hour.sql", &format!("{PER_HOUR} -- a comment"));
     assert!(world.plan().await.is_empty());
 
-    world.write("models/per_hour.sql", &PER_HOUR.replace("sum(amount) as amount", "sum(amount) as amount, max(amount) as most"));
+    world.write(
+        "models/per_hour.sql",
+        &PER_HOUR.replace("sum(amount) as amount", "sum(amount) as amount, max(amount) as most"),
+    );
     let plan = world.plan().await;
     let planned = plan.models.iter().find(|model| model.model == "per_hour").unwrap();
     assert_eq!(planned.reason, Reason::SqlChanged);
@@ -226,7 +231,9 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec((0..4_i64, 1..9_i64, 0..72 * 60_i64), 1..120).prop_map(|rows| {
         rows.into_iter()
             .enumerate()
-            .map(|(index, (user_id, amount, minute))| event(&format!("k{index}"), user_id, amount, START_US + minute * MINUTE_US))
+            .map(|(index, (user_id, amount, minute))| {
+                event(&format!("k{index}"), user_id, amount, START_US + minute * MINUTE_US)
+            })
             .collect()
     })
 }

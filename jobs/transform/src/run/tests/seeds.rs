@@ -13,9 +13,13 @@ fn world() -> World {
 async fn columns_are_typed_by_their_values_and_empty_fields_are_null() {
     let world = world();
     world.build().await;
-    let types = "select arrow_typeof(code), arrow_typeof(rate), arrow_typeof(since), arrow_typeof(active) from codes limit 1";
+    let types =
+        "select arrow_typeof(code), arrow_typeof(rate), arrow_typeof(since), arrow_typeof(active) from codes limit 1";
     assert_eq!(world.rows(types).await, ["Utf8 | Float64 | Date32 | Boolean"]);
-    assert_eq!(world.rows("select * from codes").await, ["007 | 1.5 | 2025-03-09 | true", "null | 2.0 | 2025-03-10 | false"]);
+    assert_eq!(
+        world.rows("select * from codes").await,
+        ["007 | 1.5 | 2025-03-09 | true", "null | 2.0 | 2025-03-10 | false"]
+    );
 }
 
 #[tokio::test]
@@ -48,5 +52,8 @@ async fn ragged_rows_and_unknown_zones_are_told_with_their_lines() {
     assert!(told().await.contains("line: 4"), "{}", told().await);
     world.write("seeds/zones.csv", "user_id,tz\n1,Europe/Berlin\n2,Europe/Berlim\n");
     let text = told().await;
-    assert!(text.contains("line: 3") && text.contains("Europe/Berlim") && text.contains("did you mean `Europe/Berlin`"), "{text}");
+    assert!(
+        text.contains("line: 3") && text.contains("Europe/Berlim") && text.contains("did you mean `Europe/Berlin`"),
+        "{text}"
+    );
 }

@@ -69,7 +69,9 @@ impl Shipped {
                 .map(|field| match field.name().as_str() {
                     name if has(name) => format!("\"{name}\""),
                     "_key" => format!("'k{:05}' as _key", self.num_landed),
-                    "_timestamp" | "_ingested_at" | "timestamp" if field.data_type().is_temporal() => "event_at".to_owned(),
+                    "_timestamp" | "_ingested_at" | "timestamp" if field.data_type().is_temporal() => {
+                        format!("event_at as \"{}\"", field.name())
+                    }
                     "event_date" => "cast(event_at as date) as event_date".to_owned(),
                     "event_hour" => "cast(date_part('hour', event_at) as int) as event_hour".to_owned(),
                     name => format!("null as \"{name}\""),
@@ -79,15 +81,20 @@ impl Shipped {
             let batches = context.sql(&sql).await.unwrap().collect().await.unwrap();
             let rows = into_stored(&batches, &schema).unwrap();
             let days = rows.column_by_name("event_date").unwrap().as_primitive::<Date32Type>().value(0);
-            let day = chrono::DateTime::from_timestamp_micros(i64::from(days) * DAY_US).unwrap().format("%Y-%m-%d").to_string();
+            let day = chrono::DateTime::from_timestamp_micros(i64::from(days) * DAY_US)
+                .unwrap()
+                .format("%Y-%m-%d")
+                .to_string();
             let mut partition_values = BTreeMap::from([("event_date".to_owned(), Some(day))]);
             if let Some(hours) = rows.column_by_name("event_hour") {
                 let hour = hours.as_primitive::<Int32Type>().value(0).to_string();
                 partition_values.insert("event_hour".to_owned(), Some(hour));
             }
-            let kept: Vec<usize> =
-                (0..schema.fields().len()).filter(|index| !["event_date", "event_hour"].contains(&schema.field(*index).name().as_str())).collect();
-            let rows = take_record_batch(&rows, &arrow::array::UInt32Array::from(vec![0])).unwrap().project(&kept).unwrap();
+            let kept: Vec<usize> = (0..schema.fields().len())
+                .filter(|index| !["event_date", "event_hour"].contains(&schema.field(*index).name().as_str()))
+                .collect();
+            let rows =
+                take_record_batch(&rows, &arrow::array::UInt32Array::from(vec![0])).unwrap().project(&kept).unwrap();
             parts.push(PartitionedBatch { partition_values, batches: vec![rows], tags: BTreeMap::new() });
         }
         let add = raw.write_files(parts).await.unwrap();
@@ -98,14 +105,19 @@ impl Shipped {
             txns: BTreeMap::new(),
             operation: "WRITE",
             data_change: true,
-            note: CommitNote { commit_id: self.lake.clock().new_id(), run_id: "test".to_owned(), act: Act::Ingest(note) },
+            note: CommitNote {
+                commit_id: self.lake.clock().new_id(),
+                run_id: "test".to_owned(),
+                act: Act::Ingest(note),
+            },
         };
         raw.commit(request).await.unwrap();
     }
 
     async fn build(&self) -> Report {
         let cancel = CancellationToken::new();
-        let report = self.runner.build(&Selection::all(), &BuildOptions::default(), Arc::new(Silent), &cancel).await.unwrap();
+        let report =
+            self.runner.build(&Selection::all(), &BuildOptions::default(), Arc::new(Silent), &cancel).await.unwrap();
         assert!(report.failure().is_none(), "{report:#?}");
         report
     }
@@ -152,7 +164,7 @@ async fn a_late_login_changes_its_window() {
     let login = |at: &str, sent: &str| {
         format!(
             "'u' as user_id, '2.3.0' as app_version, 'android' as device_type, 'MI' as locale, 'd' as device_id, \
-             '203.0.113.9' as ip, arrow_cast('{at}', 'Timestamp(Microsecond, Some(\"UTC\"))') as event_at, \
+             '203.0.113.9' as ip, 1730653301 as \"timestamp\", arrow_cast('{at}', 'Timestamp(Microsecond, Some(\"UTC\"))') as event_at, \
              arrow_cast('{sent}', 'Timestamp(Microsecond, Some(\"UTC\"))') as _timestamp"
         )
     };

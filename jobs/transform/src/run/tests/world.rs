@@ -74,8 +74,10 @@ impl World {
     }
 
     pub(super) fn runner(&self) -> Runner {
-        let project = load_project(self.root(), LoadOptions::default()).unwrap_or_else(|error| panic!("{}", tell(&error)));
-        Runner::new(project, self.lake.clone(), self.engine.clone(), 2).unwrap_or_else(|error| panic!("{}", tell(&error)))
+        let project =
+            load_project(self.root(), LoadOptions::default()).unwrap_or_else(|error| panic!("{}", tell(&error)));
+        Runner::new(project, self.lake.clone(), self.engine.clone(), 2)
+            .unwrap_or_else(|error| panic!("{}", tell(&error)))
     }
 
     pub(super) async fn build(&self) -> Report {
@@ -90,7 +92,10 @@ impl World {
 
     pub(super) async fn try_build(&self, options: &BuildOptions) -> Report {
         let cancel = CancellationToken::new();
-        self.runner().build(&Selection::all(), options, Arc::new(Silent), &cancel).await.unwrap_or_else(|error| panic!("{}", tell(&error)))
+        self.runner()
+            .build(&Selection::all(), options, Arc::new(Silent), &cancel)
+            .await
+            .unwrap_or_else(|error| panic!("{}", tell(&error)))
     }
 
     pub(super) async fn plan(&self) -> Plan {
@@ -113,7 +118,9 @@ impl World {
             raw_schema().fields().iter().filter(|field| field.name() != "event_date").cloned().collect::<Vec<_>>(),
         ));
         let batches = days.into_iter().map(|(day, events)| {
-            let at = || TimestampMicrosecondArray::from_iter_values(events.iter().map(|event| event.at_us)).with_timezone("UTC");
+            let at = || {
+                TimestampMicrosecondArray::from_iter_values(events.iter().map(|event| event.at_us)).with_timezone("UTC")
+            };
             let rows = RecordBatch::try_new(
                 Arc::clone(&schema),
                 vec![
@@ -133,14 +140,19 @@ impl World {
             }
         });
         let add = table.write_files(batches.collect()).await.unwrap();
-        let note = IngestNote { source: "shop.events".to_owned(), watermark_us: self.watermark_us, ..IngestNote::default() };
+        let note =
+            IngestNote { source: "shop.events".to_owned(), watermark_us: self.watermark_us, ..IngestNote::default() };
         let request = CommitRequest {
             data_change: !add.is_empty(),
             add,
             remove: Vec::new(),
             txns: BTreeMap::new(),
             operation: "WRITE",
-            note: CommitNote { commit_id: self.lake.clock().new_id(), run_id: "test".to_owned(), act: Act::Ingest(note) },
+            note: CommitNote {
+                commit_id: self.lake.clock().new_id(),
+                run_id: "test".to_owned(),
+                act: Act::Ingest(note),
+            },
         };
         assert!(matches!(table.commit(request).await.unwrap(), CommitOutcome::Committed(_)));
     }

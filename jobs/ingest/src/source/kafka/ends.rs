@@ -1,0 +1,176 @@
+//! Where partitions end: of a drain, of an idle partition, of patience.
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tidemill_project::{Offset, TopicPartition};
+use tracing::{debug, warn};
+
+use super::context::Context;
+use super::{OTHERS, Poller, REQUEST, SILENCE, Stop, TICK};
+use crate::Mode;
+use crate::error::{Cause, is_permanent};
+use crate::source::Event;
+
+impl Poller {
+    /// A partition with this number has no more records for now; librdkafka does not say of which topic.
+    pub(super) fn reach_end(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        number: i32,
+    ) -> Result<Vec<TopicPartition>, Stop> {
+        let positions = consumer.position().unwrap_or_default();
+        let mut advanced = Vec::new();
+        let mut finished = Vec::new();
+        let num_candidates =
+            self.active.iter().filter(|(of, active)| of.partition == number && !active.is_finished).count();
+        for (partition, active) in self.active.iter_mut().filter(|(of, _)| of.partition == number) {
+            let position = positions
+                .find_partition(&partition.topic.0, number)
+                .and_then(|element| element.offset().to_raw())
+                .filter(|offset| *offset >= 0);
+            let mut next = active.next.max(Offset(position.unwrap_or(-1)));
+            if let Some(end) = active.end {
+                // The log ended at or behind `end`, and librdkafka has read it to its end: whatever lies below `end` was
+                // handed over or is not for a consumer. With two candidates the message may concern the other one.
+                if num_candidates == 1 && !active.is_finished {
+                    next = next.max(end);
+                }
+                next = next.min(end.max(active.next));
+                if next >= end && !active.is_finished {
+                    finished.push(partition.clone());
+                }
+            }
+            if next > active.next {
+                active.next = next;
+                advanced.push(Event::Advanced { slot: active.slot, next });
+            }
+        }
+        for event in advanced {
+            self.send(consumer, event)?;
+        }
+        Ok(finished)
+    }
+
+    /// A drain has come to the end of a partition.
+    pub(super) fn finish(&mut self, consumer: &BaseConsumer<Context>, partition: &TopicPartition) -> Result<(), Stop> {
+        let Some(active) = self.active.get_mut(partition) else { return Ok(()) };
+        if std::mem::replace(&mut active.is_finished, true) {
+            return Ok(());
+        }
+        let (slot, next) = (active.slot, active.next);
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&partition.topic.0, partition.partition);
+        if let Err(error) = consumer.pause(&list) {
+            debug!(%error, "failed to pause");
+        }
+        let at_us = self.plan.clock.now_us();
+        match consumer.fetch_watermarks(&partition.topic.0, partition.partition, REQUEST) {
+            Ok((_, end)) if next >= Offset(end) => self.send(consumer, Event::Drained { slot, next, at_us })?,
+            Ok(_) => {}
+            Err(error) => debug!(%partition, %error, "could not ask for the end of the log"),
+        }
+        Ok(())
+    }
+
+    /// Asks idle partitions whether they are at their end, and a silent broker whether it is there.
+    pub(super) fn tick(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), Stop> {
+        let idle: Vec<TopicPartition> = self
+            .active
+            .iter_mut()
+            .filter(|(_, active)| !active.is_finished)
+            .filter_map(|(partition, active)| std::mem::replace(&mut active.is_idle, true).then(|| partition.clone()))
+            .collect();
+        let positions =
+            if idle.is_empty() { TopicPartitionList::new() } else { consumer.position().unwrap_or_default() };
+        for partition in idle {
+            let at_us = self.plan.clock.now_us();
+            match consumer.fetch_watermarks(&partition.topic.0, partition.partition, REQUEST) {
+                Ok((low, end)) => {
+                    self.silence = None;
+                    let Some(active) = self.active.get_mut(&partition) else { continue };
+                    if let Some(position) = positions.find_partition(&partition.topic.0, partition.partition)
+                        && let Some(position) = position.offset().to_raw().filter(|offset| *offset >= active.next.0)
+                    {
+                        // Records that were handed over moved `next` already; what is beyond them are markers.
+                        active.next = Offset(active.end.map_or(position, |end| position.min(end.0)).max(active.next.0));
+                    }
+                    let (slot, next) = (active.slot, active.next);
+                    let is_gap = !(Offset(low)..=Offset(end)).contains(&next);
+                    let is_finished = active.end.is_some_and(|end| next >= end);
+                    if is_gap {
+                        return self.reposition_all(consumer);
+                    }
+                    if next >= Offset(end) {
+                        self.send(consumer, Event::Drained { slot, next, at_us })?;
+                    }
+                    if is_finished {
+                        self.send(consumer, Event::Advanced { slot, next })?;
+                        self.finish(consumer, &partition)?;
+                    }
+                }
+                Err(error) => {
+                    self.suffer(error)?;
+                    break;
+                }
+            }
+        }
+        self.tick = self.plan.clock.stopwatch();
+        Ok(())
+    }
+
+    /// Bears a broker that does not answer: for ever when following, for [`SILENCE`] in a drain.
+    pub(super) fn suffer(&mut self, error: KafkaError) -> Result<(), Stop> {
+        if error.rdkafka_error_code().is_some_and(is_permanent) {
+            return Err(
+                Cause::Kafka { act: "ask the broker", source_name: self.plan.name.clone(), source: error }.into()
+            );
+        }
+        warn!(source = %self.plan.name, %error, "broker does not answer, trying again");
+        let silence = *self.silence.get_or_insert_with(|| self.plan.clock.stopwatch());
+        if self.plan.mode == Mode::Drain && silence.elapsed() >= SILENCE {
+            return Err(Cause::Silent { source_name: self.plan.name.clone(), source: error }.into());
+        }
+        Ok(())
+    }
+
+    /// Whether everything that stood at start is in the lake or on its way there.
+    pub(super) fn is_drained(&mut self, consumer: &BaseConsumer<Context>) -> Result<bool, Stop> {
+        if !self.is_assigned || !self.active.values().all(|active| active.is_finished) {
+            self.others = None;
+            if !self.is_assigned && self.started.elapsed() >= SILENCE * 2 {
+                let source = KafkaError::Global(RDKafkaErrorCode::TimedOutQueue);
+                return Err(Cause::Silent { source_name: self.plan.name.clone(), source }.into());
+            }
+            return Ok(false);
+        }
+        let is_elsewhere = |(partition, (low, end)): &(&TopicPartition, &(Offset, Offset))| {
+            low < end && !self.active.contains_key(partition)
+        };
+        let elsewhere: Vec<TopicPartition> =
+            self.targets.iter().filter(is_elsewhere).map(|(partition, _)| partition.clone()).collect();
+        if elsewhere.is_empty() {
+            return Ok(true);
+        }
+        // Other members of the group read those. They are waited for, so that a finished drain means what its caller
+        // thinks; but not for long, because a partition that was stopped by a gap never gets there.
+        let now = self.plan.clock.stopwatch();
+        let since = match self.others {
+            Some((_, asked)) if asked.elapsed() < TICK / 4 => return Ok(false),
+            Some((since, _)) => since,
+            None => now,
+        };
+        self.others = Some((since, now));
+        let lake = self.ask_lake(consumer, elsewhere.clone())?;
+        let is_there =
+            |of: &TopicPartition| lake.get(of).copied().flatten().is_some_and(|next| next >= self.targets[of].1);
+        if elsewhere.iter().all(is_there) {
+            return Ok(true);
+        }
+        if since.elapsed() >= OTHERS {
+            warn!(source = %self.plan.name, "other members of the group have not finished, this one has");
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
