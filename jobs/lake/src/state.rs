@@ -45,6 +45,20 @@ impl LiveFile {
         }
     }
 
+    /// Statistics as the log writes them.
+    pub(crate) fn stats_text(&self) -> Option<String> {
+        self.stats.clone().or_else(|| {
+            let file = self.parsed.get()?;
+            stats::format(file.num_records, &file.stats)
+        })
+    }
+
+    /// Tags as the log writes them.
+    pub(crate) fn tags_as_written(&self) -> Option<BTreeMap<String, Option<String>>> {
+        let tags = self.tags.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
+        (!self.tags.is_empty()).then(|| tags.collect())
+    }
+
     /// The file with its statistics.
     pub(crate) fn data_file(&self) -> &DataFile {
         self.parsed.get_or_init(|| {

@@ -229,11 +229,9 @@ impl Table {
 
     /// Refuses what would break the table.
     pub(crate) fn check_writable(&self) -> Result<()> {
-        if self.pinned {
-            return Err(Cause::Pinned { table: self.store.id.clone(), version: self.version() }.into());
-        }
         match schema::unwritable_feature(&self.state.protocol, &self.state.metadata) {
             Some(feature) => Err(Cause::Feature { table: self.store.id.clone(), feature }.into()),
+            None if self.pinned => Err(Cause::Pinned { table: self.store.id.clone(), version: self.version() }.into()),
             None => Ok(()),
         }
     }

@@ -21,6 +21,7 @@ pub mod run;
 pub mod test;
 pub mod udf;
 
+pub use datafusion::prelude::SessionContext;
 pub use error::{Error, Result};
 pub use project::{LoadOptions, load_project};
 pub use run::Runner;

@@ -1,9 +1,10 @@
 """Starts the Snowflake emulator (fakesnow 0.12.1) for tests, with the repairs that a transactional loader needs.
 
-    python launcher.py PORT [HOST]
+    python launcher.py PORT [HOST] [--until-stdin-closes]
 
-Prints `ready` when it listens; ends on SIGTERM or SIGINT. All state is in memory: one process serves all tests, one fresh
-database per test. It binds the loopback address unless told otherwise.
+Prints `ready` when it listens; ends on SIGTERM or SIGINT, and with the option also when its standard input closes, so that it
+never outlives a test that was killed. All state is in memory: one process serves all tests, one fresh database per test. It
+binds the loopback address unless told otherwise.
 
 Why the stock server will not do
 --------------------------------
@@ -85,13 +86,16 @@ def tell_failed_transactions():
 
 
 def main():
-    port, host = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    places = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    port, host = int(places[0]), places[1] if len(places) > 1 else "127.0.0.1"
     note_real_comments_only()
     read_false_as_false()
     tell_failed_transactions()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    if "--until-stdin-closes" in sys.argv:
+        threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
     with fakesnow.server(port=port, host=host):
         print("ready", flush=True)
         stop.wait()

@@ -50,7 +50,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: &Printer
             return Err(UsageError { message }.into());
         };
         let files = files_of(&args.from_files)?;
-        tidemill_ingest::ingest_files(&context.settings, &context.lake, contract, files, &context.run_id, observer, cancel).await?
+        tidemill_ingest::ingest_files(&context.settings, &context.lake, contract, files, context.run_id.clone(), observer, cancel).await?
     };
     progress.clear();
     show(&report, &context.run_id, printer);

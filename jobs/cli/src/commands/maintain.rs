@@ -35,8 +35,8 @@ pub(crate) async fn run(global: &GlobalArgs, args: MaintainArgs, printer: &Print
             report.checkpoint.map_or_else(|| "-".to_owned(), |version| version.to_string()),
             thousands(report.files_removed as u64),
             thousands(report.files_added as u64),
-            thousands(report.log_files_removed as u64),
-            thousands(report.vacuumed_files as u64),
+            thousands(report.log_objects_deleted as u64),
+            thousands(report.data_files_deleted as u64),
         ]);
         objects.push(json!({ "table": id.path(), "report": report }));
     }

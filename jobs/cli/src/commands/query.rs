@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
-use datafusion::prelude::SessionContext;
+use tidemill_transform::SessionContext;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;

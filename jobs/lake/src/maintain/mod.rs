@@ -66,7 +66,7 @@ pub enum Scope {
 }
 
 /// What a round of care did, or would do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MaintainReport {
     /// The version of the checkpoint that was made.
     pub checkpoint: Option<TableVersion>,

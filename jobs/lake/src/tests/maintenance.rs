@@ -237,3 +237,41 @@ async fn delta_rs_reads_what_we_write() {
     let text = arrow::util::pretty::pretty_format_batches(&counted).unwrap().to_string();
     assert!(text.contains("| 50 "), "{text}");
 }
+
+#[tokio::test]
+async fn delta_rs_reads_a_checkpoint_of_ours_alone() {
+    let world = memory();
+    let mut table = appended(&world, 9).await;
+    let old = table.files();
+    let mut add = table.write_files(vec![rows(10, 100..110)]).await.unwrap();
+    add[0].tags.insert("origin".to_owned(), "test".to_owned());
+    committed(table.commit(request(&world.lake, add, old[..3].to_vec())).await.unwrap());
+    assert!(maybe_checkpoint(&table).await.unwrap());
+    for version in 0..10 {
+        table.store.delete(vec![table.store.log_path(version)]).await.unwrap();
+    }
+    let mut delta = deltalake::DeltaTable::new(table.store.log_store());
+    delta.load().await.unwrap();
+    let snapshot = delta.snapshot().unwrap();
+    assert_eq!(snapshot.version(), 10);
+    let mut theirs: Vec<_> = snapshot.log_data().iter().map(|view| (view.path().into_owned(), view.stats())).collect();
+    theirs.sort();
+    let ours: Vec<_> = table.state.files.values().map(|file| (file.path.clone(), file.stats_text())).collect();
+    assert_eq!(theirs.len(), ours.len());
+    assert_eq!(
+        theirs.iter().map(|(path, _)| path).collect::<Vec<_>>(),
+        ours.iter().map(|(path, _)| path).collect::<Vec<_>>()
+    );
+    let log_store = delta.log_store();
+    let progress = snapshot.transaction_version(log_store.as_ref(), "kafka/zoner.user_activity/t/0").await.unwrap();
+    assert_eq!(progress, Some(90));
+    let tombstones: Vec<_> = snapshot.all_tombstones(log_store.as_ref()).try_collect::<Vec<_>>().await.unwrap();
+    assert_eq!(tombstones.len(), 3);
+    // And delta-rs's own checkpoint is as good to us as ours.
+    committed(append(&mut table, rows(11, 200..210)).await);
+    delta.load().await.unwrap();
+    deltalake::checkpoints::create_checkpoint(&delta, None).await.unwrap();
+    table.store.delete(vec![table.store.log_path(11)]).await.unwrap();
+    let again = world.lake.open(&id()).await.unwrap().unwrap();
+    assert_eq!((again.files(), again.txns()), (table.files(), table.txns()));
+}

@@ -143,3 +143,27 @@ async fn two_lakes_with_tables_of_one_name_do_not_mix() {
     let sql = "select count(*) from other where not exists (select 1 from activity where activity.value = other.value)";
     assert_eq!(count(&session, sql).await, 100);
 }
+
+#[tokio::test]
+async fn a_table_with_features_we_do_not_know_is_read_through_delta_rs() {
+    let mut ours = three_days().await;
+    let theirs = concat!(
+        r#"{"commitInfo":{"timestamp":1741478400000,"operation":"UPGRADE PROTOCOL"}}"#,
+        "\n",
+        r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],"#,
+        r#""writerFeatures":["deletionVectors"]}}"#,
+    );
+    let next = ours.store.log_path(5);
+    object_store::ObjectStoreExt::put(ours.store.object_store(), &next, theirs.into()).await.unwrap();
+    let mut table = ours.lake().open(ours.id()).await.unwrap().unwrap();
+    assert_eq!((table.version().0, table.num_files()), (5, 4));
+    assert_eq!(table.schema(), ours.schema());
+    let session = session(&table);
+    assert_eq!(count(&session, "select count(*) from activity where event_date = date '2025-03-10'").await, 200);
+    assert_eq!(count(&session, "select max(value) from activity").await, 399);
+    assert!(table.provider_over(table.files()).is_err());
+    assert!(table.write_files(vec![rows(9, [1])]).await.is_err());
+    let lake = ours.lake().clone();
+    assert!(table.add_columns(vec![Field::new("extra", DataType::Utf8, true)], note(&lake)).await.is_err());
+    assert_eq!(ours.refresh().await.unwrap().len(), 1);
+}

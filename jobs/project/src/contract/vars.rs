@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::ContractError;
 use crate::document::{Data, FileError, Node, Place, Reader, Scalar, ScalarKind, codes, parse_yaml};
-use crate::error::nearest;
+use crate::error::{Fault, nearest};
 
 /// The variables of a dbt project by name: those of `vars:` in `dbt_project.yml`, global ones and those scoped to the
 /// project's own name, under the ones given for this invocation.

@@ -24,7 +24,14 @@ pub(crate) struct Leaf {
 /// The place of a seed's or model's table.
 pub(crate) fn table_of(project: &Project, node: &NodeId) -> Option<TableId> {
     match node {
-        NodeId::Source(name) => Some(TableId::Raw(name.clone())),
+        NodeId::Source(name) => {
+            // A source that no contract lands may be a seed's table, as dbt projects that bring their own data have it.
+            let landed = project.sources.get(name).is_none_or(|source| source.has_contract);
+            match project.seeds.get(&name.table) {
+                Some(seed) if !landed => table_of(project, &NodeId::Seed(seed.name.clone())),
+                _ => Some(TableId::Raw(name.clone())),
+            }
+        }
         NodeId::Seed(name) => project.seeds.get(name).map(|seed| {
             TableId::model(seed.schema.clone().unwrap_or_else(|| project.target.schema.clone()), name.as_str())
         }),

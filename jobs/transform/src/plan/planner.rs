@@ -155,7 +155,9 @@ impl Planner {
                 watermark_us,
                 !depends_on_watermark.is_empty(),
             )?,
-            Storage::Incremental(Strategy::Append) => append(&pinned, findings).unwrap_or(Action::Whole),
+            Storage::Incremental(Strategy::Append) if is_plain_append(model) => {
+                append(&pinned, findings).unwrap_or(Action::Whole)
+            }
             _ => Action::Whole,
         };
         Ok(Planned { plan, pinned })
@@ -386,6 +388,11 @@ fn first_sight(input: &Table, leaf: &Leaf) -> InputChange {
     }
     let touched = leaf.layout.as_ref().map_or(Touched::All, |layout| touched_by(&files, layout));
     InputChange::Changed { touched, appended: Some(files) }
+}
+
+/// Whether rows are only ever added. With a `unique_key` and no strategy dbt would replace rows by key, which the whole does.
+fn is_plain_append(model: &Model) -> bool {
+    model.config.unique_key.is_empty() || model.config.raw.contains_key("incremental_strategy")
 }
 
 /// One row in, one row out: possible when the model has one input beside its seeds, and that has only grown. With two, new

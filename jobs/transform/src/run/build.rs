@@ -70,7 +70,7 @@ impl Runner {
     /// Builds what is stale in the selection and tests it, in the order of the graph. What stands on a failed node, or on one
     /// whose test of severity `error` failed, is skipped; the rest goes on.
     ///
-    /// Cancelling lets the nodes that are being worked on finish their commit or throw it away, and starts no other.
+    /// Cancelling throws away what is not committed, and starts nothing more.
     ///
     /// # Errors
     /// The selection, and what every node needs: the lake's store, templates of macros. What goes wrong with one node stands
@@ -106,6 +106,7 @@ impl Runner {
                     executor: executor.clone(),
                     tester: tester.clone(),
                     observer: Arc::clone(&observer),
+                    cancel: cancel.clone(),
                     full_refresh: options.plan.full_refresh,
                     passed,
                     node,
@@ -142,16 +143,17 @@ impl Runner {
             }
         }
         for left in schedule.stop() {
-            let report = NodeReport {
-                message: Some("the run was stopped".to_owned()),
-                ..NodeReport::new(&left, Outcome::Skipped)
-            };
+            let report = stopped(&left);
             observer.finished(&report);
             nodes.push(report);
         }
         ledger.commit().await?;
         Ok(Report { run_id, as_of_us, elapsed_ms: millis(watch.elapsed()), nodes })
     }
+}
+
+fn stopped(node: &NodeId) -> NodeReport {
+    NodeReport { message: Some("the run was stopped".to_owned()), ..NodeReport::new(node, Outcome::Skipped) }
 }
 
 fn millis(elapsed: std::time::Duration) -> u64 {
@@ -163,6 +165,7 @@ struct Work {
     executor: Executor,
     tester: Tester,
     observer: Arc<dyn Observer>,
+    cancel: CancellationToken,
     full_refresh: bool,
     passed: Option<i64>,
     node: NodeId,
@@ -172,7 +175,13 @@ impl Work {
     /// The third part is the proof of a test's pass.
     async fn run(self) -> (NodeId, NodeReport, Option<i64>) {
         let watch = self.executor.planner.snapshots.lake().clock().stopwatch();
-        let (mut report, proof) = match Box::pin(self.attempt()).await {
+        // A dropped attempt has committed or not; files without a commit belong to nobody.
+        let attempt = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Ok((stopped(&self.node), None)),
+            attempt = Box::pin(self.attempt()) => attempt,
+        };
+        let (mut report, proof) = match attempt {
             Ok(ended) => ended,
             Err(BuildFault::UpstreamMissing { upstream }) if matches!(self.node, NodeId::Test(_)) => {
                 let message = format!("`{upstream}` was not built yet");

@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tidemill_lake::Table;
 use tidemill_project::Location;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::neighbours::may_share_a_query;
 use super::rows::{Canonical, canonical, event_times, into_stored, is_event_time_type, stored_schema};
@@ -366,7 +367,7 @@ impl Job<'_> {
 
     async fn collect(&self, frame: DataFrame, schema: &SchemaRef) -> Result<RecordBatch> {
         // In a task of its own: batches that are computed side by side must not share one thread.
-        let batches = tokio::spawn(frame.collect())
+        let batches = AbortOnDropHandle::new(tokio::spawn(frame.collect()))
             .await
             .map_err(|source| BuildFault::TaskLost { node: self.node.clone(), source })?
             .map_err(BuildFault::execute(&self.node, Some(self.location())))?;

@@ -11,7 +11,7 @@ use tidemill_project::clock::Micros;
 use super::execute::Executor;
 use super::{BuildError, BuildFault, Compiler, Result, Sessions, Snapshots};
 use crate::graph::{Graph, Selection};
-use crate::plan::{Plan, PlanOptions, Planner};
+use crate::plan::{Plan, PlanOptions, Planner, is_stored, table_of};
 use crate::project::{NodeId, Project};
 use crate::render::{RenderContext, Renderer};
 
@@ -49,6 +49,12 @@ impl Runner {
     #[must_use]
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Where a node's rows are kept; `None` for tests, and for views and ephemeral models, which are kept nowhere.
+    #[must_use]
+    pub fn table_of(&self, node: &NodeId) -> Option<TableId> {
+        if is_stored(&self.project, node) { table_of(&self.project, node) } else { None }
     }
 
     /// What a build would do now: `--dry-run`, `status`. Reads logs only, writes nothing.

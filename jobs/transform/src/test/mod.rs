@@ -12,6 +12,7 @@ use arrow::datatypes::Int64Type;
 use datafusion::prelude::SessionContext;
 use sha2::{Digest, Sha256};
 use tidemill_project::Location;
+use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use ledger::Ledger;
 
@@ -112,7 +113,7 @@ async fn count(
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         frame = frame.limit(0, Some(limit)).map_err(BuildFault::plan(node, location.clone()))?;
     }
-    let num_rows = tokio::spawn(frame.count())
+    let num_rows = AbortOnDropHandle::new(tokio::spawn(frame.count()))
         .await
         .map_err(|source| BuildFault::TaskLost { node: node.clone(), source })?
         .map_err(BuildFault::execute(node, location))?;

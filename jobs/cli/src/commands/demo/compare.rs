@@ -76,7 +76,8 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
         ("zoner_activity_counts_daily", "cast(cast(local_date as int) as bigint)", &zoner.daily),
     ] {
         let query = format!("select user_id, activity, {period} as period, events, activities, late_events from {model}");
-        let found = rows(context, &query).await?.iter().map(|row| {
+        let found = rows(context, &query).await?;
+        let found = found.iter().map(|row| {
             Ok(((int(row, "user_id")?, text(row, "activity")?, int(row, "period")?), [count(row, "events")?, count(row, "activities")?, count(row, "late_events")?]))
         });
         let found = found.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
@@ -86,7 +87,8 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
 
     let query = "select user_id, cast(coalesce(started_at, ended_at) as bigint) as opened_us, cast(ended_at as bigint) as ended_us, \
                  status, tz, cast(cast(night_date as int) as bigint) as night from zoner_sleep_intervals";
-    let found = rows(context, query).await?.iter().map(|row| {
+    let found = rows(context, query).await?;
+    let found = found.iter().map(|row| {
         let ended = row["ended_us"].as_i64();
         Ok(((int(row, "user_id")?, int(row, "opened_us")?), (ended, text(row, "status")?, text(row, "tz")?, int(row, "night")?)))
     });
@@ -103,7 +105,8 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
     let query = "select user_id, cast(cast(night_date as int) as bigint) as night, cast(sleep_seconds * 1000000 as bigint) as sleep_us, \
                  cast(longest_interval_s * 1000000 as bigint) as longest_us, interval_count, unclosed_count, orphan_end_count \
                  from zoner_sleep_nightly";
-    let found = rows(context, query).await?.iter().map(|row| {
+    let found = rows(context, query).await?;
+    let found = found.iter().map(|row| {
         let numbers = [
             int(row, "sleep_us")?,
             int(row, "longest_us")?,
@@ -127,7 +130,8 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
 
     let query = "select cast(window_start as bigint) as start_us, message_count, late_count, location_stats, device_stats, \
                  version_stats from logins_usage_window";
-    let found = rows(context, query).await?.iter().map(|row| {
+    let found = rows(context, query).await?;
+    let found = found.iter().map(|row| {
         let stats = [text(row, "location_stats")?, text(row, "device_stats")?, text(row, "version_stats")?];
         Ok((int(row, "start_us")?, (count(row, "message_count")?, count(row, "late_count")?, stats)))
     });
@@ -142,7 +146,8 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
 
     let query = "select cast(hour_start as bigint) as hour_us, device_type, app_version, locale, logins, users, devices, late_logins \
                  from logins_usage_hourly";
-    let found = rows(context, query).await?.iter().map(|row| {
+    let found = rows(context, query).await?;
+    let found = found.iter().map(|row| {
         let key = (int(row, "hour_us")?, text(row, "device_type")?, text(row, "app_version")?, text(row, "locale")?);
         Ok((key, [count(row, "logins")?, count(row, "users")?, count(row, "devices")?, count(row, "late_logins")?]))
     });

@@ -1,0 +1,258 @@
+//! The loader against the emulator: real SQL, real transactions, real files; a proxy loses answers, a panic is a kill.
+//!
+//! Needs `TIDEMILL_TEST_FAKESNOW_PYTHON`; `./tests/run` sets it.
+
+mod emulator;
+mod invariants;
+mod world;
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
+    TimestampMicrosecondArray, UInt64Array,
+};
+use arrow::datatypes::Int32Type;
+use serde_json::json;
+use tidemill_project::{Diagnostic, ErrorKind};
+use tidemill_publish::{ChangeCounts, Outcome, Strategy};
+use tokio_util::sync::CancellationToken;
+
+use crate::emulator::Cut;
+use crate::world::{End, World};
+
+fn counts(inserted: u64, updated: u64, deleted: u64) -> ChangeCounts {
+    ChangeCounts { inserted, updated, deleted }
+}
+
+fn pairs(rows: &[(&str, i64)]) -> Vec<(String, i64)> {
+    rows.iter().map(|(user, minutes)| ((*user).to_owned(), *minutes)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_publication_makes_everything_and_a_repeat_sends_nothing_at_all() {
+    let world = World::new().await;
+    world.build("nights", &["d1", "d2"], &[("d1", Some("a"), 1), ("d2", Some("b"), 2)]).await;
+    let report = world.publish(&["nights"]).await;
+    assert_eq!((report.tables[0].outcome, report.tables[0].counts), (Outcome::Published, counts(2, 0, 0)));
+    assert_eq!(world.rows("nights"), pairs(&[("a", 1), ("b", 2)]));
+    let ledger = world.ask("SELECT SEQ, RUN_ID, TO_VERSION, FILES, ROWS_STAGED, ROWS_INSERTED, ROWS_AFTER, MAX_SEQ_AFTER, WATERMARK FROM $DB.OPS.TIDEMILL_LEDGER");
+    assert_eq!(json!(ledger), json!([[1, "run-1", 1, 1, 2, 2, 2, 1, "2023-11-14 22:13:20"]]));
+    world.proxy.take_requests();
+    let report = world.publish(&["nights"]).await;
+    assert_eq!(report.tables[0].outcome, Outcome::UpToDate);
+    assert_eq!((world.proxy.take_requests(), world.recorder.statements().len()), (0, 0), "not even a login");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_deletes_and_moves_arrive_and_a_rebuild_of_the_same_rows_does_not() {
+    let world = World::new().await;
+    world.build("nights", &["d1", "d2"], &[("d1", Some("a"), 1), ("d1", Some("b"), 2), ("d1", Some("c"), 3)]).await;
+    world.publish(&["nights"]).await;
+    world.build("nights", &["d1", "d2"], &[("d1", Some("a"), 5), ("d2", Some("b"), 2), ("d2", Some("x"), 9)]).await;
+    let report = world.publish(&["nights"]).await;
+    assert_eq!(report.tables[0].counts, counts(1, 2, 1), "a changed, b moved, c left, x came");
+    assert_eq!(world.rows("nights"), pairs(&[("a", 5), ("b", 2), ("x", 9)]));
+    world.proxy.take_requests();
+    world.build("nights", &["d1", "d2"], &[("d1", Some("a"), 5), ("d2", Some("b"), 2), ("d2", Some("x"), 9)]).await;
+    assert_eq!(world.publish(&["nights"]).await.tables[0].outcome, Outcome::UpToDate);
+    assert_eq!(world.proxy.take_requests(), 0, "the same rows need no login");
+    world.build("nights", &["d1"], &[("d1", Some("a"), 6)]).await;
+    assert_eq!(world.publish(&["nights"]).await.tables[0].counts, counts(0, 1, 0));
+    assert_eq!(world.ledger("nights"), [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_of_duplicate_keys_wins() {
+    let world = World::new().await;
+    world.build("nights", &["d1", "d2"], &[("d1", Some("a"), 1), ("d1", Some("a"), 2), ("d2", Some("a"), 3)]).await;
+    world.publish(&["nights"]).await;
+    assert_eq!(world.rows("nights"), pairs(&[("a", 3)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_null_key_is_refused_before_anything_is_sent() {
+    let world = World::new().await;
+    world.build("nights", &["d1"], &[("d1", None, 1)]).await;
+    let End::Error(error) = world.run(world.request(&["nights"]), None).await else { panic!("a null key was published") };
+    assert_eq!(error.to_string(), "a key column is null in a row to publish, model=`nights`, column=`user_id`, rows=`1`");
+    assert_eq!(world.proxy.take_requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_tables_of_a_database_change_in_one_transaction() {
+    let world = World::new().await;
+    world.build("nights", &["d1"], &[("d1", Some("a"), 1)]).await;
+    world.build("days", &["d1"], &[("d1", Some("b"), 2)]).await;
+    let report = world.publish(&["nights", "days"]).await;
+    assert_eq!(report.tables.iter().map(|table| table.model.as_str()).collect::<Vec<_>>(), ["nights", "days"]);
+    assert_eq!((world.rows("nights"), world.rows("days")), (pairs(&[("a", 1)]), pairs(&[("b", 2)])));
+    let commits = world.recorder.statements().iter().filter(|sql| *sql == "COMMIT").count();
+    assert_eq!(commits, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_behind_any_statement_the_next_run_makes_it_whole() {
+    let world = World::new().await;
+    for step in 0.. {
+        let (minutes, other) = (i64::from(step) + 10, i64::from(step) + 100);
+        world.build("nights", &["d1"], &[("d1", Some("a"), minutes), ("d1", Some("b"), 1)]).await;
+        world.build("days", &["d1"], &[("d1", Some(if step % 2 == 0 { "even" } else { "odd" }), other)]).await;
+        let end = world.run(world.request(&["nights", "days"]), Some(step.into())).await;
+        world.proxy.end_transactions().await;
+        world.publish(&["nights", "days"]).await;
+        assert_eq!(world.rows("nights"), pairs(&[("a", minutes), ("b", 1)]), "killed behind step {step}");
+        let key = if step % 2 == 0 { "even" } else { "odd" };
+        assert_eq!(world.rows("days"), pairs(&[(key, other)]), "killed behind step {step}");
+        let expected: Vec<i64> = (1..=i64::from(step) + 1).collect();
+        assert_eq!((world.ledger("nights"), world.ledger("days")), (expected.clone(), expected), "killed behind step {step}");
+        if !matches!(end, End::Killed) {
+            assert!(step > 20, "a cycle has more steps than {step}");
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_to_commit_is_found_out() {
+    for how in [Cut::Answer, Cut::Request] {
+        let world = World::new().await;
+        world.build("nights", &["d1"], &[("d1", Some("a"), 1)]).await;
+        world.publish(&["nights"]).await;
+        world.build("nights", &["d1"], &[("d1", Some("a"), 2), ("d1", Some("b"), 3)]).await;
+        world.proxy.cut_next("COMMIT", how);
+        let report = world.publish(&["nights"]).await;
+        assert_eq!(report.tables[0].seq, Some(2), "{how:?}");
+        assert_eq!(world.rows("nights"), pairs(&[("a", 2), ("b", 3)]), "{how:?}");
+        assert_eq!(world.ledger("nights"), [1, 2], "{how:?}");
+        let commits = world.recorder.statements().iter().filter(|sql| *sql == "COMMIT").count();
+        assert_eq!(commits, if how == Cut::Answer { 1 } else { 2 }, "a commit that happened is not sent again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_to_any_other_statement_changes_nothing_in_the_end() {
+    for sql in ["UPDATE", "CREATE TRANSIENT", "COPY", "BEGIN", "MERGE", "INSERT"] {
+        let world = World::new().await;
+        world.build("nights", &["d1"], &[("d1", Some("a"), 1)]).await;
+        world.publish(&["nights"]).await;
+        world.build("nights", &["d1"], &[("d1", Some("a"), 2)]).await;
+        world.proxy.cut_next(sql, Cut::Request);
+        world.publish(&["nights"]).await;
+        assert_eq!(world.rows("nights"), pairs(&[("a", 2)]), "{sql}");
+        assert_eq!(world.ledger("nights"), [1, 2], "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_is_gone_or_wrong_costs_a_question_and_no_row() {
+    let world = World::new().await;
+    world.build("nights", &["d1"], &[("d1", Some("a"), 1)]).await;
+    world.publish(&["nights"]).await;
+    world.lake.drop_table(&tidemill_lake::TableId::Ops("publications".into())).await.unwrap();
+    let report = world.publish(&["nights"]).await;
+    assert_eq!(report.tables[0].outcome, Outcome::UpToDate);
+    assert_eq!((world.rows("nights"), world.ledger("nights")), (pairs(&[("a", 1)]), vec![1]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_somebody_edited_is_refused_and_full_repairs_it() {
+    let world = World::new().await;
+    world.build("nights", &["d1"], &[("d1", Some("a"), 1), ("d1", Some("b"), 2)]).await;
+    world.publish(&["nights"]).await;
+    world.ask("DELETE FROM $DB.MARTS.NIGHTS WHERE USER_ID = 'a'");
+    world.ask("INSERT INTO $DB.MARTS.NIGHTS (USER_ID, MINUTES) VALUES ('alien', 1), ('alien2', 1)");
+    world.build("nights", &["d1"], &[("d1", Some("a"), 1), ("d1", Some("b"), 3)]).await;
+    let End::Error(error) = world.run(world.request(&["nights"]), None).await else { panic!("the edit was not noticed") };
+    assert_eq!((error.kind(), error.code().map(|code| code.0)), (ErrorKind::Invalid, Some(504)));
+    let checked = tidemill_publish::check(&world.settings, &world.lake, &[world.publication("nights")], &CancellationToken::new()).await.unwrap();
+    assert_eq!((checked[0].missing, checked[0].extra, checked[0].different), (1, 2, 1), "{checked:?}");
+    let mut full = world.request(&["nights"]);
+    full.full = true;
+    world.report(full).await;
+    assert_eq!(world.rows("nights"), pairs(&[("a", 1), ("b", 3)]));
+    let checked = tidemill_publish::check(&world.settings, &world.lake, &[world.publication("nights")], &CancellationToken::new()).await.unwrap();
+    assert!(checked[0].is_equal(), "{checked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_was_dropped_goes_on_counting_where_the_ledger_ended() {
+    let world = World::new().await;
+    world.build("nights", &["d1"], &[("d1", Some("a"), 1)]).await;
+    world.publish(&["nights"]).await;
+    world.ask("DROP TABLE $DB.OPS.TIDEMILL_HEAD__MARTS__NIGHTS");
+    world.build("nights", &["d1"], &[("d1", Some("a"), 2)]).await;
+    world.publish(&["nights"]).await;
+    assert_eq!((world.rows("nights"), world.ledger("nights")), (pairs(&[("a", 2)]), vec![1, 2]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_without_a_key_are_replaced_and_rows_appended() {
+    let world = World::new().await;
+    world.build("nights", &["d1", "d2"], &[("d1", Some("a"), 1), ("d1", Some("a"), 1), ("d2", Some("b"), 2)]).await;
+    let mut request = world.request(&["nights"]);
+    request.publications[0].strategy = Strategy::ReplaceBatches;
+    request.publications[0].unique_key.clear();
+    world.report(request.clone()).await;
+    assert_eq!(world.rows("nights"), pairs(&[("a", 1), ("a", 1), ("b", 2)]));
+    world.build("nights", &["d1"], &[("d1", Some("a"), 1), ("d1", Some("c"), 3)]).await;
+    world.report(request).await;
+    assert_eq!(world.rows("nights"), pairs(&[("a", 1), ("b", 2), ("c", 3)]));
+
+    world.build("log", &["d1"], &[("d1", Some("a"), 1)]).await;
+    let mut request = world.request(&["log"]);
+    request.publications[0].strategy = Strategy::AppendOnly;
+    world.report(request.clone()).await;
+    world.build("log", &["d2"], &[("d2", Some("b"), 2)]).await;
+    world.report(request).await;
+    assert_eq!(world.rows("log"), pairs(&[("a", 1), ("b", 2)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_the_model_gained_is_added_to_the_target() {
+    let world = World::new().await;
+    world.build("nights", &["d1"], &[("d1", Some("a"), 1)]).await;
+    let mut narrow = world.request(&["nights"]);
+    narrow.publications[0].columns = Some(vec![("user_id".into(), "user_id".into())]);
+    world.report(narrow).await;
+    world.build("nights", &["d1"], &[("d1", Some("a"), 2)]).await;
+    let mut full = world.request(&["nights"]);
+    full.full = true;
+    world.report(full).await;
+    assert_eq!(world.rows("nights"), pairs(&[("a", 2)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_comes_back_as_it_was() {
+    let world = World::new().await;
+    let us = |text: &str| chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("user_id", Arc::new(StringArray::from(vec!["edge", "null"]))),
+        ("int", Arc::new(Int64Array::from(vec![Some(i64::MIN), None]))),
+        ("unsigned", Arc::new(UInt64Array::from(vec![Some(u64::MAX), None]))),
+        ("money", Arc::new(Decimal128Array::from(vec![Some(-1_234_567_890_123_456), None]).with_precision_and_scale(18, 4).unwrap())),
+        ("real", Arc::new(Float64Array::from(vec![Some(-0.5), None]))),
+        ("flag", Arc::new(BooleanArray::from(vec![Some(true), None]))),
+        ("day", Arc::new(Date32Array::from(vec![Some(-719_162), None]))),
+        ("at", Arc::new(TimestampMicrosecondArray::from(vec![Some(us("1969-12-31T23:59:59.999999Z")), None]).with_timezone("UTC"))),
+        ("order", Arc::new(StringArray::from(vec![Some("quote ' \" \\ ? \u{1f600} \u{202e}"), None]))),
+        ("bytes", Arc::new(BinaryArray::from(vec![Some(b"\x00\xff".as_slice()), None]))),
+        ("list", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]))),
+        ("extra", Arc::new(StringArray::from(vec![Some(r#"{"a": {"b": [1, "x"]}}"#), None]))),
+    ];
+    world.build_batches("types", vec![("d1".to_owned(), RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, array)| (name, array, true))).unwrap())]).await;
+    let mut request = world.request(&["types"]);
+    request.publications[0].json_columns = vec!["extra".into()];
+    world.report(request).await;
+    let row = world.ask(
+        "SELECT INT::VARCHAR, UNSIGNED::VARCHAR, MONEY::VARCHAR, REAL, FLAG, DAY::VARCHAR, \
+         TO_VARCHAR(AT::TIMESTAMP_NTZ, 'YYYY-MM-DD\"T\"HH24:MI:SS.FF6'), \"ORDER\", HEX_ENCODE(BYTES), LIST[0]::VARCHAR, EXTRA:a.b[1]::VARCHAR \
+         FROM $DB.MARTS.TYPES ORDER BY USER_ID",
+    );
+    assert_eq!(json!(row[0]), json!([
+        "-9223372036854775808", "18446744073709551615", "-123456789012.3456", -0.5, true, "0001-01-01", "1969-12-31T23:59:59.999999",
+        "quote ' \" \\ ? \u{1f600} \u{202e}", "00FF", "1", "x",
+    ]));
+    assert!(row[1].iter().all(serde_json::Value::is_null), "{:?}", row[1]);
+}
