@@ -8,13 +8,3 @@
 {% macro lateness_us(event_at, sent_at) -%}
     coalesce(greatest(cast({{ sent_at }} as bigint) - cast({{ event_at }} as bigint), 0), 0)
 {%- endmacro %}
-
-{# Start of the tumbling window that holds a timestamp: windows are aligned to the Unix epoch in UTC. #}
-{% macro window_start(expression, seconds) -%}
-    date_bin(interval '{{ seconds }} seconds', {{ expression }}, to_timestamp_micros(0))
-{%- endmacro %}
-
-{# An instant some seconds later. #}
-{% macro plus_seconds(expression, seconds) -%}
-    ({{ expression }} + interval '{{ seconds }} seconds')
-{%- endmacro %}

@@ -26,7 +26,10 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
         let path = entry.path();
         if path.is_dir() {
             collect(&path, files);
-        } else if path.extension().is_some_and(|extension| ["sql", "yml", "csv"].iter().any(|known| extension == *known)) {
+        } else if path
+            .extension()
+            .is_some_and(|extension| ["sql", "yml", "csv"].iter().any(|known| extension == *known))
+        {
             files.push(path);
         }
     }

@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Keeps a data warehouse fresh from Kafka, each event counted once.
 #[derive(Debug, Parser)]
 #[command(name = "tidemill", version, about, max_term_width = 120)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 data tests or books failed, 75 temporary: \
-                        retry.\nExample: tidemill demo --keep ./demo && tidemill --project-dir ./demo status")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 data tests or books failed, 75 temporary: \
+                        retry.\nExample: tidemill demo --keep ./demo && tidemill --project-dir ./demo status"
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
@@ -333,7 +335,8 @@ pub(crate) struct MaintainArgs {
 
 /// Reads a duration such as `250ms`, `5s`, `10m`, `2h`, `7d`.
 fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    tidemill_project::config::parse_duration(text).ok_or_else(|| "write it with a unit, like 250ms, 5s, 10m, 2h".to_owned())
+    tidemill_project::config::parse_duration(text)
+        .ok_or_else(|| "write it with a unit, like 250ms, 5s, 10m, 2h".to_owned())
 }
 
 #[cfg(test)]
@@ -355,7 +358,7 @@ mod tests {
                 command.get_subcommands().for_each(|inner| check(inner, &path));
             } else if command.get_name() != "doctor" || command.get_after_help().is_some() {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(help.contains("tidemill ") , "no example in the help of{path}");
+                assert!(help.contains("tidemill "), "no example in the help of{path}");
             }
         }
         Cli::command().get_subcommands().for_each(|command| check(command, ""));

@@ -16,9 +16,12 @@ pub(crate) fn init(format: LogFormat, env: &BTreeMap<String, String>) {
         LogFormat::Json => "info",
     };
     let asked = env.get("TIDEMILL_LOG").map_or(default, String::as_str);
-    let filter = EnvFilter::try_new(format!("{asked},snowflake_api=info,datafusion=warn,delta_kernel=error,deltalake=error,librdkafka=off"))
-        .unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
+    let filter = EnvFilter::try_new(format!(
+        "{asked},snowflake_api=info,datafusion=warn,delta_kernel=error,deltalake=error,librdkafka=off"
+    ))
+    .unwrap_or_else(|_| EnvFilter::new(default));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
     // A second call happens in tests only, and then the first subscriber stays.
     let _ = match format {
         LogFormat::Text => builder.with_target(false).with_ansi(false).try_init(),

@@ -93,7 +93,7 @@ impl Table {
         self.check_writable()?;
         self.check_files(&request)?;
         let now_ms = self.lake.clock().now_ms();
-        let mut lines = vec![commit_info(now_ms, request.operation, &request.note)];
+        let mut lines = vec![commit_info(self.table_id(), now_ms, request.operation, &request.note)];
         lines.extend(request.txns.into_iter().map(|(app_id, version)| Line {
             txn: Some(Txn { app_id, version, last_updated: Some(now_ms) }),
             ..Line::default()
@@ -138,7 +138,7 @@ impl Table {
             schema::to_delta(&grown).map_err(|source| Cause::Arrow { table: self.store.id.clone(), source })?;
         let metadata = Metadata { schema_string, ..self.state.metadata.clone() };
         let lines = vec![
-            commit_info(self.lake.clock().now_ms(), "ADD COLUMN", &note),
+            commit_info(self.table_id(), self.lake.clock().now_ms(), "ADD COLUMN", &note),
             Line { meta_data: Some(metadata), ..Line::default() },
         ];
         self.commit_lines(lines, &note).await
@@ -256,12 +256,14 @@ fn to_bytes(lines: &[Line]) -> serde_json::Result<Bytes> {
     Ok(bytes.into())
 }
 
-fn commit_info(now_ms: i64, operation: &str, note: &CommitNote) -> Line {
+fn commit_info(table_id: &str, now_ms: i64, operation: &str, note: &CommitNote) -> Line {
     let info = json!({
         "timestamp": now_ms,
         "operation": operation,
         "operationParameters": {},
         "isBlindAppend": false,
+        // Delta has no such field; it tells a handle that outlived its table that these are no entries of its own.
+        "tableId": table_id,
         "engineInfo": concat!("tidemill/", env!("CARGO_PKG_VERSION")),
         "tidemill": note,
     });
@@ -280,8 +282,9 @@ fn first_lines(lake: &Lake, spec: &TableSpec, note: &CommitNote, now_ms: i64) ->
     if !spec.bloom_columns.is_empty() {
         configuration.insert(schema::BLOOM_COLUMNS.to_owned(), spec.bloom_columns.join(","));
     }
+    let table_id = lake.clock().new_id().to_string();
     let metadata = Metadata {
-        id: lake.clock().new_id().to_string(),
+        id: table_id.clone(),
         name: None,
         description: (!spec.description.is_empty()).then(|| spec.description.clone()),
         format: Format::default(),
@@ -294,7 +297,7 @@ fn first_lines(lake: &Lake, spec: &TableSpec, note: &CommitNote, now_ms: i64) ->
     let protocol =
         Protocol { min_reader_version: 1, min_writer_version: 2, reader_features: None, writer_features: None };
     Ok(vec![
-        commit_info(now_ms, "CREATE TABLE", note),
+        commit_info(&table_id, now_ms, "CREATE TABLE", note),
         Line { protocol: Some(protocol), ..Line::default() },
         Line { meta_data: Some(metadata), ..Line::default() },
     ])

@@ -50,6 +50,8 @@ pub(crate) enum Cause {
     AlreadyLive { table: TableId, version: TableVersion, path: String },
     #[error("table is open at an old version and cannot be written, table=`{table}`, version=`{version}`")]
     Pinned { table: TableId, version: TableVersion },
+    #[error("table was dropped and made again meanwhile, table=`{table}`, version=`{version}`")]
+    Replaced { table: TableId, version: TableVersion },
     #[error("worker ended before its work, table=`{table}`")]
     Worker { table: TableId, source: tokio::task::JoinError },
     #[error("table asks for a feature that this writer does not know, table=`{table}`, feature=`{feature}`")]
@@ -74,6 +76,7 @@ impl Diagnostic for Error {
             },
             Cause::Address { .. } => ErrorKind::Configuration,
             Cause::Outcome { .. } => ErrorKind::OutcomeUnknown,
+            Cause::Replaced { .. } => ErrorKind::Conflict,
             Cause::Delta { source: deltalake::DeltaTableError::ObjectStore { .. }, .. } => ErrorKind::Unavailable,
             Cause::NotLive { .. } | Cause::AlreadyLive { .. } | Cause::Pinned { .. } | Cause::Worker { .. } => {
                 ErrorKind::Bug

@@ -224,7 +224,14 @@ impl State {
     }
 
     /// Moves the state over the entry of the next version.
+    ///
+    /// # Errors
+    /// An entry that says to which table it belongs is not taken for another's: the table was dropped and made again.
     pub(crate) fn apply(&mut self, table: &TableId, entry: &LogEntry) -> Result<()> {
+        let owner = entry.commit_info.get("tableId").and_then(Value::as_str);
+        if owner.is_some_and(|owner| owner != self.metadata.id) {
+            return Err(Cause::Replaced { table: table.clone(), version: TableVersion(entry.version) }.into());
+        }
         if let Some(protocol) = &entry.protocol {
             self.protocol = protocol.clone();
         }

@@ -200,8 +200,8 @@ impl Table {
     /// Reads the commits of others since this version and moves over them. Cheap when there are none: one request.
     ///
     /// # Errors
-    /// A table that was dropped and made again is not noticed before its log is longer than this one was: compare
-    /// [`Table::table_id`] of a fresh opening where that matters.
+    /// [`tidemill_project::ErrorKind::Conflict`] when the table was dropped and made again: open it anew. That is noticed
+    /// when the new log is longer than the old one was.
     pub async fn refresh(&mut self) -> Result<Vec<LogCommit>> {
         if self.pinned {
             return Ok(Vec::new());

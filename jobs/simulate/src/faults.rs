@@ -193,7 +193,8 @@ impl Faults {
             Kind::WrongUnit => replaced("timestamp", (base.event_us / 1000).to_string()),
             Kind::UnknownValue => match self.system {
                 System::Zoner => {
-                    let mut fields: Vec<Field> = base.fields.iter().filter(|(name, _)| *name != "activity").cloned().collect();
+                    let mut fields: Vec<Field> =
+                        base.fields.iter().filter(|(name, _)| *name != "activity").cloned().collect();
                     fields.push(("activity", "\"swim\"".to_owned()));
                     object(&fields)
                 }
@@ -203,7 +204,13 @@ impl Faults {
     }
 
     fn push(&mut self, base: &Base, value: Vec<u8>, sent_ms: i64) {
-        self.records.push(Record { topic: base.topic, partition: base.partition, key: base.key.clone(), value, sent_ms });
+        self.records.push(Record {
+            topic: base.topic,
+            partition: base.partition,
+            key: base.key.clone(),
+            value,
+            sent_ms,
+        });
     }
 }
 

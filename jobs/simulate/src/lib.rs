@@ -15,5 +15,6 @@ mod zoner;
 pub use send::{SendError, Sender};
 pub use traffic::{Options, Record, System, Traffic, generate};
 pub use truth::{
-    ActivityCounts, HourOfDay, LoginWindow, LoginsTruth, SleepInterval, SleepNight, TopicTruth, Truth, UsageHour, ZonerTruth,
+    ActivityCounts, HourOfDay, LoginWindow, LoginsTruth, SleepInterval, SleepNight, TopicTruth, Truth, UsageHour,
+    ZonerTruth,
 };

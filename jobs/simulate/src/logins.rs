@@ -11,9 +11,9 @@ const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
 
 const LOCALES: [&str; 53] = [
-    "AL", "AK", "AZ", "AR", "CA", "CO", "CT", "DE", "FL", "GA", "HI", "ID", "IL", "IN", "IA", "KS", "KY", "LA", "ME", "MD",
-    "MA", "MI", "MN", "MS", "MO", "MT", "NE", "NV", "NH", "NJ", "NM", "NY", "NC", "ND", "OH", "OK", "OR", "PA", "RI", "SC",
-    "SD", "TN", "TX", "UT", "VT", "VA", "WA", "WV", "WI", "WY", "RU", "FR", "JP",
+    "AL", "AK", "AZ", "AR", "CA", "CO", "CT", "DE", "FL", "GA", "HI", "ID", "IL", "IN", "IA", "KS", "KY", "LA", "ME",
+    "MD", "MA", "MI", "MN", "MS", "MO", "MT", "NE", "NV", "NH", "NJ", "NM", "NY", "NC", "ND", "OH", "OK", "OR", "PA",
+    "RI", "SC", "SD", "TN", "TX", "UT", "VT", "VA", "WA", "WV", "WI", "WY", "RU", "FR", "JP",
 ];
 const VERSIONS: [&str; 5] = ["2.2.9", "2.3.0", "2.3.1", "2.4.0", "2.4.1"];
 const FIELDS: [(&str, bool); 7] = [
@@ -78,7 +78,8 @@ struct Login {
 
 impl Login {
     fn book(&self, lateness_us: i64, without: Option<&str>, truth: &mut Truth) {
-        let text = |name: &str, value: &str| if without == Some(name) { "unknown".to_owned() } else { value.to_owned() };
+        let text =
+            |name: &str, value: &str| if without == Some(name) { "unknown".to_owned() } else { value.to_owned() };
         let (device, version, locale) =
             (text("device_type", self.device_type), text("app_version", self.app_version), text("locale", self.locale));
         let late = u64::from(lateness_us > GRACE_US);

@@ -20,12 +20,14 @@ impl Random {
     /// A number of `[0, bound)`; 0 when the bound is 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         // The bias of the high half of a product is below 2^-40 for every bound used here.
-        u64::try_from((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64).expect("the product's high half is below the bound")
+        u64::try_from((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64)
+            .expect("the product's high half is below the bound")
     }
 
     /// A number of `[from, to]`.
     pub(crate) fn between(&mut self, from: i64, to: i64) -> i64 {
-        from + i64::try_from(self.below(u64::try_from(to - from + 1).expect("ranges go upwards"))).expect("ranges are short")
+        from + i64::try_from(self.below(u64::try_from(to - from + 1).expect("ranges go upwards")))
+            .expect("ranges are short")
     }
 
     /// True with a probability, to a millionth.

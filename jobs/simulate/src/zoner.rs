@@ -19,7 +19,8 @@ const SLEEP_MAX_US: i64 = 14 * HOUR_US;
 /// Chance that a person does not do what the day plan says.
 const SKIP: f64 = 0.15;
 
-const ZONES: [&str; 6] = ["Europe/Berlin", "America/New_York", "Asia/Tokyo", "Australia/Sydney", "America/Los_Angeles", "UTC"];
+const ZONES: [&str; 6] =
+    ["Europe/Berlin", "America/New_York", "Asia/Tokyo", "Australia/Sydney", "America/Los_Angeles", "UTC"];
 
 /// How a person's app tells of sleep.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,7 +103,11 @@ impl Person {
         if !self.sends_zone {
             return "UTC";
         }
-        let flights = if self.flies { u64::try_from(day_number.div_euclid(7) + i64::from(day_number % 7 >= 3)).unwrap_or(0) } else { 0 };
+        let flights = if self.flies {
+            u64::try_from(day_number.div_euclid(7) + i64::from(day_number % 7 >= 3)).unwrap_or(0)
+        } else {
+            0
+        };
         ZONES[usize::try_from((self.id / 2 + flights) % 6).expect("six zones")]
     }
 
@@ -110,7 +115,8 @@ impl Person {
     fn plan(&mut self, day: NaiveDate, day_number: i64) -> Vec<Event> {
         let tz = self.zone(day_number);
         let mut events = Vec::new();
-        for (activity, hour) in [("light_exposure", 7), ("meal", 8), ("meal", 12), ("light_exposure", 17), ("meal", 18)] {
+        for (activity, hour) in [("light_exposure", 7), ("meal", 8), ("meal", 12), ("light_exposure", 17), ("meal", 18)]
+        {
             if !self.random.chance(SKIP) {
                 let minute = hour * 60 + self.random_minutes(45);
                 let us = self.instant(day, tz, minute);
@@ -229,7 +235,8 @@ impl Person {
     fn book_sleep(mut self, truth: &mut Truth) {
         let user_id = self.user_id();
         self.landed.sort_by_key(|event| (event.us, event.activity));
-        let is_phased = |event: &&Event| event.activity == "sleep" && event.phase.is_some() && event.duration_us.is_none();
+        let is_phased =
+            |event: &&Event| event.activity == "sleep" && event.phase.is_some() && event.duration_us.is_none();
         let mut nights: BTreeMap<i64, Vec<(i64, i64)>> = BTreeMap::new();
         for (index, event) in self.landed.iter().enumerate().filter(|(_, event)| event.activity == "sleep") {
             let within = |end: i64| (end - event.us <= SLEEP_MAX_US).then_some(end);
@@ -241,7 +248,9 @@ impl Person {
                 (Some(event.us), end, if end.is_some() { "closed" } else { "unclosed" })
             } else if event.phase == Some("end") {
                 let previous = self.landed[..index].iter().rev().find(is_phased);
-                if previous.is_some_and(|previous| previous.phase == Some("start") && event.us - previous.us <= SLEEP_MAX_US) {
+                if previous
+                    .is_some_and(|previous| previous.phase == Some("start") && event.us - previous.us <= SLEEP_MAX_US)
+                {
                     continue;
                 }
                 (None, Some(event.us), "orphan_end")
@@ -279,7 +288,8 @@ impl Person {
 /// Day of an instant on a wall clock set back by some hours, in days since the epoch.
 fn local_day(us: i64, tz: &str, hours_back: i64) -> i64 {
     let zone: Tz = tz.parse().expect("the zones are of the data base");
-    let local = zone.from_utc_datetime(&DateTime::from_timestamp_micros(us).unwrap_or_default().naive_utc()).naive_local();
+    let local =
+        zone.from_utc_datetime(&DateTime::from_timestamp_micros(us).unwrap_or_default().naive_utc()).naive_local();
     ((local - Duration::hours(hours_back)).date() - NaiveDate::default()).num_days()
 }
 

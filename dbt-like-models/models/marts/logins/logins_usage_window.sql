@@ -11,15 +11,15 @@ logins_with_window as (
         device_type,
         app_version,
         lateness_s,
-        {{ window_start('event_at', var('logins_window_s')) }} as window_start
+        {{ tumble_start('event_at', var('logins_window_s')) }} as window_start
     from logins
 ),
 
 windows as (
     select
         window_start,
-        {{ plus_seconds('window_start', var('logins_window_s')) }}
-            as window_end,
+        window_start
+        + interval '{{ var("logins_window_s") }} seconds' as window_end,
         count(*) as message_count,
         count_by(locale) as location_stats,
         count_by(device_type) as device_stats,
@@ -35,7 +35,7 @@ final as (
     select
         window_start,
         window_end,
-        cast(cast(window_end as bigint) as double) / 1000000
+        cast({{ epoch_micros('window_end') }} as double) / 1000000
             as "current_time",
         cast({{ var('logins_window_s') }} as double) as time_window,
         message_count,

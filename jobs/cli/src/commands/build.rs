@@ -36,7 +36,12 @@ pub(crate) async fn run(global: &GlobalArgs, args: BuildArgs, printer: &Printer)
 }
 
 /// Builds and prints the report; used by `seed` and `test` as well.
-pub(crate) async fn build(runner: &Runner, selection: &Selection, options: &BuildOptions, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn build(
+    runner: &Runner,
+    selection: &Selection,
+    options: &BuildOptions,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
     let cancel = signals::cancel_on_signal()?;
     let lines = Arc::new(BuildLines::new(*printer, printer.format() != Format::Text));
     let mut report = runner.build(selection, options, lines, &cancel).await?;
@@ -98,7 +103,9 @@ fn event_time(start: Option<&str>, end: Option<&str>) -> anyhow::Result<Option<T
         (Some(start), Some(end)) => {
             let (start_us, end_us) = (instant(start)?, instant(end)?);
             if start_us >= end_us {
-                return Err(UsageError { message: "--event-time-start must be before --event-time-end".to_owned() }.into());
+                return Err(
+                    UsageError { message: "--event-time-start must be before --event-time-end".to_owned() }.into()
+                );
             }
             Ok(Some(TimeRange { start_us, end_us }))
         }

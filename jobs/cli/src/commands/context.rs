@@ -63,14 +63,21 @@ impl Context {
             if !contracts.iter().any(|contract| selects(wanted, contract)) {
                 let names: Vec<String> = contracts.iter().map(|contract| contract.name.to_string()).collect();
                 let near = tidemill_project::error::nearest(wanted, names.iter().map(String::as_str));
-                let hint = near.map_or_else(|| format!("there are: {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
+                let hint = near.map_or_else(
+                    || format!("there are: {}", names.join(", ")),
+                    |near| format!("did you mean `{near}`?"),
+                );
                 return Err(UsageError { message: format!("no source is named `{wanted}`; {hint}") }.into());
             }
         }
         Ok(contracts
             .into_iter()
             .filter(|contract| {
-                if selection.is_empty() { contract.enabled } else { selection.iter().any(|wanted| selects(wanted, contract)) }
+                if selection.is_empty() {
+                    contract.enabled
+                } else {
+                    selection.iter().any(|wanted| selects(wanted, contract))
+                }
             })
             .collect())
     }
@@ -100,8 +107,9 @@ fn selects(wanted: &str, contract: &Contract) -> bool {
 
 /// Reads an instant: RFC 3339, a time without offset (UTC), or a date (its midnight, UTC).
 pub(crate) fn instant(text: &str) -> anyhow::Result<Micros> {
-    config::parse_instant(text)
-        .ok_or_else(|| UsageError { message: format!("`{text}` is no instant; write it like 2025-03-09T12:00:00Z") }.into())
+    config::parse_instant(text).ok_or_else(|| {
+        UsageError { message: format!("`{text}` is no instant; write it like 2025-03-09T12:00:00Z") }.into()
+    })
 }
 
 /// The working directory, for paths on the command line.
@@ -111,5 +119,8 @@ pub(crate) fn working_dir() -> anyhow::Result<std::path::PathBuf> {
 
 /// A path as a person would write it from here.
 pub(crate) fn shown(path: &Path) -> String {
-    working_dir().ok().and_then(|dir| path.strip_prefix(dir).ok().map(|path| format!("./{}", path.display()))).unwrap_or_else(|| path.display().to_string())
+    working_dir()
+        .ok()
+        .and_then(|dir| path.strip_prefix(dir).ok().map(|path| format!("./{}", path.display())))
+        .unwrap_or_else(|| path.display().to_string())
 }

@@ -115,8 +115,14 @@ impl Cycle {
                 run_id: run_id.to_owned(),
                 as_of_us: context.as_of_us,
             };
-            let mut report =
-                tidemill_ingest::ingest(&context.settings, &context.lake, request, Arc::new(NoObserver), cancel.clone()).await?;
+            let mut report = tidemill_ingest::ingest(
+                &context.settings,
+                &context.lake,
+                request,
+                Arc::new(NoObserver),
+                cancel.clone(),
+            )
+            .await?;
             summary_of.landed = report.landed();
             let duplicates: u64 = report.sources.iter().map(tidemill_ingest::SourceReport::duplicates).sum();
             let quarantined: u64 = report.sources.iter().map(tidemill_ingest::SourceReport::quarantined).sum();
@@ -155,7 +161,9 @@ impl Cycle {
         let publications = publications(&self.runner, &self.selection)?;
         let num_tables = publications.len();
         let request = PublishRequest { publications, run_id: run_id.to_owned(), full: false, dry_run: false };
-        let sent = tidemill_publish::publish(&context.settings, &context.lake, request, &tidemill_publish::Silent, cancel).await?;
+        let sent =
+            tidemill_publish::publish(&context.settings, &context.lake, request, &tidemill_publish::Silent, cancel)
+                .await?;
         let (mut inserted, mut updated, mut deleted) = (0, 0, 0);
         for table in &sent.tables {
             inserted += table.counts.inserted;

@@ -15,9 +15,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rdkafka::mocking::MockCluster;
 use serde_json::json;
+use tidemill_project::Secret;
 use tidemill_project::clock::Clock;
 use tidemill_project::config::{IngestSettings, KafkaSettings, Settings, TransformSettings};
-use tidemill_project::Secret;
 use tidemill_simulate::{Options, Record, Sender, System, Truth};
 use tidemill_transform::graph::Selection;
 use tokio_util::sync::CancellationToken;
@@ -133,7 +133,11 @@ fn settings(dir: &std::path::Path, models_dir: PathBuf, servers: &str) -> anyhow
         group: "tidemill-demo".to_owned(),
         properties: [("bootstrap.servers".to_owned(), Secret::new(servers))].into(),
     });
-    settings.ingest = IngestSettings { max_batch_age: Duration::from_millis(500), memory_budget_bytes: 64 << 20, ..IngestSettings::default() };
+    settings.ingest = IngestSettings {
+        max_batch_age: Duration::from_millis(500),
+        memory_budget_bytes: 64 << 20,
+        ..IngestSettings::default()
+    };
     settings.transform = TransformSettings { memory_budget_bytes: 256 << 20, ..TransformSettings::default() };
     Ok(settings)
 }
@@ -164,7 +168,14 @@ struct Producing {
 
 /// Sends at a steady rate on a task of its own. The mock broker keeps the last 5 MB of a partition only, so producers must not
 /// run ahead of ingest; the rate and the number of partitions see to that.
-fn produce(context: &Context, clock: &Clock, records: Vec<Record>, rate: u64, progress: &Progress, cancel: &CancellationToken) -> Producing {
+fn produce(
+    context: &Context,
+    clock: &Clock,
+    records: Vec<Record>,
+    rate: u64,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Producing {
     let done = Arc::new(AtomicBool::new(false));
     let finished = Arc::clone(&done);
     let settings = context.settings.kafka.clone();
@@ -180,10 +191,14 @@ fn produce(context: &Context, clock: &Clock, records: Vec<Record>, rate: u64, pr
             while chunks.peek().is_some() && !cancel.is_cancelled() {
                 let chunk: Vec<Record> = chunks.by_ref().take(SEND_CHUNK).collect();
                 let length = chunk.len() as u64;
-                (sender, _) = tokio::task::spawn_blocking(move || sender.send(&chunk).map(|count| (sender, count))).await??;
+                (sender, _) =
+                    tokio::task::spawn_blocking(move || sender.send(&chunk).map(|count| (sender, count))).await??;
                 sent += length;
                 bar.inc(length);
-                let due = Duration::from_secs_f64(f64::from(u32::try_from(sent).unwrap_or(u32::MAX)) / f64::from(u32::try_from(rate.max(1)).unwrap_or(u32::MAX)));
+                let due = Duration::from_secs_f64(
+                    f64::from(u32::try_from(sent).unwrap_or(u32::MAX))
+                        / f64::from(u32::try_from(rate.max(1)).unwrap_or(u32::MAX)),
+                );
                 clock.sleep(due.saturating_sub(watch.elapsed())).await;
             }
             bar.finish_and_clear();
@@ -215,7 +230,11 @@ async fn cycle(
         let run_id = format!("demo/{number}");
         let summary = Box::pin(cycle.run(context, &run_id, &quiet, cancel)).await?;
         bar.inc(summary.landed);
-        bar.set_message(format!("cycle {number}: {} rows built, {} published", thousands(summary.built), thousands(summary.published)));
+        bar.set_message(format!(
+            "cycle {number}: {} rows built, {} published",
+            thousands(summary.built),
+            thousands(summary.published)
+        ));
         if !printer.is_interactive() && printer.format() == Format::Text {
             printer.note(&format!(
                 "cycle {number}: {} landed, {} rows built, {} published",

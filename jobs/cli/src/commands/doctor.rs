@@ -74,14 +74,23 @@ fn check_contracts(context: &Context) -> Finding {
             let names: Vec<String> = contracts.contracts.iter().map(|contract| contract.name.to_string()).collect();
             Finding::good("contracts", names.join(", "))
         }
-        Err(error) => Finding::bad("contracts", error.to_string(), "see the places above: tidemill ls prints them with their lines"),
+        Err(error) => Finding::bad(
+            "contracts",
+            error.to_string(),
+            "see the places above: tidemill ls prints them with their lines",
+        ),
     }
 }
 
 fn check_models(context: &Context) -> Finding {
     match runner(context) {
-        Ok(runner) => Finding::good("models", format!("{} models, {} seeds", runner.project().models.len(), runner.project().seeds.len())),
-        Err(error) => Finding::bad("models", error.to_string(), "tidemill ls prints every fault with its file and line"),
+        Ok(runner) => Finding::good(
+            "models",
+            format!("{} models, {} seeds", runner.project().models.len(), runner.project().seeds.len()),
+        ),
+        Err(error) => {
+            Finding::bad("models", error.to_string(), "tidemill ls prints every fault with its file and line")
+        }
     }
 }
 
@@ -100,12 +109,18 @@ async fn check_lake(context: &Context) -> Finding {
                 );
             }
             if skew_s > 60 {
-                return Finding::bad(what, format!("{url}: clocks differ by {skew_s} s"), "let this machine follow a time server");
+                return Finding::bad(
+                    what,
+                    format!("{url}: clocks differ by {skew_s} s"),
+                    "let this machine follow a time server",
+                );
             }
             Finding::good(what, format!("{url}: writable, second writers are refused, clocks differ by {skew_s} s"))
         }
         Err(error) => {
-            let advice = error.hint().unwrap_or_else(|| "check the address, the keys and their rights: list, get, put, delete".to_owned());
+            let advice = error
+                .hint()
+                .unwrap_or_else(|| "check the address, the keys and their rights: list, get, put, delete".to_owned());
             Finding::bad(what, format!("{url}: {}", crate::report::one_line(&error)), advice)
         }
     }
@@ -152,7 +167,8 @@ async fn check_kafka(context: &Context) -> Vec<Finding> {
 }
 
 fn topics_of(kafka: &KafkaSettings) -> Result<Vec<String>, rdkafka::error::KafkaError> {
-    let consumer: BaseConsumer = tidemill_project::kafka::client_config(kafka).set("group.id", &kafka.group).create()?;
+    let consumer: BaseConsumer =
+        tidemill_project::kafka::client_config(kafka).set("group.id", &kafka.group).create()?;
     let metadata = consumer.fetch_metadata(None, REQUEST)?;
     Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
 }
@@ -162,7 +178,10 @@ fn check_warehouse(settings: &Settings) -> Finding {
         WarehouseSettings::Local(local) => Finding::good("warehouse", format!("local, {}", local.url)),
         WarehouseSettings::Snowflake(snowflake) => Finding::good(
             "warehouse",
-            format!("snowflake account {}, user {}; `tidemill publish --check` compares it with the lake", snowflake.account, snowflake.user),
+            format!(
+                "snowflake account {}, user {}; `tidemill publish --check` compares it with the lake",
+                snowflake.account, snowflake.user
+            ),
         ),
     }
 }

@@ -27,7 +27,8 @@ pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: &Printer
     }
     let contracts = context.selected_contracts(&args.select)?;
     if contracts.is_empty() {
-        let message = "the project declares no source with `config.meta.tidemill`, so there is nothing to ingest".to_owned();
+        let message =
+            "the project declares no source with `config.meta.tidemill`, so there is nothing to ingest".to_owned();
         return Err(UsageError { message }.into());
     }
     let cancel = signals::cancel_on_signal()?;
@@ -46,11 +47,21 @@ pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: &Printer
     } else {
         let [contract] = contracts.as_slice() else {
             let names: Vec<String> = contracts.iter().map(|contract| contract.name.to_string()).collect();
-            let message = format!("--from-files feeds one source; choose it with --select, there are: {}", names.join(", "));
+            let message =
+                format!("--from-files feeds one source; choose it with --select, there are: {}", names.join(", "));
             return Err(UsageError { message }.into());
         };
         let files = files_of(&args.from_files)?;
-        tidemill_ingest::ingest_files(&context.settings, &context.lake, contract, files, context.run_id.clone(), observer, cancel).await?
+        tidemill_ingest::ingest_files(
+            &context.settings,
+            &context.lake,
+            contract,
+            files,
+            context.run_id.clone(),
+            observer,
+            cancel,
+        )
+        .await?
     };
     progress.clear();
     show(&report, &context.run_id, printer);
@@ -78,7 +89,8 @@ fn files_of(patterns: &[String]) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn show(report: &IngestReport, run_id: &str, printer: &Printer) {
-    let mut rows = vec![["source", "version", "commits", "landed", "duplicates", "quarantined"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["source", "version", "commits", "landed", "duplicates", "quarantined"].map(str::to_owned).to_vec()];
     for source in &report.sources {
         rows.push(vec![
             source.source.to_string(),

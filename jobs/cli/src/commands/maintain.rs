@@ -17,7 +17,9 @@ pub(crate) async fn run(global: &GlobalArgs, args: MaintainArgs, printer: &Print
     for wanted in &args.tables {
         let Some(found) = all.iter().find(|id| id.path() == *wanted) else {
             let names: Vec<String> = all.iter().map(tidemill_lake::TableId::path).collect();
-            return Err(UsageError { message: format!("no table is at `{wanted}`; there are: {}", names.join(", ")) }.into());
+            return Err(
+                UsageError { message: format!("no table is at `{wanted}`; there are: {}", names.join(", ")) }.into()
+            );
         };
         tables.push(found.clone());
     }

@@ -1,8 +1,8 @@
 //! Progress on a terminal, lines otherwise nowhere: commands print their own summaries.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::collections::BTreeMap;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tidemill_ingest::{BatchSummary, IngestObserver, SourceReport};
@@ -124,7 +124,8 @@ impl Observer for BuildLines {
         };
         let seconds = report.elapsed_ms / 1000;
         let hundredths = report.elapsed_ms % 1000 / 10;
-        self.printer.note(&format!("{done:>3} of {total} {verdict:<7} {} {rows} [{seconds}.{hundredths:02}s]", report.node));
+        self.printer
+            .note(&format!("{done:>3} of {total} {verdict:<7} {} {rows} [{seconds}.{hundredths:02}s]", report.node));
         if let Some(message) = report.message.as_deref().filter(|_| bad) {
             self.printer.note(&format!("             {message}"));
         }

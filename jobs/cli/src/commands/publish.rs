@@ -23,7 +23,11 @@ pub(crate) async fn run(global: &GlobalArgs, args: PublishArgs, printer: &Printe
     let cancel = signals::cancel_on_signal()?;
     if args.check {
         let checked = tidemill_publish::check(&context.settings, &context.lake, &publications, &cancel).await?;
-        let mut rows = vec![["model", "target", "model rows", "target rows", "missing", "extra", "different"].map(str::to_owned).to_vec()];
+        let mut rows = vec![
+            ["model", "target", "model rows", "target rows", "missing", "extra", "different"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
         for table in &checked {
             rows.push(vec![
                 table.model.clone(),
@@ -43,16 +47,19 @@ pub(crate) async fn run(global: &GlobalArgs, args: PublishArgs, printer: &Printe
         printer.result(&json!({ "equal": equal, "tables": checked }), &text);
         return Ok(if equal { Exit::Done } else { Exit::Rejected });
     }
-    let request = PublishRequest { publications, run_id: context.run_id.clone(), full: args.full, dry_run: args.dry_run };
+    let request =
+        PublishRequest { publications, run_id: context.run_id.clone(), full: args.full, dry_run: args.dry_run };
     let report =
-        tidemill_publish::publish(&context.settings, &context.lake, request, &tidemill_publish::Silent, &cancel).await?;
+        tidemill_publish::publish(&context.settings, &context.lake, request, &tidemill_publish::Silent, &cancel)
+            .await?;
     printer.result(&json!({ "run_id": context.run_id, "report": report }), &text(&report));
     Ok(Exit::Done)
 }
 
 /// A table of what was sent.
 pub(crate) fn text(report: &PublishReport) -> String {
-    let mut rows = vec![["target", "sink", "outcome", "version", "inserted", "updated", "deleted"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["target", "sink", "outcome", "version", "inserted", "updated", "deleted"].map(str::to_owned).to_vec()];
     for table in &report.tables {
         rows.push(vec![
             table.target.to_string(),
@@ -84,13 +91,15 @@ pub(crate) fn publications(runner: &Runner, selection: &Selection) -> anyhow::Re
         let (Some(model), Some(id)) = (runner.project().models.get(name), runner.table_of(&node)) else { continue };
         for entry in model.config.publish.iter().filter(|entry| entry.enabled) {
             if !matches!(entry.to, SinkKind::Snowflake | SinkKind::Local) {
-                let message = format!("model `{name}` publishes to a sink that this version does not have: {:?}", entry.to);
+                let message =
+                    format!("model `{name}` publishes to a sink that this version does not have: {:?}", entry.to);
                 return Err(UsageError { message }.into());
             }
             let wanted = entry.table.as_deref().unwrap_or_default();
             let parts: Vec<&str> = wanted.split('.').collect();
             let [database, schema, table] = parts.as_slice() else {
-                let message = format!("model `{name}` publishes to `{wanted}`; write the table as DATABASE.SCHEMA.TABLE");
+                let message =
+                    format!("model `{name}` publishes to `{wanted}`; write the table as DATABASE.SCHEMA.TABLE");
                 return Err(UsageError { message }.into());
             };
             publications.push(Publication {

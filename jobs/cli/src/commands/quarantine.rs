@@ -56,7 +56,11 @@ async fn replay(context: &Context, args: QuarantineReplayArgs, printer: &Printer
             filters.push(Filter { source, class: args.class.clone(), ..Filter::default() });
         }
     } else {
-        filters.extend(args.ids.iter().map(|id| Filter { id: Some(id.clone()), class: args.class.clone(), ..Filter::default() }));
+        filters.extend(args.ids.iter().map(|id| Filter {
+            id: Some(id.clone()),
+            class: args.class.clone(),
+            ..Filter::default()
+        }));
     }
     let mut outcomes = Vec::new();
     for filter in filters {

@@ -7,12 +7,12 @@ use std::path::Path;
 use anyhow::Context as _;
 use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
-use tidemill_transform::SessionContext;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+use tidemill_transform::SessionContext;
 
 use super::build::runner;
 use super::context::Context;
@@ -39,7 +39,12 @@ pub(crate) async fn run(global: &GlobalArgs, args: SqlArgs, printer: &Printer) -
     Ok(Exit::Done)
 }
 
-async fn execute(session: &SessionContext, query: &str, output: Option<&Path>, printer: &Printer) -> anyhow::Result<()> {
+async fn execute(
+    session: &SessionContext,
+    query: &str,
+    output: Option<&Path>,
+    printer: &Printer,
+) -> anyhow::Result<()> {
     let frame = session.sql(query.trim().trim_end_matches(';')).await.context("failed to plan the query")?;
     let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
     let mut batches = frame.collect().await.context("failed to run the query")?;
@@ -80,8 +85,10 @@ pub(crate) fn print_rows(batches: &[RecordBatch], output: Option<&Path>, printer
         }
         Format::Parquet => {
             let schema = batches.first().map(RecordBatch::schema).context("a query has columns")?;
-            let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-            let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties)).context("failed to write Parquet")?;
+            let properties =
+                WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+            let mut writer =
+                ArrowWriter::try_new(&mut bytes, schema, Some(properties)).context("failed to write Parquet")?;
             for batch in batches {
                 writer.write(batch).context("failed to write Parquet")?;
             }
@@ -91,7 +98,8 @@ pub(crate) fn print_rows(batches: &[RecordBatch], output: Option<&Path>, printer
     match output {
         Some(path) => {
             let mut file = File::create(path).with_context(|| format!("failed to create `{}`", path.display()))?;
-            std::io::Write::write_all(&mut file, &bytes).with_context(|| format!("failed to write `{}`", path.display()))?;
+            std::io::Write::write_all(&mut file, &bytes)
+                .with_context(|| format!("failed to write `{}`", path.display()))?;
         }
         None => printer.data(&bytes),
     }
@@ -177,7 +185,10 @@ mod tests {
 
     #[test]
     fn semicolons_inside_quotes_and_comments_end_nothing() {
-        assert_eq!(statements("select ';' as a; -- no; end\nselect 2;\n"), ["select ';' as a", " -- no; end\nselect 2"]);
+        assert_eq!(
+            statements("select ';' as a; -- no; end\nselect 2;\n"),
+            ["select ';' as a", " -- no; end\nselect 2"]
+        );
         assert!(statements(" ;\n-- nothing\n").is_empty());
     }
 }

@@ -40,14 +40,17 @@ pub(crate) async fn prove(context: &Context, selection: &[String], deep: bool) -
 
 /// Per topic and partition: the span of offsets and what became of them.
 pub(crate) fn text(proofs: &[Reconciliation]) -> String {
-    let heading = ["source", "topic", "offsets", "landed", "duplicates", "quarantined", "tombstones", "skipped", "balance"];
+    let heading =
+        ["source", "topic", "offsets", "landed", "duplicates", "quarantined", "tombstones", "skipped", "balance"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for proof in proofs {
         let topics: BTreeSet<&str> = proof.partitions.iter().map(|totals| totals.topic.as_str()).collect();
         for topic in topics {
             let of_topic: Vec<_> = proof.partitions.iter().filter(|totals| totals.topic == topic).collect();
             let offsets: i64 = of_topic.iter().map(|totals| totals.to - totals.from).sum();
-            let sum = |count: fn(&tidemill_lake::metadata::PartitionTotals) -> u64| of_topic.iter().map(|totals| count(totals)).sum::<u64>();
+            let sum = |count: fn(&tidemill_lake::metadata::PartitionTotals) -> u64| {
+                of_topic.iter().map(|totals| count(totals)).sum::<u64>()
+            };
             let counts = [
                 sum(|totals| totals.landed),
                 sum(|totals| totals.duplicates),

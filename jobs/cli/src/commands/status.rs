@@ -57,9 +57,16 @@ pub(crate) async fn run(global: &GlobalArgs, args: SelectArgs, printer: &Printer
     let publications = publications(&runner, &selection)?;
     let published = tidemill_publish::published_versions(&context.settings, &context.lake, &publications).await?;
     let mut rows = vec![["target", "sink", "published", "newest"].map(str::to_owned).to_vec()];
-    let version = |version: Option<tidemill_project::TableVersion>| version.map_or_else(|| "-".to_owned(), |version| version.to_string());
+    let version = |version: Option<tidemill_project::TableVersion>| {
+        version.map_or_else(|| "-".to_owned(), |version| version.to_string())
+    };
     for target in &published {
-        rows.push(vec![target.target.to_string(), target.sink.to_owned(), version(target.version), version(target.newest)]);
+        rows.push(vec![
+            target.target.to_string(),
+            target.sink.to_owned(),
+            version(target.version),
+            version(target.newest),
+        ]);
     }
     text.push('\n');
     text.push_str(&table(&rows));

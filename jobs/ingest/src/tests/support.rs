@@ -105,7 +105,14 @@ pub(super) fn settings(brokers: Option<&str>, group: &str) -> Settings {
         target: "test".to_owned(),
         kafka: brokers.map(|brokers| KafkaSettings {
             group: group.to_owned(),
-            properties: BTreeMap::from([("bootstrap.servers".to_owned(), Secret::new(brokers))]),
+            // The in-process broker waits for a session less a second before it lets a group go on without a member.
+            properties: [
+                ("bootstrap.servers", brokers),
+                ("session.timeout.ms", "1500"),
+                ("heartbeat.interval.ms", "300"),
+            ]
+            .map(|(key, value)| (key.to_owned(), Secret::new(value)))
+            .into(),
         }),
         lake: store.clone(),
         warehouse: WarehouseSettings::Local(store),

@@ -202,6 +202,32 @@ async fn a_dropped_table_is_gone_and_can_be_made_again() {
 }
 
 #[tokio::test]
+async fn a_handle_that_outlived_its_table_is_told() {
+    let world = memory();
+    let mut old = world.lake.open_or_create(&spec(), "test").await.unwrap();
+    world.lake.drop_table(&id()).await.unwrap();
+    let mut new = world.lake.open_or_create(&spec(), "test").await.unwrap();
+    append(&mut new, rows(9, 0..10)).await;
+    let error = old.commit(request(&world.lake, Vec::new(), Vec::new())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(old.files().is_empty());
+}
+
+#[tokio::test]
+async fn the_log_ends_at_its_first_gap() {
+    let world = memory();
+    let mut table = world.lake.open_or_create(&spec(), "test").await.unwrap();
+    for number in 0..4 {
+        append(&mut table, rows(9, [number])).await;
+    }
+    // As a reader may see it that asks for version 3 before it is there and for version 4 after.
+    table.store.delete(vec![table.store.log_path(3)]).await.unwrap();
+    let again = world.lake.open(&id()).await.unwrap().unwrap();
+    assert_eq!(again.version(), TableVersion(2));
+    assert_eq!(values(&again).await, [0, 1]);
+}
+
+#[tokio::test]
 async fn the_bloom_filter_knows_which_keys_cannot_be_there() {
     let world = memory();
     let table = world.lake.open_or_create(&spec(), "test").await.unwrap();

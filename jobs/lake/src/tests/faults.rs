@@ -199,3 +199,16 @@ async fn what_a_crash_leaves_is_not_seen() {
     table.refresh().await.unwrap();
     assert_eq!(values(&table).await, (0..10).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn a_commit_reads_nothing() {
+    let store = Faulty::new();
+    let world = over(Arc::<Faulty>::clone(&store));
+    let mut table = world.lake.open_or_create(&spec(), "test").await.unwrap();
+    *store.is_deaf.lock() = true;
+    for number in 1..=5 {
+        assert_eq!(committed(append(&mut table, rows(9, [number])).await).0, u64::try_from(number).unwrap());
+    }
+    *store.is_deaf.lock() = false;
+    assert_eq!(values(&table).await, [1, 2, 3, 4, 5]);
+}

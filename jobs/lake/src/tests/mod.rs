@@ -5,6 +5,7 @@ mod faults;
 mod maintenance;
 mod model;
 mod queries;
+mod types;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

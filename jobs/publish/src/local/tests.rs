@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use futures::TryStreamExt;
 use tidemill_lake::metadata::{Act, CommitNote};
@@ -39,6 +39,7 @@ impl World {
         let lake = Lake::connect(&place("lake"), &maintenance, Clock::system()).unwrap();
         let warehouse = Lake::connect(&place("warehouse"), &maintenance, Clock::system()).unwrap();
         let settings = Settings {
+            name: "test".into(),
             project_dir: folder.path().to_path_buf(),
             models_dir: folder.path().to_path_buf(),
             target: "test".into(),

@@ -94,7 +94,7 @@ async fn several_tables_of_a_database_change_in_one_transaction() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_behind_any_statement_the_next_run_makes_it_whole() {
     let world = World::new().await;
-    for step in 0.. {
+    for step in 0_u32.. {
         let (minutes, other) = (i64::from(step) + 10, i64::from(step) + 100);
         world.build("nights", &["d1"], &[("d1", Some("a"), minutes), ("d1", Some("b"), 1)]).await;
         world.build("days", &["d1"], &[("d1", Some(if step % 2 == 0 { "even" } else { "odd" }), other)]).await;

@@ -98,6 +98,7 @@ impl World {
             session_parameters: BTreeMap::from([("nop_regexes".to_owned(), json!(["^\\s*REMOVE\\b"]))]),
         };
         let settings = Settings {
+            name: "test".into(),
             project_dir: folder.path().to_path_buf(),
             models_dir: folder.path().to_path_buf(),
             target: "test".into(),

@@ -49,7 +49,11 @@ impl Comparison {
     }
 }
 
-fn compared<K: Ord + Debug, V: PartialEq + Debug>(model: &'static str, found: &BTreeMap<K, V>, truth: &BTreeMap<K, V>) -> Compared {
+fn compared<K: Ord + Debug, V: PartialEq + Debug>(
+    model: &'static str,
+    found: &BTreeMap<K, V>,
+    truth: &BTreeMap<K, V>,
+) -> Compared {
     let keys: BTreeSet<&K> = found.keys().chain(truth.keys()).collect();
     let different: Vec<&&K> = keys.iter().filter(|key| found.get(**key) != truth.get(**key)).collect();
     Compared {
@@ -75,13 +79,18 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
         ("zoner_activity_counts_hourly", "cast(hour_start as bigint)", &zoner.hourly),
         ("zoner_activity_counts_daily", "cast(cast(local_date as int) as bigint)", &zoner.daily),
     ] {
-        let query = format!("select user_id, activity, {period} as period, events, activities, late_events from {model}");
+        let query =
+            format!("select user_id, activity, {period} as period, events, activities, late_events from {model}");
         let found = rows(context, &query).await?;
         let found = found.iter().map(|row| {
-            Ok(((int(row, "user_id")?, text(row, "activity")?, int(row, "period")?), [count(row, "events")?, count(row, "activities")?, count(row, "late_events")?]))
+            Ok((
+                (int(row, "user_id")?, text(row, "activity")?, int(row, "period")?),
+                [count(row, "events")?, count(row, "activities")?, count(row, "late_events")?],
+            ))
         });
         let found = found.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
-        let truth = truth.iter().map(|(key, row)| (key.clone(), [row.events, row.activities, row.late_events])).collect();
+        let truth =
+            truth.iter().map(|(key, row)| (key.clone(), [row.events, row.activities, row.late_events])).collect();
         tables.push(compared(model, &found, &truth));
     }
 
@@ -90,7 +99,10 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
     let found = rows(context, query).await?;
     let found = found.iter().map(|row| {
         let ended = row["ended_us"].as_i64();
-        Ok(((int(row, "user_id")?, int(row, "opened_us")?), (ended, text(row, "status")?, text(row, "tz")?, int(row, "night")?)))
+        Ok((
+            (int(row, "user_id")?, int(row, "opened_us")?),
+            (ended, text(row, "status")?, text(row, "tz")?, int(row, "night")?),
+        ))
     });
     let found = found.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
     let intervals = zoner
@@ -155,7 +167,9 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
     let hours = logins
         .hourly
         .iter()
-        .map(|(key, row)| (key.clone(), [row.logins, row.users.len() as u64, row.devices.len() as u64, row.late_logins]))
+        .map(|(key, row)| {
+            (key.clone(), [row.logins, row.users.len() as u64, row.devices.len() as u64, row.late_logins])
+        })
         .collect();
     tables.push(compared("logins_usage_hourly", &found, &hours));
 
@@ -195,7 +209,13 @@ pub(super) async fn samples(context: &Context, printer: &Printer) -> anyhow::Res
         ),
     ] {
         let session = runner(context)?.query_context().await?;
-        let batches = session.sql(query).await.context("failed to plan a sample")?.collect().await.context("failed to read a sample")?;
+        let batches = session
+            .sql(query)
+            .await
+            .context("failed to plan a sample")?
+            .collect()
+            .await
+            .context("failed to read a sample")?;
         let table = arrow::util::pretty::pretty_format_batches(&batches).context("failed to lay out rows")?;
         shown.push_str(&format!("{title}\n{table}\n\n"));
     }
@@ -207,8 +227,9 @@ async fn rows(context: &Context, query: &str) -> anyhow::Result<Vec<Value>> {
     let session = runner(context)?.query_context().await?;
     let batches = session.sql(query).await.with_context(|| format!("failed to plan `{query}`"))?.collect().await?;
     let mut bytes = Vec::new();
-    let mut writer =
-        arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::JsonArray>(&mut bytes);
+    let mut writer = arrow::json::WriterBuilder::new()
+        .with_explicit_nulls(true)
+        .build::<_, arrow::json::writer::JsonArray>(&mut bytes);
     for batch in &batches {
         writer.write(batch)?;
     }

@@ -17,11 +17,13 @@ const MARK: &str = "# Written by `tidemill demo`.";
 /// Makes the folder ready and returns its models project. What an earlier demo left there goes away.
 pub(super) fn prepare(dir: &Path) -> anyhow::Result<PathBuf> {
     let settings = dir.join("tidemill.toml");
-    let used = dir.exists() && std::fs::read_dir(dir).with_context(|| format!("failed to look into `{}`", dir.display()))?.next().is_some();
+    let used = dir.exists()
+        && std::fs::read_dir(dir).with_context(|| format!("failed to look into `{}`", dir.display()))?.next().is_some();
     if used {
         let ours = std::fs::read_to_string(&settings).is_ok_and(|text| text.starts_with(MARK));
         if !ours {
-            let message = format!("`{}` is not empty and no earlier demo; choose another folder with --keep", dir.display());
+            let message =
+                format!("`{}` is not empty and no earlier demo; choose another folder with --keep", dir.display());
             return Err(UsageError { message }.into());
         }
         for part in ["lake", "warehouse", "dbt-like-models"] {
