@@ -141,8 +141,8 @@ fn check(tidemill: &Tidemill, table: &str, expected: &[Value]) -> Result<()> {
     ensure!(
         missing.is_empty() && left.is_empty(),
         "not found: {}\nfound instead: {}",
-        Value::from_iter(missing.into_iter().cloned()),
-        Value::from_iter(left.into_iter().cloned())
+        missing.into_iter().cloned().collect::<Value>(),
+        left.into_iter().cloned().collect::<Value>()
     );
     Ok(())
 }

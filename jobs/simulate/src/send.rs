@@ -75,7 +75,7 @@ impl Sender {
             }
             sent += 1;
         }
-        self.0.flush(Duration::from_secs(60)).map_err(SendError::Flush)?;
+        self.0.flush(Duration::from_mins(1)).map_err(SendError::Flush)?;
         Ok(sent)
     }
 }

@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use crate::faults::{Base, Fate, Faults, Field};
 use crate::random::Random;
 use crate::traffic::Options;
-use crate::truth::{SleepInterval, SleepNight, Truth};
+use crate::truth::{SleepInterval, Truth};
 
 const SECOND_US: i64 = 1_000_000;
 const MINUTE_US: i64 = 60 * SECOND_US;
@@ -89,9 +89,9 @@ impl Person {
                 1 => Style::Duration,
                 _ => Style::Bare,
             },
-            sends_zone: id % 2 == 0,
-            mixed_topic: id % 3 != 0,
-            flies: id % 20 == 0,
+            sends_zone: id.is_multiple_of(2),
+            mixed_topic: !id.is_multiple_of(3),
+            flies: id.is_multiple_of(20),
             random: Random::new(seed, "zoner", id),
             taken: BTreeSet::new(),
             landed: Vec::new(),
@@ -280,7 +280,7 @@ impl Person {
                 sleep_us += (end - start.max(covered_until)).max(0);
                 covered_until = covered_until.max(end);
             }
-            truth.zoner.nightly.entry((user_id, night)).or_insert_with(SleepNight::default).sleep_us = sleep_us;
+            truth.zoner.nightly.entry((user_id, night)).or_default().sleep_us = sleep_us;
         }
     }
 }

@@ -15,6 +15,7 @@ Why the stock server will not do
    DuckDB's own errors a code: 000625 for a conflict of transactions, 100000 for anything else.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -98,6 +99,8 @@ def main():
         threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
     with fakesnow.server(port=port, host=host):
         print("ready", flush=True)
+        # Whoever waited for that word may close the pipe now; logs go to standard error from here on.
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         stop.wait()
 
 

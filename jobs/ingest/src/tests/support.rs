@@ -108,8 +108,8 @@ pub(super) fn settings(brokers: Option<&str>, group: &str) -> Settings {
             // The in-process broker waits for a session less a second before it lets a group go on without a member.
             properties: [
                 ("bootstrap.servers", brokers),
-                ("session.timeout.ms", "1500"),
-                ("heartbeat.interval.ms", "300"),
+                ("session.timeout.ms", "4000"),
+                ("heartbeat.interval.ms", "500"),
             ]
             .map(|(key, value)| (key.to_owned(), Secret::new(value)))
             .into(),

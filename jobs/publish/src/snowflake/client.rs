@@ -194,7 +194,8 @@ impl<'a> Client<'a> {
             account_identifier: self.settings.account.clone(),
             warehouse: self.settings.warehouse.clone(),
             database: Some(self.database.clone()),
-            schema: None,
+            // Names are always whole; but the emulator's MERGE makes a temporary table, in the current schema.
+            schema: Some("PUBLIC".to_owned()),
             username: self.settings.user.clone(),
             role: self.settings.role.clone(),
             auth_type: credential.to_auth_type(),

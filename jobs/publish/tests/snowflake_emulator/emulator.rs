@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 const PYTHON: &str = "TIDEMILL_TEST_FAKESNOW_PYTHON";
 
 /// A running emulator; stops when the last test lets go of it, and also when this process is killed.
-pub struct Emulator {
+pub(crate) struct Emulator {
     child: Child,
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Emulator {
     /// The emulator that all tests of this process share.
-    pub fn shared() -> Arc<Self> {
+    pub(crate) fn shared() -> Arc<Self> {
         static RUNNING: Mutex<Weak<Emulator>> = Mutex::new(Weak::new());
         let mut running = RUNNING.lock().unwrap();
         if let Some(emulator) = running.upgrade() {
@@ -43,7 +43,7 @@ impl Emulator {
             .args([port.to_string().as_str(), "127.0.0.1", "--until-stdin-closes"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create("/tmp/publish_helper/emu.log").unwrap())
             .spawn()
             .unwrap_or_else(|error| panic!("the emulator cannot be started, python=`{}`: {error}", python().display()));
         let mut line = String::new();
@@ -68,7 +68,7 @@ fn python() -> PathBuf {
 }
 
 /// Asks the emulator through Snowflake's own Python client.
-pub fn ask(emulator: &Emulator, database: &str, sql: &str) -> Vec<Vec<Value>> {
+pub(crate) fn ask(emulator: &Emulator, database: &str, sql: &str) -> Vec<Vec<Value>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snowflake_emulator/query.py");
     let output = Command::new(python()).arg(script).args([&emulator.url, database, sql]).output().unwrap();
     assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
@@ -77,7 +77,7 @@ pub fn ask(emulator: &Emulator, database: &str, sql: &str) -> Vec<Vec<Value>> {
 
 /// How an answer gets lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// The server works, the answer is lost.
     Answer,
     /// The request never arrives.
@@ -95,15 +95,15 @@ struct Book {
 
 /// Forwards to the emulator.
 #[derive(Clone)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     upstream: String,
     client: reqwest::Client,
     book: Arc<Mutex<Book>>,
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Proxy {
-    pub async fn before(emulator: &Emulator) -> Self {
+    pub(crate) async fn before(emulator: &Emulator) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Self {
             upstream: emulator.url.clone(),
@@ -117,17 +117,17 @@ impl Proxy {
     }
 
     /// Loses the next statement that begins with `sql`.
-    pub fn cut_next(&self, sql: &str, how: Cut) {
+    pub(crate) fn cut_next(&self, sql: &str, how: Cut) {
         self.book.lock().unwrap().cut = Some((sql.to_owned(), how));
     }
 
     /// Requests seen since the last call.
-    pub fn take_requests(&self) -> usize {
+    pub(crate) fn take_requests(&self) -> usize {
         std::mem::take(&mut self.book.lock().unwrap().requests)
     }
 
     /// Ends the transactions of all sessions, as the service does with sessions that vanished.
-    pub async fn end_transactions(&self) {
+    pub(crate) async fn end_transactions(&self) {
         let tokens: Vec<_> = self.book.lock().unwrap().sessions.drain().map(|(token, _)| token).collect();
         for token in tokens {
             self.rollback(&token).await;

@@ -5,7 +5,7 @@ use crate::world::PASSWORD;
 const DDL: [&str; 5] = ["CREATE", "ALTER", "DROP", "TRUNCATE", "COPY"];
 
 /// Holds them against what one process sent, in order.
-pub fn hold(statements: &[String]) {
+pub(crate) fn hold(statements: &[String]) {
     let mut is_open = false;
     for sql in statements {
         let head = sql.trim_start().split_whitespace().next().unwrap_or_default();

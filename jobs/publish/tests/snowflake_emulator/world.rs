@@ -22,32 +22,32 @@ use tokio_util::sync::CancellationToken;
 
 use crate::emulator::{Emulator, Proxy, ask};
 
-pub const PASSWORD: &str = "very-secret-password";
+pub(crate) const PASSWORD: &str = "very-secret-password";
 
 /// One row of a model: batch, user, minutes.
-pub type Row = (&'static str, Option<&'static str>, i64);
+pub(crate) type Row = (&'static str, Option<&'static str>, i64);
 
-pub struct World {
+pub(crate) struct World {
     _folder: tempfile::TempDir,
-    pub emulator: Arc<Emulator>,
-    pub proxy: Proxy,
-    pub settings: Arc<Settings>,
-    pub lake: Lake,
-    pub database: String,
+    pub(crate) emulator: Arc<Emulator>,
+    pub(crate) proxy: Proxy,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) lake: Lake,
+    pub(crate) database: String,
     /// Statements of the last publication.
-    pub recorder: Arc<Recorder>,
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 /// Keeps what is sent, and panics at a chosen step, which is how a process dies here: at that very instruction.
 #[derive(Default)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     statements: Mutex<Vec<String>>,
     steps: AtomicU64,
     die_at: Mutex<Option<u64>>,
 }
 
 impl Recorder {
-    pub fn statements(&self) -> Vec<String> {
+    pub(crate) fn statements(&self) -> Vec<String> {
         self.statements.lock().unwrap().clone()
     }
 
@@ -71,14 +71,14 @@ impl PublishObserver for Recorder {
 }
 
 /// How a publication ended.
-pub enum End {
+pub(crate) enum End {
     Report(PublishReport),
     Error(tidemill_publish::Error),
     Killed,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let emulator = Emulator::shared();
         let proxy = Proxy::before(&emulator).await;
@@ -113,7 +113,7 @@ impl World {
         Self { _folder: folder, emulator, proxy, settings: Arc::new(settings), lake, database, recorder: Arc::default() }
     }
 
-    pub fn publication(&self, model: &str) -> Publication {
+    pub(crate) fn publication(&self, model: &str) -> Publication {
         Publication {
             model: TableId::model("main", model),
             model_name: model.into(),
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Replaces whole batches of a model, as a microbatch build does.
-    pub async fn build(&self, model: &str, batches: &[&str], rows: &[Row]) {
+    pub(crate) async fn build(&self, model: &str, batches: &[&str], rows: &[Row]) {
         let schema = Schema::new(vec![Field::new("user_id", DataType::Utf8, true), Field::new("minutes", DataType::Int64, true)]);
         let parts = batches.iter().map(|batch| {
             let rows: Vec<_> = rows.iter().filter(|row| row.0 == *batch).collect();
@@ -140,7 +140,7 @@ impl World {
         self.build_batches(model, parts.collect()).await;
     }
 
-    pub async fn build_batches(&self, model: &str, parts: Vec<(String, RecordBatch)>) {
+    pub(crate) async fn build_batches(&self, model: &str, parts: Vec<(String, RecordBatch)>) {
         let mut fields: Vec<_> = parts[0].1.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
         fields.push(Field::new(BATCH_COLUMN, DataType::Utf8, true));
         let spec = TableSpec {
@@ -169,7 +169,7 @@ impl World {
         table.commit(request).await.unwrap();
     }
 
-    pub fn request(&self, models: &[&str]) -> PublishRequest {
+    pub(crate) fn request(&self, models: &[&str]) -> PublishRequest {
         PublishRequest {
             publications: models.iter().map(|model| self.publication(model)).collect(),
             run_id: "run-1".into(),
@@ -179,7 +179,7 @@ impl World {
     }
 
     /// Publishes as a process of its own would; `die_at` = the step behind which it is killed.
-    pub async fn run(&self, request: PublishRequest, die_at: Option<u64>) -> End {
+    pub(crate) async fn run(&self, request: PublishRequest, die_at: Option<u64>) -> End {
         self.recorder.reset(die_at);
         let (settings, lake, recorder) = (Arc::clone(&self.settings), self.lake.clone(), Arc::clone(&self.recorder));
         let process = tokio::spawn(async move {
@@ -195,11 +195,11 @@ impl World {
         end
     }
 
-    pub async fn publish(&self, models: &[&str]) -> PublishReport {
+    pub(crate) async fn publish(&self, models: &[&str]) -> PublishReport {
         self.report(self.request(models)).await
     }
 
-    pub async fn report(&self, request: PublishRequest) -> PublishReport {
+    pub(crate) async fn report(&self, request: PublishRequest) -> PublishReport {
         match self.run(request, None).await {
             End::Report(report) => report,
             End::Error(error) => panic!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string)),
@@ -207,18 +207,18 @@ impl World {
         }
     }
 
-    pub fn ask(&self, sql: &str) -> Vec<Vec<Value>> {
+    pub(crate) fn ask(&self, sql: &str) -> Vec<Vec<Value>> {
         ask(&self.emulator, &self.database, &sql.replace("$DB", &self.database))
     }
 
     /// User and minutes of a target, sorted.
-    pub fn rows(&self, model: &str) -> Vec<(String, i64)> {
+    pub(crate) fn rows(&self, model: &str) -> Vec<(String, i64)> {
         let rows = self.ask(&format!("SELECT USER_ID, MINUTES FROM $DB.MARTS.{model} ORDER BY 1, 2"));
         rows.iter().map(|row| (row[0].as_str().unwrap().to_owned(), row[1].as_i64().unwrap())).collect()
     }
 
     /// `SEQ` of all ledger rows of a target.
-    pub fn ledger(&self, model: &str) -> Vec<i64> {
+    pub(crate) fn ledger(&self, model: &str) -> Vec<i64> {
         let label = format!("MARTS.{}", model.to_uppercase());
         let rows = self.ask(&format!("SELECT SEQ FROM $DB.OPS.TIDEMILL_LEDGER WHERE TARGET_TABLE = '{label}' ORDER BY SEQ"));
         rows.iter().map(|row| row[0].as_i64().unwrap()).collect()

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tidemill_lake::metadata::{Act, CommitNote, IngestNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, Engine, Lake, PartitionedBatch, Table, TableId, TableSpec};
 use tidemill_project::SourceName;
-use tidemill_project::clock::{Clock, ManualClock};
+use tidemill_project::clock::Clock;
 use tidemill_project::config::{LakeSettings, MaintenanceSettings, TransformSettings};
 use tokio_util::sync::CancellationToken;
 
@@ -42,18 +42,17 @@ pub(super) fn event(key: &str, user_id: i64, amount: i64, at_us: i64) -> Event {
 pub(super) struct World {
     pub dir: TempDir,
     pub lake: Lake,
-    pub clock: ManualClock,
     pub engine: Engine,
     pub watermark_us: Option<i64>,
 }
 
 impl World {
     pub(super) fn new() -> Self {
-        let (clock, manual) = Clock::manual(START_US + 30 * DAY_US, 7);
+        let (clock, _) = Clock::manual(START_US + 30 * DAY_US, 7);
         let settings = LakeSettings { url: "memory:///lake/".parse().unwrap(), options: BTreeMap::new() };
         let lake = Lake::connect(&settings, &MaintenanceSettings::default(), clock).unwrap();
         let engine = Engine::local(&TransformSettings::default());
-        let world = Self { dir: TempDir::new().unwrap(), lake, clock: manual, engine, watermark_us: None };
+        let world = Self { dir: TempDir::new().unwrap(), lake, engine, watermark_us: None };
         world.write("dbt_project.yml", "name: shop\nversion: '1.0'\nprofile: none\n");
         world.write("models/_shop__sources.yml", SOURCES);
         world
@@ -63,10 +62,6 @@ impl World {
         let path = self.dir.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
-    }
-
-    pub(super) fn remove(&self, path: &str) {
-        std::fs::remove_file(self.dir.path().join(path)).unwrap();
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -174,10 +169,6 @@ impl World {
         rows_of(&self.runner(), sql).await
     }
 
-    pub(super) async fn version(&self, model: &str) -> u64 {
-        self.lake.open(&TableId::model("main", model)).await.unwrap().unwrap().version().0
-    }
-
     pub(super) async fn versions(&self) -> BTreeMap<String, u64> {
         let mut versions = BTreeMap::new();
         for id in self.lake.list().await.unwrap() {
@@ -227,7 +218,7 @@ pub(super) fn tell(error: &dyn tidemill_project::Diagnostic) -> String {
     text
 }
 
-const SOURCES: &str = r#"
+const SOURCES: &str = r"
 sources:
   - name: shop
     tables:
@@ -242,4 +233,4 @@ sources:
         columns:
           - {name: user_id, data_type: bigint}
           - {name: amount, data_type: bigint}
-"#;
+";
