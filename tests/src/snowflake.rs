@@ -37,6 +37,8 @@ impl Snowflake {
         command
             .arg(installed::repository().join("tests/servers/fakesnow/launcher.py"))
             .arg(port.to_string())
+            // A test has one client at a time, and some are killed with a transaction open.
+            .arg("--one-session-per-database")
             .current_dir(folder.path());
         let mut process = Process::start("fakesnow", &mut command, &folder.path().join("log"))?;
         let url = format!("http://127.0.0.1:{port}/");

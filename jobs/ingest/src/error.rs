@@ -52,6 +52,8 @@ pub(crate) enum Cause {
     Contract { source_name: SourceName, source: crate::decode::Error },
     #[error("pipeline stopped unexpectedly, source=`{source_name}`, stage=`{stage}`")]
     StageGone { source_name: SourceName, stage: &'static str },
+    #[error("failed to start a thread, source=`{source_name}`, stage=`{stage}`")]
+    Thread { source_name: SourceName, stage: &'static str, source: std::io::Error },
     #[error("failed to read a file, path=`{path}`")]
     ReadFile { path: PathBuf, source: std::io::Error },
     #[error("file is not readable as {format}, path=`{path}`, record=`{record}`")]
@@ -78,7 +80,7 @@ impl Diagnostic for Error {
     fn kind(&self) -> ErrorKind {
         match &*self.0 {
             Cause::Kafka { source, .. } => kind_of_kafka(source),
-            Cause::Silent { .. } => ErrorKind::Unavailable,
+            Cause::Silent { .. } | Cause::Thread { .. } => ErrorKind::Unavailable,
             Cause::Lake { source, .. } => source.kind(),
             Cause::Contended { .. } => ErrorKind::Conflict,
             Cause::Books { .. } => ErrorKind::Rejected,
@@ -97,13 +99,13 @@ impl Diagnostic for Error {
 
     fn code(&self) -> Option<ErrorCode> {
         let code = match &*self.0 {
-            Cause::NoBroker { .. } => 301,
-            Cause::NoTopic { .. } => 302,
-            Cause::Expired { .. } => 303,
-            Cause::Ahead { .. } => 304,
-            Cause::Books { .. } => 305,
-            Cause::FileEnding { .. } => 306,
-            Cause::NoEntry { .. } => 307,
+            Cause::NoBroker { .. } => 401,
+            Cause::NoTopic { .. } => 402,
+            Cause::Expired { .. } => 403,
+            Cause::Ahead { .. } => 404,
+            Cause::Books { .. } => 405,
+            Cause::FileEnding { .. } => 406,
+            Cause::NoEntry { .. } => 407,
             Cause::Lake { source, .. } => return source.code(),
             _ => return None,
         };

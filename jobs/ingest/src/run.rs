@@ -28,7 +28,9 @@ use crate::source::{Command, Event};
 /// Chunks between reader and decoder: a few mebibytes, enough that neither waits for the other's hiccups.
 const CHUNKS_IN_FLIGHT: usize = 4;
 /// After a cancel the batch under way has this long; then it is dropped, which is always right.
-const GRACE: Duration = Duration::from_secs(8);
+const GRACE: Duration = Duration::from_secs(7);
+/// How long a thread may take to leave the group when the run is to stop. Beyond it the process ends without it.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Reads sources from Kafka into their raw tables.
 ///
@@ -203,6 +205,47 @@ async fn read_source(
     }
 }
 
+/// A thread of the pipeline. Not one of the runtime's blocking pool, which the end of the process would wait for however
+/// long a dead broker keeps librdkafka from leaving its group.
+struct Thread {
+    name: String,
+    handle: std::thread::JoinHandle<()>,
+    /// Closes when the thread has come to its end.
+    ended: tokio::sync::oneshot::Receiver<()>,
+}
+
+impl Thread {
+    fn start(name: &SourceName, stage: &'static str, work: impl FnOnce() + Send + 'static) -> Result<Self> {
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let thread_name = format!("{stage} {name}");
+        let handle = std::thread::Builder::new()
+            .name(thread_name.clone())
+            .spawn(move || {
+                work();
+                drop(end);
+            })
+            .map_err(|source| Cause::Thread { source_name: name.clone(), stage, source })?;
+        Ok(Self { name: thread_name, handle, ended })
+    }
+
+    /// Waits for the end; when the run is to stop, not for long.
+    async fn join(self, clock: &Clock, cancel: &CancellationToken) {
+        let leave = async {
+            cancel.cancelled().await;
+            clock.sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            // The sender is never used, only dropped, so an end by panic is an end as well.
+            _ = self.ended => {
+                if self.handle.join().is_err() {
+                    error!(thread = self.name, "thread of ingest died");
+                }
+            }
+            () = leave => warn!(thread = self.name, "broker did not let go in time"),
+        }
+    }
+}
+
 /// A source's threads and their ends.
 struct Lanes {
     name: SourceName,
@@ -210,7 +253,7 @@ struct Lanes {
     committer: Committer,
     staged: mpsc::Receiver<Staged>,
     commands: std::sync::mpsc::Sender<Command>,
-    threads: Vec<tokio::task::JoinHandle<()>>,
+    threads: Vec<Thread>,
     observer: Arc<dyn IngestObserver>,
     clock: Clock,
     cancel: CancellationToken,
@@ -236,9 +279,11 @@ impl Lanes {
         let runtime = tokio::runtime::Handle::current();
         let reader = {
             let runtime = runtime.clone();
-            tokio::task::spawn_blocking(move || kafka::run(plan, event_sender, command_receiver, runtime))
+            Thread::start(&contract.name, "kafka", move || {
+                kafka::run(plan, event_sender, command_receiver, runtime);
+            })?
         };
-        let decoder = tokio::task::spawn_blocking(move || batcher.run(events, &staged_sender, &runtime));
+        let decoder = Thread::start(&contract.name, "decode", move || batcher.run(events, &staged_sender, &runtime))?;
         let threads = vec![reader, decoder];
         Ok(Self { name: contract.name.clone(), mode, committer, staged, commands, threads, observer, clock, cancel })
     }
@@ -267,13 +312,11 @@ impl Lanes {
                 self.committer.report_mut().errors.push(error);
             }
         }
-        let Self { committer, staged, commands, threads, name, .. } = self;
+        let Self { committer, staged, commands, threads, clock, cancel, .. } = self;
         // Both threads end when their channels close; the reader then leaves the group.
         drop((staged, commands));
         for thread in threads {
-            if let Err(panic) = thread.await {
-                error!(source = %name, %panic, "thread of ingest died");
-            }
+            thread.join(&clock, &cancel).await;
         }
         committer.finish().await
     }

@@ -55,7 +55,7 @@ pub async fn published_versions(settings: &Settings, lake: &Lake, publications: 
         versions.push(PublishedVersion {
             sink: sink.name(),
             version: position.as_ref().map(|position| position.version),
-            newest: model.as_ref().map(|table| table.version()),
+            newest: model.as_ref().map(Table::version),
             seq: position.as_ref().map(|position| position.seq),
             watermark_us: position.and_then(|position| position.watermark_us),
             model: publication.model_name,

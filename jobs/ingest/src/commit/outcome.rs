@@ -1,6 +1,6 @@
 //! What became of a batch: its books, and who is told.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use tidemill_lake::maintain::{self, MaintainOptions};
 use tidemill_lake::metadata::{FileBooks, PartitionBooks};
@@ -85,12 +85,15 @@ pub(super) fn keep_books(batch: &Batch, is_alive: &[bool], landing: &Landing, sp
         max_event_at_us: Option<Micros>,
     }
     let mut counts = vec![Count::default(); batch.origins.len()];
-    let lands: HashSet<u32> = landing.iter().collect();
+    let mut lands = vec![false; batch.decoded.rows.len()];
+    for row in landing.iter() {
+        lands[row as usize] = true;
+    }
     let mut books = Books::default();
-    for (number, row) in batch.decoded.rows.iter().enumerate() {
+    for (row, lands) in batch.decoded.rows.iter().zip(lands) {
         let count = &mut counts[batch.origin_of[row.record] as usize];
         count.rows += 1;
-        if u32::try_from(number).is_ok_and(|number| lands.contains(&number)) {
+        if lands {
             count.landed += 1;
             count.late += u64::from(row.is_late);
             count.max_event_at_us = count.max_event_at_us.max(Some(row.event_at_us));

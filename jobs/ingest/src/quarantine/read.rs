@@ -76,7 +76,7 @@ pub async fn list(lake: &Lake, filter: &Filter) -> Result<Vec<ListedEntry>> {
 /// Shows one entry.
 ///
 /// # Errors
-/// Of kind `Invalid` (TM0307) when there is none with this id.
+/// Of kind `Invalid` (TM0407) when there is none with this id.
 pub async fn show(lake: &Lake, id: &str) -> Result<ListedEntry> {
     let filter = Filter { id: Some(id.to_owned()), ..Filter::default() };
     list(lake, &filter).await?.into_iter().next().ok_or_else(|| Cause::NoEntry { id: id.to_owned() }.into())

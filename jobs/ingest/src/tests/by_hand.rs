@@ -1,5 +1,6 @@
 //! Every guarantee of the commit protocol, with batches made by hand.
 
+use futures::TryStreamExt;
 use tidemill_lake::TableId;
 use tidemill_lake::metadata::{Act, CommitNote, IngestNote, PartitionBooks};
 use tidemill_project::{Offset, SourceName, TopicPartition};
@@ -44,6 +45,38 @@ async fn copies_are_dropped_wherever_they_come_from() {
         let proof = assert_closed(&lake).await;
         assert_eq!((proof.landed(), proof.partitions.iter().map(|of| of.duplicates).sum::<u64>()), (3, 5));
     }
+}
+
+/// GZ1 with the contract as it is shipped: a mixed topic and a topic of its own, one event.
+#[tokio::test]
+async fn gz1_duplicate_mixed_and_separate_topics() {
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dbt-like-models");
+    let vars = tidemill_project::contract::Vars::load(&models, &std::collections::BTreeMap::new()).unwrap();
+    let contracts = tidemill_project::contract::load_dir(&models, &vars).unwrap();
+    let zoner = contracts.get(&SourceName::new("zoner", "user_activity")).unwrap();
+    let lake = memory_lake();
+    let mut process = Process::start(&lake, zoner).await;
+    let (mixed, own) = (TopicPartition::new("user_activity", 0), TopicPartition::new("sleep", 3));
+    process.take_at(&mixed, None, Offset(10), Offset(10), false);
+    process.take_at(&own, None, Offset(7), Offset(7), false);
+    let sent = r#"{"user_id":123,"activity":"sleep","timestamp":1741478400.5}"#;
+    let bare = r#"{"user_id":123,"timestamp":1741478400.5}"#;
+    process.land(&[(&mixed, 10, Some(sent)), (&mixed, 11, Some(sent)), (&own, 7, Some(bare))]).await;
+
+    let table = lake.open(&TableId::Raw(zoner.name.clone())).await.unwrap().unwrap();
+    let columns = ["activity", "_key"].map(str::to_owned).to_vec();
+    let rows: Vec<_> = table.read_files(table.files(), Some(columns)).try_collect().await.unwrap();
+    let text = arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string();
+    insta::assert_snapshot!(text, @r"
+    +----------+----------------------------------+
+    | activity | _key                             |
+    +----------+----------------------------------+
+    | sleep    | 30584ef560fbe32a840d728b09cee6f1 |
+    +----------+----------------------------------+
+    ");
+    let proof = reconcile(&lake, &zoner.name, true).await.unwrap();
+    assert_eq!(proof.faults, Vec::<String>::new());
+    assert_eq!(proof.partitions.iter().map(|of| of.duplicates).collect::<Vec<_>>(), [1, 1]);
 }
 
 /// X8: the same key on another day is another row, for the unique test to find.

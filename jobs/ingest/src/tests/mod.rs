@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod by_kafka;
+mod faults;
 mod files;
 mod property;
 mod support;

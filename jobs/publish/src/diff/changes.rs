@@ -220,6 +220,9 @@ impl ChangeSet {
 
     /// Hands all changed rows to `consumer`, by partition ascending: what goes, then what comes; once per slice of a large
     /// comparison, slices having no key in common.
+    ///
+    /// # Errors
+    /// What the lake answers, and what `consumer` does.
     pub async fn visit(&self, consumer: &mut dyn ChangeConsumer) -> Result<()> {
         for slice in 0..self.slices {
             let built;

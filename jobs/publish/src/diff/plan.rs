@@ -36,19 +36,23 @@ pub(crate) async fn plan(request: PlanRequest) -> Result<ChangeSet> {
     let to = request.model.version();
     let same_table = request.base.as_ref().filter(|base| base.table_id == request.model.table_id() && base.version <= to);
     if let (Some(base), false) = (same_table, request.full) {
-        match replay(&request, base.version).await? {
-            Some(files) => {
-                let changes = ChangeSet::compute(&request, shape.clone(), sides(&request, &shape, files), Some(base.version)).await;
-                match changes {
-                    Err(error) if !error.kind().is_retryable() && error.is_lake() => {
-                        tracing::warn!(model = request.publication.model_name, from = base.version.0, error = %error,
-                            "old rows are not readable any more, comparing everything with the target");
-                    }
-                    changes => return changes,
-                }
+        if let Some(files) = replay(&request, base.version).await? {
+            let sides = sides(&request, &shape, files);
+            match ChangeSet::compute(&request, shape.clone(), sides, Some(base.version)).await {
+                Err(error) if !error.kind().is_retryable() && error.is_lake() => tracing::warn!(
+                    model = request.publication.model_name,
+                    from = base.version.0,
+                    %error,
+                    "old rows are not readable any more, comparing everything with the target"
+                ),
+                changes => return changes,
             }
-            None => tracing::warn!(model = request.publication.model_name, from = base.version.0,
-                "the log no longer reaches back to the published version, comparing everything with the target"),
+        } else {
+            tracing::warn!(
+                model = request.publication.model_name,
+                from = base.version.0,
+                "the log no longer reaches back to the published version, comparing everything with the target"
+            );
         }
     }
     let parts = everything(&request, &shape);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use futures::TryStreamExt;
-use tidemill_lake::metadata::{Act, CommitNote};
+use tidemill_lake::metadata::{Act, CommitNote, TransformNote};
 use tidemill_lake::{CommitRequest, Lake, PartitionedBatch, Table, TableId, TableSpec};
 use tidemill_project::clock::Clock;
 use tidemill_project::config::{LakeSettings, MaintenanceSettings, Settings, WarehouseSettings};
@@ -89,7 +89,7 @@ impl World {
             let files = table.write_files(vec![PartitionedBatch { partition_values: values, batches, tags: BTreeMap::new() }]);
             add.extend(files.await.unwrap());
         }
-        let note = CommitNote { commit_id: self.lake.clock().new_id(), run_id: "test".into(), act: Act::Transform(Default::default()) };
+        let note = CommitNote { commit_id: self.lake.clock().new_id(), run_id: "test".into(), act: Act::Transform(TransformNote::default()) };
         let request = CommitRequest { add, remove, txns: BTreeMap::new(), operation: "WRITE", data_change: true, note };
         table.commit(request).await.unwrap();
     }

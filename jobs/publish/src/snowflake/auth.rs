@@ -65,3 +65,48 @@ impl Credential {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One key made for this test by `openssl genpkey`, and the same one encrypted by `openssl pkcs8 -topk8`.
+    const PLAIN: &str = include_str!("fixtures/rsa_test_key.pem");
+    const ENCRYPTED: &str = include_str!("fixtures/rsa_test_key_encrypted.pem");
+    /// By `openssl pkey -pubout -outform DER | openssl dgst -sha256 -binary | base64`.
+    const FINGERPRINT: &str = "SHA256:G14DHbTU8BESSDvHzCJp4saSqdvZ03ETxGZes+nRi8c=";
+
+    fn read(keys: &[&str], passphrase: Option<&str>) -> Result<Vec<Credential>, SnowflakeError> {
+        credentials(&SnowflakeAuth::KeyPair {
+            private_keys: keys.iter().map(|key| Secret::new(*key)).collect(),
+            passphrase: passphrase.map(Secret::new),
+        })
+    }
+
+    #[test]
+    fn an_encrypted_key_is_opened_and_both_have_one_fingerprint() {
+        let credentials = read(&[PLAIN, ENCRYPTED], Some("open-sesame")).unwrap();
+        assert_eq!(credentials.iter().map(Credential::label).collect::<Vec<_>>(), [FINGERPRINT, FINGERPRINT]);
+        for credential in &credentials {
+            let AuthType::Certificate(key) = credential.to_auth_type() else { panic!("a key is a certificate") };
+            assert!(key.private_key_pem.starts_with("-----BEGIN PRIVATE KEY-----"));
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_opened_is_named_by_its_place_and_never_shown() {
+        for (keys, passphrase) in [(vec![PLAIN, ENCRYPTED], None), (vec![PLAIN, ENCRYPTED], Some("wrong")), (vec![PLAIN, "nonsense"], None)] {
+            let error = read(&keys, passphrase).unwrap_err();
+            assert!(matches!(error, SnowflakeError::Key { number: 2, .. }), "{error}");
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains("wrong") && !text.contains("MII") && !text.contains("nonsense"), "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_print_no_secret() {
+        let credentials = read(&[PLAIN], None).unwrap();
+        let body = PLAIN.lines().nth(1).unwrap();
+        assert!(!format!("{credentials:?}").contains(body));
+    }
+}

@@ -86,7 +86,7 @@ impl<'a> Client<'a> {
             .gzip(true)
             .user_agent(concat!("tidemill/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
-            .read_timeout(Duration::from_secs(120))
+            .read_timeout(Duration::from_mins(2))
             .build()
             .map_err(|error| SnowflakeError::Settings { detail: format!("no http client can be built: {error}") })?;
         let may_log_in = Arc::new(AtomicBool::new(true));

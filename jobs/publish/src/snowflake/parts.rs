@@ -122,15 +122,14 @@ impl<'s, 'c> Stager<'s, 'c> {
     }
 
     async fn write(&mut self, rows: RecordBatch) -> Result<(), parquet::errors::ParquetError> {
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => {
-                let properties = WriterProperties::builder()
-                    .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-                    .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-                    .build();
-                ArrowWriter::try_new(Vec::new(), Arc::clone(&self.schema), Some(properties))?
-            }
+        let mut writer = if let Some(writer) = self.writer.take() {
+            writer
+        } else {
+            let properties = WriterProperties::builder()
+                .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+                .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+                .build();
+            ArrowWriter::try_new(Vec::new(), Arc::clone(&self.schema), Some(properties))?
         };
         let written = tokio::task::spawn_blocking(move || writer.write(&rows).map(|()| writer)).await;
         self.writer = Some(written.map_err(|error| parquet::errors::ParquetError::External(Box::new(error)))??);

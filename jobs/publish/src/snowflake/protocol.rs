@@ -23,7 +23,7 @@ use crate::{Error, Result, Strategy};
 
 /// How long a lock of somebody who vanished is waited for: the service ends an idle transaction that blocks others after five
 /// minutes.
-const LOCK_PATIENCE: Duration = Duration::from_secs(15 * 60);
+const LOCK_PATIENCE: Duration = Duration::from_mins(15);
 /// Cycles that are begun again after answers that did not arrive.
 const MAX_CYCLES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -66,7 +66,8 @@ impl Cycle<'_> {
             }
             commit_is_open |= matches!(fault, SnowflakeError::NoAnswer { step: "commit", .. });
             let may_wait = fault.is_busy() && stopwatch.elapsed() < LOCK_PATIENCE;
-            if !may_wait && !(fault.is_transient() && cycles < MAX_CYCLES) {
+            let may_begin_again = fault.ends_session() && cycles < MAX_CYCLES;
+            if !may_wait && !may_begin_again {
                 return Err(match (commit_is_open && fault.is_transient(), self.database()) {
                     (true, Some(database)) => SnowflakeError::CommitUnknown { database }.into(),
                     _ => error,

@@ -1,5 +1,7 @@
 //! The statements of one cycle, as pure functions. What each one is for and what a crash behind it leaves is in SNOWFLAKE.md.
 
+use std::fmt::Write as _;
+
 use super::load::Load;
 use super::names::{BATCH_COLUMN, Names, SEQ_COLUMN, ledger, quoted};
 use super::statement::{Effect, Repeat, Statement};
@@ -176,10 +178,10 @@ fn key_condition(load: &Load) -> String {
 fn merge(load: &Load, staging: &str, ranges: &[KeyRange]) -> Statement {
     let Load { names, seq, .. } = load;
     let seq_column = quoted(SEQ_COLUMN);
-    let range: String = ranges
-        .iter()
-        .map(|range| format!(" AND t.{} BETWEEN '{}'::DATE AND '{}'::DATE", load.columns[range.column].target, range.least, range.greatest))
-        .collect();
+    let mut condition = key_condition(load);
+    for KeyRange { column, least, greatest } in ranges {
+        let _ = write!(condition, " AND t.{} BETWEEN '{least}'::DATE AND '{greatest}'::DATE", load.columns[*column].target);
+    }
     let values: Vec<_> = (0..load.columns.len()).filter(|column| !load.key.contains(column)).map(|column| &load.columns[column]).collect();
     let mut sets: Vec<_> = values.iter().map(|column| format!("{} = s.{}", column.target, column.staged)).collect();
     sets.push(format!("{seq_column} = {seq}"));
@@ -196,11 +198,10 @@ fn merge(load: &Load, staging: &str, ranges: &[KeyRange]) -> Statement {
     Statement::write(
         "merge",
         format!(
-            "MERGE INTO {} t USING ({}) s ON {}{range}{delete} WHEN MATCHED AND s.{OP} = 'U' AND {changed} THEN UPDATE SET {} \
+            "MERGE INTO {} t USING ({}) s ON {condition}{delete} WHEN MATCHED AND s.{OP} = 'U' AND {changed} THEN UPDATE SET {} \
              WHEN NOT MATCHED AND s.{OP} = 'U' THEN INSERT ({}) VALUES ({})",
             names.table,
             source(load, staging),
-            key_condition(load),
             sets.join(", "),
             targets.join(", "),
             staged.join(", "),

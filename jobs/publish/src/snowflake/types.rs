@@ -118,7 +118,8 @@ mod tests {
 
     use super::*;
 
-    fn staged(array: ArrayRef, is_json: bool) -> (ColumnType, ArrayRef) {
+    fn staged(array: impl Array + 'static, is_json: bool) -> (ColumnType, ArrayRef) {
+        let array: ArrayRef = Arc::new(array);
         let wanted = column_type(array.data_type(), is_json).expect("the type has a form");
         let staged = stage(&array, &wanted).expect("the column can be staged");
         assert_eq!(*staged.data_type(), wanted.staged);
@@ -128,7 +129,7 @@ mod tests {
     #[test]
     fn instants_lose_their_zone_and_keep_utc() {
         let zoned = TimestampNanosecondArray::from(vec![Some(1_000_000_999), None]).with_timezone("America/New_York");
-        let (wanted, array) = staged(Arc::new(zoned), false);
+        let (wanted, array) = staged(zoned, false);
         assert_eq!(wanted.target_sql, "TIMESTAMP_NTZ");
         let micros = array.as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
         assert_eq!((micros.value(0), micros.is_null(1)), (1_000_000, true));
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_greatest_uint64_survives() {
-        let (wanted, array) = staged(Arc::new(UInt64Array::from(vec![u64::MAX])), false);
+        let (wanted, array) = staged(UInt64Array::from(vec![u64::MAX]), false);
         assert_eq!(wanted.target_sql, "NUMBER(20,0)");
         assert_eq!(array.as_primitive::<arrow::datatypes::Decimal128Type>().value(0), i128::from(u64::MAX));
     }
@@ -144,14 +145,14 @@ mod tests {
     #[test]
     fn nested_values_become_json_and_null_stays_null() {
         let lists = arrow::array::ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None, Some(vec![])]);
-        let (wanted, array) = staged(Arc::new(lists), false);
+        let (wanted, array) = staged(lists, false);
         assert!(wanted.is_json);
         assert_eq!(array.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("[1,null]"), None, Some("[]")]);
     }
 
     #[test]
     fn a_zero_character_is_replaced() {
-        let (_, array) = staged(Arc::new(StringArray::from(vec!["a\u{0}b", ""])), false);
+        let (_, array) = staged(StringArray::from(vec!["a\u{0}b", ""]), false);
         assert_eq!(array.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a\u{fffd}b"), Some("")]);
     }
 
@@ -160,6 +161,6 @@ mod tests {
         assert!(column_type(&DataType::Utf8, true).is_some_and(|column| column.target_sql == "VARIANT"));
         assert!(column_type(&DataType::Utf8, false).is_some_and(|column| column.target_sql == "VARCHAR"));
         assert_eq!(column_type(&DataType::Duration(TimeUnit::Second), false), None);
-        assert_eq!(staged(Arc::new(Int64Array::from(vec![1])), false).0.target_sql, "NUMBER(38,0)");
+        assert_eq!(staged(Int64Array::from(vec![1]), false).0.target_sql, "NUMBER(38,0)");
     }
 }

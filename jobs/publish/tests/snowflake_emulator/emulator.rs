@@ -1,10 +1,10 @@
 //! The emulator as a process of the test, and a proxy in front of it that remembers sessions and cuts answers.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, Weak};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -19,6 +19,7 @@ const PYTHON: &str = "TIDEMILL_TEST_FAKESNOW_PYTHON";
 /// A running emulator; stops when the last test lets go of it, and also when this process is killed.
 pub(crate) struct Emulator {
     child: Child,
+    witness: Mutex<Option<Witness>>,
     pub(crate) url: String,
 }
 
@@ -26,7 +27,7 @@ impl Emulator {
     /// The emulator that all tests of this process share.
     pub(crate) fn shared() -> Arc<Self> {
         static RUNNING: Mutex<Weak<Emulator>> = Mutex::new(Weak::new());
-        let mut running = RUNNING.lock().unwrap();
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(emulator) = running.upgrade() {
             return emulator;
         }
@@ -43,18 +44,28 @@ impl Emulator {
             .args([port.to_string().as_str(), "127.0.0.1", "--until-stdin-closes"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(std::fs::File::create("/tmp/publish_helper/emu.log").unwrap())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("the emulator cannot be started, python=`{}`: {error}", python().display()));
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line.trim(), "ready", "the emulator did not come up, launcher=`{}`", launcher.display());
-        Self { child, url: format!("http://127.0.0.1:{port}") }
+        Self { child, witness: Mutex::default(), url: format!("http://127.0.0.1:{port}") }
+    }
+
+    /// Asks through Snowflake's own Python client.
+    pub(crate) fn ask(&self, database: &str, sql: &str) -> Vec<Vec<Value>> {
+        let mut witness = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
+        witness.get_or_insert_with(|| Witness::start(&self.url)).ask(database, sql)
     }
 }
 
 impl Drop for Emulator {
     fn drop(&mut self) {
+        if let Some(mut witness) = self.witness.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            drop(witness.child.stdin.take());
+            let _ = witness.child.wait();
+        }
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
@@ -67,12 +78,29 @@ fn python() -> PathBuf {
     })
 }
 
-/// Asks the emulator through Snowflake's own Python client.
-pub(crate) fn ask(emulator: &Emulator, database: &str, sql: &str) -> Vec<Vec<Value>> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snowflake_emulator/query.py");
-    let output = Command::new(python()).arg(script).args([&emulator.url, database, sql]).output().unwrap();
-    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+/// Snowflake's own Python client, in a process of its own.
+struct Witness {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Witness {
+    fn start(url: &str) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snowflake_emulator/query.py");
+        let mut command = Command::new(python());
+        let mut child = command.arg(script).arg(url).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Self { child, answers }
+    }
+
+    fn ask(&mut self, database: &str, sql: &str) -> Vec<Vec<Value>> {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{}", json!({"database": database, "sql": sql})).unwrap();
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        let mut answer: Value = serde_json::from_str(&line).unwrap();
+        assert!(answer["error"].is_null(), "{sql}: {}", answer["error"]);
+        serde_json::from_value(answer["rows"].take()).unwrap()
+    }
 }
 
 /// How an answer gets lost.

@@ -8,7 +8,7 @@ const DDL: [&str; 5] = ["CREATE", "ALTER", "DROP", "TRUNCATE", "COPY"];
 pub(crate) fn hold(statements: &[String]) {
     let mut is_open = false;
     for sql in statements {
-        let head = sql.trim_start().split_whitespace().next().unwrap_or_default();
+        let head = sql.split_whitespace().next().unwrap_or_default();
         match head {
             "BEGIN" => {
                 assert!(!is_open, "BEGIN inside a transaction: {statements:#?}");
@@ -18,9 +18,8 @@ pub(crate) fn hold(statements: &[String]) {
                 assert!(is_open, "COMMIT without BEGIN, or a second one: {statements:#?}");
                 is_open = false;
             }
-            "ROLLBACK" => is_open = false,
-            // A new session begins with one of these; the old one's transaction is the server's to end.
-            "PUT" => is_open = false,
+            // A new session begins with PUT; the old one's transaction is the server's to end.
+            "ROLLBACK" | "PUT" => is_open = false,
             head => assert!(!(is_open && DDL.contains(&head)), "DDL inside a transaction would commit it: {sql}"),
         }
         if head == "MERGE" && !sql.contains(".OPS.TIDEMILL_HEAD__") {

@@ -20,7 +20,7 @@ use tidemill_publish::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::emulator::{Emulator, Proxy, ask};
+use crate::emulator::{Emulator, Proxy};
 
 pub(crate) const PASSWORD: &str = "very-secret-password";
 
@@ -208,7 +208,7 @@ impl World {
     }
 
     pub(crate) fn ask(&self, sql: &str) -> Vec<Vec<Value>> {
-        ask(&self.emulator, &self.database, &sql.replace("$DB", &self.database))
+        self.emulator.ask(&self.database, &sql.replace("$DB", &self.database))
     }
 
     /// User and minutes of a target, sorted.

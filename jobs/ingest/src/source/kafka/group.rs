@@ -28,12 +28,7 @@ impl Poller {
     }
 
     /// Writes group offsets. They are for lag tools: a failure is worth a line, not a run.
-    pub(super) fn commit_offsets(
-        &self,
-        consumer: &BaseConsumer<Context>,
-        offsets: &HashMap<TopicPartition, Offset>,
-        mode: CommitMode,
-    ) {
+    pub(super) fn commit_offsets(&self, consumer: &BaseConsumer<Context>, offsets: &HashMap<TopicPartition, Offset>) {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in offsets.iter().filter(|(partition, _)| self.active.contains_key(partition)) {
             let offset = rdkafka::Offset::Offset(offset.0);
@@ -42,7 +37,9 @@ impl Poller {
             }
         }
         if list.count() > 0
-            && let Err(error) = consumer.commit(&list, mode)
+            // Never waited for: a broker that is down must not hold a process that wants to stop. Closing the consumer sends
+            // what is still under way.
+            && let Err(error) = consumer.commit(&list, CommitMode::Async)
         {
             warn!(source = %self.plan.name, %error, "failed to commit group offsets; lag tools will lag");
         }
@@ -64,7 +61,7 @@ impl Poller {
                 Err(RecvTimeoutError::Timeout) => while consumer.poll(Duration::ZERO).is_some() {},
             }
         }
-        self.commit_offsets(consumer, &last, CommitMode::Sync);
+        self.commit_offsets(consumer, &last);
     }
 
     pub(super) fn rebalance(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), Stop> {

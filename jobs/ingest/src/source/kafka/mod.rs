@@ -22,7 +22,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use tidemill_project::clock::{Clock, Stopwatch};
 use tidemill_project::config::{KafkaSettings, OnGap, StartOffsets};
 use tidemill_project::contract::TopicRule;
@@ -247,7 +247,7 @@ impl Poller {
                         self.position(consumer, vec![partition], &lake, true)?;
                     }
                 }
-                Ok(Command::CommitOffsets { offsets }) => self.commit_offsets(consumer, &offsets, CommitMode::Async),
+                Ok(Command::CommitOffsets { offsets }) => self.commit_offsets(consumer, &offsets),
                 Ok(Command::Close) | Err(TryRecvError::Disconnected) => return Err(Stop::NobodyListens),
                 Err(TryRecvError::Empty) => return Ok(()),
             }
