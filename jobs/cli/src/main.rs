@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             return exit::Exit::Failed.into();
         }
     };
-    let outcome = runtime.block_on(commands::run(cli, &printer));
+    let outcome = runtime.block_on(commands::run(cli, printer));
     // librdkafka's threads may be inside a callback; there is nothing left to wait for.
     runtime.shutdown_background();
     match outcome {

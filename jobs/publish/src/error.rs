@@ -34,7 +34,14 @@ impl std::error::Error for Error {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Cause {
     #[error("failed to {act}, model=`{model}`, target=`{target}`")]
-    Lake { act: &'static str, model: String, target: TargetTable, kind: ErrorKind, code: Option<ErrorCode>, hint: Option<String> },
+    Lake {
+        act: &'static str,
+        model: String,
+        target: TargetTable,
+        kind: ErrorKind,
+        code: Option<ErrorCode>,
+        hint: Option<String>,
+    },
     #[error("failed to connect to the local warehouse")]
     Warehouse { kind: ErrorKind, code: Option<ErrorCode> },
     #[error("failed to shape rows, model=`{model}`, target=`{target}`")]
@@ -49,7 +56,9 @@ pub(crate) enum Cause {
     SameName { model: String, column: String },
     #[error("rows left a model that is published append_only, model=`{model}`, target=`{target}`, rows=`{num_rows}`")]
     RowsLeft { model: String, target: TargetTable, num_rows: u64 },
-    #[error("column has another type in the target, target=`{target}`, column=`{column}`, model_type=`{wanted}`, target_type=`{found}`")]
+    #[error(
+        "column has another type in the target, target=`{target}`, column=`{column}`, model_type=`{wanted}`, target_type=`{found}`"
+    )]
     ColumnType { target: TargetTable, column: String, wanted: String, found: String },
     #[error("somebody else published meanwhile, target=`{target}`, expected=`{expected}`, found=`{found}`")]
     Moved { target: TargetTable, expected: String, found: String },
@@ -72,7 +81,10 @@ impl Error {
     }
 
     /// A fault of the lake while working on `publication`; kind, code and hint stay the lake's.
-    pub(crate) fn lake(act: &'static str, publication: &Publication) -> impl Fn(tidemill_lake::Error) -> Self + Send + 'static + use<> {
+    pub(crate) fn lake(
+        act: &'static str,
+        publication: &Publication,
+    ) -> impl Fn(tidemill_lake::Error) -> Self + Send + 'static + use<> {
         let (model, target) = (publication.model_name.clone(), publication.target.clone());
         move |source| Self {
             cause: Box::new(Cause::Lake {
@@ -101,7 +113,9 @@ impl Error {
     }
 
     /// A fault of Arrow while shaping rows of `publication`.
-    pub(crate) fn arrow(publication: &Publication) -> impl Fn(arrow::error::ArrowError) -> Self + Send + 'static + use<> {
+    pub(crate) fn arrow(
+        publication: &Publication,
+    ) -> impl Fn(arrow::error::ArrowError) -> Self + Send + 'static + use<> {
         let (model, target) = (publication.model_name.clone(), publication.target.clone());
         move |source| Self {
             cause: Box::new(Cause::Arrow { model: model.clone(), target: target.clone() }),
@@ -111,7 +125,8 @@ impl Error {
     }
 
     pub(crate) fn moved(target: &TargetTable, expected: Option<TableVersion>, found: Option<TableVersion>) -> Self {
-        let text = |version: Option<TableVersion>| version.map_or_else(|| "nothing".to_owned(), |version| version.to_string());
+        let text =
+            |version: Option<TableVersion>| version.map_or_else(|| "nothing".to_owned(), |version| version.to_string());
         Self::new(Cause::Moved { target: target.clone(), expected: text(expected), found: text(found) })
     }
 
@@ -161,7 +176,9 @@ impl Diagnostic for Error {
         match self.cause.as_ref() {
             Cause::Lake { code, .. } | Cause::Warehouse { code, .. } => *code,
             Cause::NullKey { .. } => Some(ErrorCode(501)),
-            Cause::NoKey { .. } | Cause::NoColumn { .. } | Cause::SameName { .. } | Cause::SameTarget { .. } => Some(ErrorCode(502)),
+            Cause::NoKey { .. } | Cause::NoColumn { .. } | Cause::SameName { .. } | Cause::SameTarget { .. } => {
+                Some(ErrorCode(502))
+            }
             Cause::RowsLeft { .. } => Some(ErrorCode(503)),
             Cause::TargetEdited { .. } => Some(ErrorCode(504)),
             Cause::ColumnType { .. } => Some(ErrorCode(505)),
@@ -176,14 +193,18 @@ impl Diagnostic for Error {
             Cause::NullKey { column, .. } => {
                 Some(format!("add the data test not_null to `{column}`, and let the model give every row a key"))
             }
-            Cause::NoKey { .. } => Some("name the columns of the key under `unique_key:`, or use strategy append_only".to_owned()),
-            Cause::RowsLeft { .. } => Some("repair the target with `tidemill publish --full`, or publish with strategy merge".to_owned()),
-            Cause::TargetEdited { .. } => {
-                Some("see what differs with `tidemill publish --check`, repair with `tidemill publish --full`".to_owned())
+            Cause::NoKey { .. } => {
+                Some("name the columns of the key under `unique_key:`, or use strategy append_only".to_owned())
             }
-            Cause::ColumnType { column, .. } => {
-                Some(format!("cast `{column}` in the model, or change the target's column and run `tidemill publish --full`"))
+            Cause::RowsLeft { .. } => {
+                Some("repair the target with `tidemill publish --full`, or publish with strategy merge".to_owned())
             }
+            Cause::TargetEdited { .. } => Some(
+                "see what differs with `tidemill publish --check`, repair with `tidemill publish --full`".to_owned(),
+            ),
+            Cause::ColumnType { column, .. } => Some(format!(
+                "cast `{column}` in the model, or change the target's column and run `tidemill publish --full`"
+            )),
             Cause::Snowflake(fault) => fault.hint(),
             _ => None,
         }

@@ -44,14 +44,19 @@ pub async fn publish(
 ///
 /// # Errors
 /// What the lake answers.
-pub async fn published_versions(settings: &Settings, lake: &Lake, publications: &[Publication]) -> Result<Vec<PublishedVersion>> {
+pub async fn published_versions(
+    settings: &Settings,
+    lake: &Lake,
+    publications: &[Publication],
+) -> Result<Vec<PublishedVersion>> {
     let sink = sink_of(settings, lake, publications)?;
     let mut versions = Vec::with_capacity(publications.len());
     for publication in publications.iter().map(|publication| renamed(publication, settings)) {
         let model = open_model(lake, &publication).await?;
         let position = sink.position(&publication).await?;
         // A position in a table that is no more says nothing about the one that is there.
-        let position = position.filter(|position| model.as_ref().is_some_and(|table| table.table_id() == position.table_id));
+        let position =
+            position.filter(|position| model.as_ref().is_some_and(|table| table.table_id() == position.table_id));
         versions.push(PublishedVersion {
             sink: sink.name(),
             version: position.as_ref().map(|position| position.version),
@@ -150,7 +155,9 @@ async fn publish_to(
         }
         report.tables.extend(tables);
     }
-    let order = |table: &PublishedTable| request.publications.iter().position(|one| renamed(one, settings).target == table.target);
+    let order = |table: &PublishedTable| {
+        request.publications.iter().position(|one| renamed(one, settings).target == table.target)
+    };
     report.tables.sort_by_key(order);
     Ok(report)
 }
@@ -215,7 +222,8 @@ impl Group<'_> {
                 counts: ChangeCounts::default(),
             }));
         };
-        let base = if ask { self.sink.refresh_position(publication).await? } else { self.sink.position(publication).await? };
+        let base =
+            if ask { self.sink.refresh_position(publication).await? } else { self.sink.position(publication).await? };
         let full = self.request.full;
         let known = base.as_ref().filter(|base| base.table_id == model.table_id() && !full);
         if let Some(base) = known.filter(|base| base.version == model.version()) {
@@ -246,7 +254,13 @@ impl Group<'_> {
         Ok(if nothing { Planned::Same(Box::new(changes)) } else { Planned::Changed(Box::new(changes)) })
     }
 
-    fn table(&self, changes: &ChangeSet, outcome: Outcome, counts: ChangeCounts, position: Option<Position>) -> PublishedTable {
+    fn table(
+        &self,
+        changes: &ChangeSet,
+        outcome: Outcome,
+        counts: ChangeCounts,
+        position: Option<Position>,
+    ) -> PublishedTable {
         PublishedTable {
             model: changes.publication().model_name.clone(),
             target: changes.publication().target.clone(),

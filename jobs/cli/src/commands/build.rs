@@ -16,7 +16,7 @@ use crate::report::UsageError;
 use crate::signals;
 
 /// Builds what is stale and tests it.
-pub(crate) async fn run(global: &GlobalArgs, args: BuildArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, args: BuildArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let runner = runner(&context)?;
     let plan = PlanOptions {
@@ -40,17 +40,17 @@ pub(crate) async fn build(
     runner: &Runner,
     selection: &Selection,
     options: &BuildOptions,
-    printer: &Printer,
+    printer: Printer,
 ) -> anyhow::Result<Exit> {
     let cancel = signals::cancel_on_signal()?;
-    let lines = Arc::new(BuildLines::new(*printer, printer.format() != Format::Text));
+    let lines = Arc::new(BuildLines::new(printer, printer.format() != Format::Text));
     let mut report = runner.build(selection, options, lines, &cancel).await?;
     printer.result(&report, &summary(&report, options.kinds));
     Ok(outcome_of(&mut report, printer))
 }
 
 /// The exit code of a report; errors are printed with their places and hints.
-pub(crate) fn outcome_of(report: &mut Report, printer: &Printer) -> Exit {
+pub(crate) fn outcome_of(report: &mut Report, printer: Printer) -> Exit {
     for node in &mut report.nodes {
         if let Some(error) = node.error.take() {
             let exit = Exit::from(tidemill_project::Diagnostic::kind(&error));

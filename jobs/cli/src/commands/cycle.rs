@@ -25,7 +25,7 @@ use crate::printer::{Printer, thousands};
 use crate::{report, signals};
 
 /// Runs cycles until they are done, or until a signal comes.
-pub(crate) async fn run(global: &GlobalArgs, args: RunArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, args: RunArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let cancel = signals::cancel_on_signal()?;
     let selection = selection(args.selection);
@@ -101,7 +101,7 @@ impl Cycle {
         &self,
         context: &Context,
         run_id: &str,
-        printer: &Printer,
+        printer: Printer,
         cancel: &CancellationToken,
     ) -> anyhow::Result<Summary> {
         let mut summary_of = Summary { landed: 0, built: 0, published: 0, exit: Exit::Done };
@@ -149,7 +149,7 @@ impl Cycle {
             run_id: Some(run_id.to_owned()),
             ..BuildOptions::default()
         };
-        let lines = Arc::new(BuildLines::new(*printer, true));
+        let lines = Arc::new(BuildLines::new(printer, true));
         let mut report = self.runner.build(&self.selection, &options, lines, cancel).await?;
         summary_of.built = report.nodes.iter().map(|node| node.rows_written).sum();
         printer.step("build", summary(&report, Kinds::ALL).trim_start_matches("build: ").trim_end());

@@ -35,7 +35,7 @@ use crate::signals;
 const SEND_CHUNK: usize = 500;
 
 /// Runs the demo.
-pub(crate) async fn run(global: &GlobalArgs, args: DemoArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, args: DemoArgs, printer: Printer) -> anyhow::Result<Exit> {
     let clock = Clock::system();
     let watch = clock.stopwatch();
     let cancel = signals::cancel_on_signal()?;
@@ -214,7 +214,7 @@ fn produce(
 /// Cycles while producers send, and once more after they have finished.
 async fn cycle(
     context: &Context,
-    printer: &Printer,
+    printer: Printer,
     done: &AtomicBool,
     progress: &Progress,
     num_sent: u64,
@@ -228,7 +228,7 @@ async fn cycle(
         let last = done.load(Ordering::SeqCst);
         number += 1;
         let run_id = format!("demo/{number}");
-        let summary = Box::pin(cycle.run(context, &run_id, &quiet, cancel)).await?;
+        let summary = Box::pin(cycle.run(context, &run_id, quiet, cancel)).await?;
         bar.inc(summary.landed);
         bar.set_message(format!(
             "cycle {number}: {} rows built, {} published",

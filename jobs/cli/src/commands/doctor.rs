@@ -38,7 +38,7 @@ impl Finding {
 }
 
 /// Looks at everything and prints what it found; exit 1 when something is not well.
-pub(crate) async fn run(global: &GlobalArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, printer: Printer) -> anyhow::Result<Exit> {
     // Faults of the settings are errors of their own, with places: nothing else can be looked at without settings.
     let context = Context::load(global)?;
     let mut findings = vec![Finding::good(

@@ -17,7 +17,7 @@ use crate::report::UsageError;
 use crate::signals;
 
 /// Pulls topics or files into raw tables.
-pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: Printer) -> anyhow::Result<Exit> {
     let mut context = Context::load(global)?;
     if let Some(on_gap) = args.on_gap {
         context.settings.ingest.on_gap = match on_gap {
@@ -88,7 +88,7 @@ fn files_of(patterns: &[String]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn show(report: &IngestReport, run_id: &str, printer: &Printer) {
+fn show(report: &IngestReport, run_id: &str, printer: Printer) {
     let mut rows =
         vec![["source", "version", "commits", "landed", "duplicates", "quarantined"].map(str::to_owned).to_vec()];
     for source in &report.sources {

@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use crate::printer::Printer;
 
 /// Writes a small working project.
-pub(crate) fn run(args: &InitArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &InitArgs, printer: Printer) -> anyhow::Result<Exit> {
     let files = tidemill_project::scaffold::init(&args.dir)?;
     let mut text = String::new();
     for file in &files {

@@ -10,7 +10,7 @@ use crate::printer::{Printer, table, thousands};
 use crate::report::UsageError;
 
 /// Compacts, checkpoints, cleans up.
-pub(crate) async fn run(global: &GlobalArgs, args: MaintainArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, args: MaintainArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let all = context.lake.list().await?;
     let mut tables = Vec::new();

@@ -22,7 +22,7 @@ use crate::printer::Printer;
 use crate::report::UsageError;
 
 /// Runs the command that was typed.
-pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
     let Cli { global, command } = cli;
     let rows = matches!(command, Command::Sql(_) | Command::Show(_));
     if matches!(global.format, Format::Csv | Format::Parquet) && !rows {

@@ -15,16 +15,16 @@ fn plan_options(context: &Context) -> PlanOptions {
 }
 
 /// Loads seeds.
-pub(crate) async fn seed(global: &GlobalArgs, args: SelectArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn seed(global: &GlobalArgs, args: SelectArgs, printer: Printer) -> anyhow::Result<Exit> {
     some(global, args, Kinds::SEEDS, printer).await
 }
 
 /// Runs data tests, also those whose answer cannot have changed.
-pub(crate) async fn test(global: &GlobalArgs, args: SelectArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn test(global: &GlobalArgs, args: SelectArgs, printer: Printer) -> anyhow::Result<Exit> {
     some(global, args, Kinds::TESTS, printer).await
 }
 
-async fn some(global: &GlobalArgs, args: SelectArgs, kinds: Kinds, printer: &Printer) -> anyhow::Result<Exit> {
+async fn some(global: &GlobalArgs, args: SelectArgs, kinds: Kinds, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let options = BuildOptions {
         plan: plan_options(&context),
@@ -37,7 +37,7 @@ async fn some(global: &GlobalArgs, args: SelectArgs, kinds: Kinds, printer: &Pri
 }
 
 /// Renders models to SQL.
-pub(crate) async fn compile(global: &GlobalArgs, args: SelectArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn compile(global: &GlobalArgs, args: SelectArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let compiled = runner(&context)?.compile(&selection(args), &plan_options(&context)).await?;
     let mut text = String::new();
@@ -49,7 +49,7 @@ pub(crate) async fn compile(global: &GlobalArgs, args: SelectArgs, printer: &Pri
 }
 
 /// Prints rows of models without storing them.
-pub(crate) async fn show(global: &GlobalArgs, args: ShowArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn show(global: &GlobalArgs, args: ShowArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let runner = runner(&context)?;
     let listed = runner.ls(&selection(args.selection))?;
@@ -64,7 +64,7 @@ pub(crate) async fn show(global: &GlobalArgs, args: ShowArgs, printer: &Printer)
 }
 
 /// Lists nodes.
-pub(crate) fn ls(global: &GlobalArgs, args: SelectArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) fn ls(global: &GlobalArgs, args: SelectArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let listed = runner(&context)?.ls(&selection(args))?;
     let mut rows = vec![["node", "path"].map(str::to_owned).to_vec()];

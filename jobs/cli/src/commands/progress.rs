@@ -17,14 +17,13 @@ use crate::printer::{Printer, thousands};
 pub(crate) struct Progress {
     bars: MultiProgress,
     sources: Arc<Mutex<BTreeMap<SourceName, ProgressBar>>>,
-    landed: Arc<AtomicU64>,
 }
 
 impl Progress {
     /// Bars on a terminal; hidden ones otherwise.
-    pub(crate) fn new(printer: &Printer) -> Self {
+    pub(crate) fn new(printer: Printer) -> Self {
         let target = if printer.is_interactive() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), sources: Arc::default(), landed: Arc::default() }
+        Self { bars: MultiProgress::with_draw_target(target), sources: Arc::default() }
     }
 
     /// A bar of a known length.
@@ -47,11 +46,6 @@ impl Progress {
         // A screen that cannot be cleared is no failure of the command.
         let _ = self.bars.clear();
     }
-
-    /// Rows that landed since the start.
-    pub(crate) fn landed(&self) -> u64 {
-        self.landed.load(Ordering::Relaxed)
-    }
 }
 
 impl IngestObserver for Progress {
@@ -67,11 +61,8 @@ impl IngestObserver for Progress {
     }
 
     fn batch_committed(&self, summary: &BatchSummary) {
-        let landed: u64 = summary.partitions.iter().map(|books| books.landed).sum::<u64>()
-            + summary.files.iter().map(|books| books.landed).sum::<u64>();
         let records: i64 = summary.partitions.iter().map(|books| books.to - books.from).sum::<i64>()
             + summary.files.iter().map(|books| books.to - books.from).sum::<i64>();
-        self.landed.fetch_add(landed, Ordering::Relaxed);
         if let Some(bar) = self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(&summary.source) {
             bar.inc(u64::try_from(records).unwrap_or(0));
             bar.set_message(format!("{}", summary.version));

@@ -16,7 +16,7 @@ use crate::report::UsageError;
 use crate::signals;
 
 /// Merges what changed into the warehouse.
-pub(crate) async fn run(global: &GlobalArgs, args: PublishArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, args: PublishArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let runner = runner(&context)?;
     let publications = publications(&runner, &selection(args.selection))?;

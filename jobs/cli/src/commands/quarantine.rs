@@ -13,7 +13,7 @@ use crate::report::UsageError;
 use crate::signals;
 
 /// Runs one of the three.
-pub(crate) async fn run(global: &GlobalArgs, command: QuarantineCommand, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, command: QuarantineCommand, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     match command {
         QuarantineCommand::List(args) => {
@@ -46,7 +46,7 @@ pub(crate) async fn run(global: &GlobalArgs, command: QuarantineCommand, printer
     Ok(Exit::Done)
 }
 
-async fn replay(context: &Context, args: QuarantineReplayArgs, printer: &Printer) -> anyhow::Result<Exit> {
+async fn replay(context: &Context, args: QuarantineReplayArgs, printer: Printer) -> anyhow::Result<Exit> {
     let patch = args.patch.as_deref().map(serde_json::from_str).transpose().context("--patch is no JSON")?;
     let contracts = context.contracts()?.contracts;
     let cancel = signals::cancel_on_signal()?;

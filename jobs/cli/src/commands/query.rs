@@ -22,7 +22,7 @@ use crate::printer::Printer;
 use crate::report;
 
 /// Runs a query, or a prompt.
-pub(crate) async fn run(global: &GlobalArgs, args: SqlArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, args: SqlArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let session = runner(&context)?.query_context().await?;
     match args.query {
@@ -39,12 +39,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: SqlArgs, printer: &Printer) -
     Ok(Exit::Done)
 }
 
-async fn execute(
-    session: &SessionContext,
-    query: &str,
-    output: Option<&Path>,
-    printer: &Printer,
-) -> anyhow::Result<()> {
+async fn execute(session: &SessionContext, query: &str, output: Option<&Path>, printer: Printer) -> anyhow::Result<()> {
     let frame = session.sql(query.trim().trim_end_matches(';')).await.context("failed to plan the query")?;
     let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
     let mut batches = frame.collect().await.context("failed to run the query")?;
@@ -56,7 +51,7 @@ async fn execute(
 }
 
 /// Prints rows in the format that was asked for, to a file or to stdout.
-pub(crate) fn print_rows(batches: &[RecordBatch], output: Option<&Path>, printer: &Printer) -> anyhow::Result<()> {
+pub(crate) fn print_rows(batches: &[RecordBatch], output: Option<&Path>, printer: Printer) -> anyhow::Result<()> {
     let mut bytes = Vec::new();
     match printer.format() {
         Format::Text => {
@@ -107,7 +102,7 @@ pub(crate) fn print_rows(batches: &[RecordBatch], output: Option<&Path>, printer
 }
 
 /// Reads statements from a terminal until its end; a fault in one is shown and the next may follow.
-async fn prompt(context: &Context, session: &SessionContext, printer: &Printer) -> anyhow::Result<()> {
+async fn prompt(context: &Context, session: &SessionContext, printer: Printer) -> anyhow::Result<()> {
     let history = context.settings.project_dir.join(".tidemill").join("sql_history");
     let mut editor = DefaultEditor::new().context("failed to open the terminal")?;
     // A first session has no history.
@@ -160,7 +155,6 @@ fn statements(text: &str) -> Vec<&str> {
     while let Some((index, letter)) = chars.next() {
         match (quote, letter) {
             (Some(open), letter) if letter == open => quote = None,
-            (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(letter),
             (None, '-') if chars.peek().is_some_and(|(_, next)| *next == '-') => {
                 while chars.next_if(|(_, letter)| *letter != '\n').is_some() {}
@@ -169,7 +163,7 @@ fn statements(text: &str) -> Vec<&str> {
                 found.push(&text[start..index]);
                 start = index + 1;
             }
-            (None, _) => {}
+            (Some(_) | None, _) => {}
         }
     }
     found.push(&text[start..]);

@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::printer::{Printer, table, thousands};
 
 /// Proves that every offset has exactly one outcome.
-pub(crate) async fn run(global: &GlobalArgs, args: ReconcileArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, args: ReconcileArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let proofs = prove(&context, &args.source, args.deep).await?;
     let closed = proofs.iter().all(Reconciliation::is_closed);

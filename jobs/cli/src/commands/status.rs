@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::printer::{Printer, table, thousands};
 
 /// Shows lag, freshness, published versions.
-pub(crate) async fn run(global: &GlobalArgs, args: SelectArgs, printer: &Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, args: SelectArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let runner = runner(&context)?;
     let selection = selection(args);

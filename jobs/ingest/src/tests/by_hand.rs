@@ -115,18 +115,19 @@ async fn gx6_offsets_without_a_record_are_accounted_for() {
     let lake = memory_lake();
     let mut process = Process::start(&lake, &contract()).await;
     process.take_at(&p(0), None, Offset(100), Offset(100), false);
-    let (a, b, c, d, e, f) = (event("a", 1), event("b", 2), event("c", 3), event("d", 4), event("e", 5), event("f", 6));
+    let (first, second, third, fourth, fifth, sixth) =
+        (event("a", 1), event("b", 2), event("c", 3), event("d", 4), event("e", 5), event("f", 6));
     let records = [
-        (100, Some(a.as_str())),
-        (101, Some(&b)),
-        (102, Some(&a)),
-        (104, Some(&c)),
+        (100, Some(first.as_str())),
+        (101, Some(&second)),
+        (102, Some(&first)),
+        (104, Some(&third)),
         (105, None),
-        (106, Some(&d)),
+        (106, Some(&fourth)),
         (108, Some("malformed")),
-        (109, Some(&b)),
-        (110, Some(&e)),
-        (111, Some(&f)),
+        (109, Some(&second)),
+        (110, Some(&fifth)),
+        (111, Some(&sixth)),
     ]
     .map(|(offset, value)| (p(0), offset, value));
     let records: Vec<_> = records.iter().map(|(of, offset, value)| (of, *offset, *value)).collect();

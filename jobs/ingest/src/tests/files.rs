@@ -38,7 +38,7 @@ async fn every_format_gives_the_same_rows() {
     gz.write_all(text.as_bytes()).unwrap();
     std::fs::write(at("b.ndjson.gz"), gz.finish().unwrap()).unwrap();
     std::fs::write(at("c.json.zst"), zstd::encode_all(text.as_bytes(), 1).unwrap()).unwrap();
-    let csv: String = (0..3).map(|number| format!("k{number:03},{},\n", MIDNIGHT_S + number)).collect();
+    let csv = (0..3).fold(String::new(), |csv, number| format!("{csv}k{number:03},{},\n", MIDNIGHT_S + number));
     std::fs::write(at("d.csv"), format!("id,at,n\n{csv}")).unwrap();
     let times: Vec<i64> = (0..3).map(|number| (MIDNIGHT_S + number) * 1_000_000).collect();
     let batch = RecordBatch::try_from_iter([
@@ -85,6 +85,14 @@ async fn the_same_content_twice_adds_nothing_under_whatever_name() {
     assert_closed(&lake).await;
 }
 
+/// Stops the run after its first commit.
+struct Stopper(CancellationToken);
+impl crate::IngestObserver for Stopper {
+    fn batch_committed(&self, _summary: &crate::BatchSummary) {
+        self.0.cancel();
+    }
+}
+
 #[tokio::test]
 async fn a_stopped_run_resumes_inside_the_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -92,13 +100,6 @@ async fn a_stopped_run_resumes_inside_the_file() {
     std::fs::write(&path, lines(0..50)).unwrap();
     let lake = memory_lake();
 
-    /// Stops the run after its first commit.
-    struct Stopper(CancellationToken);
-    impl crate::IngestObserver for Stopper {
-        fn batch_committed(&self, _summary: &crate::BatchSummary) {
-            self.0.cancel();
-        }
-    }
     let cancel = CancellationToken::new();
     let mut settings = settings(None, "");
     settings.ingest.max_batch_rows = 10;

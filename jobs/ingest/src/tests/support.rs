@@ -66,10 +66,10 @@ pub(super) fn contract() -> Contract {
         key: vec![KeyRule::Field("id".to_owned())],
         partition_by: PartitionBy::Day,
         on_extra: OnExtra::Keep,
-        grace: Duration::from_secs(300),
+        grace: Duration::from_mins(5),
         max_record_bytes: 1 << 20,
         min_event_time_us: 946_684_800_000_000,
-        max_future: Duration::from_secs(86_400),
+        max_future: Duration::from_hours(24),
         columns: vec![
             column("id", ColumnType::Text),
             ContractColumn { time_unit: Some(TimeUnit::Second), ..column("at", ColumnType::Timestamp) },

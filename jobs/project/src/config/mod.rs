@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use parse::{ConfigError, SettingsRequest, load};
 pub use crate::document::{parse_duration, parse_instant};
+pub use parse::{ConfigError, SettingsRequest, load};
 pub(crate) use reference::contract_keys;
 pub use reference::{KeyDoc, contract_reference, render_markdown, settings_reference};
 

@@ -94,7 +94,12 @@ struct SidesOf {
 }
 
 impl ChangeSet {
-    pub(super) async fn compute(request: &PlanRequest, shape: Shape, sides: Sides, from: Option<TableVersion>) -> Result<Self> {
+    pub(super) async fn compute(
+        request: &PlanRequest,
+        shape: Shape,
+        sides: Sides,
+        from: Option<TableVersion>,
+    ) -> Result<Self> {
         let rows = sides.old.estimated_rows() + sides.new.estimated_rows();
         let mut changes = Self {
             publication: request.publication.clone(),
@@ -106,7 +111,11 @@ impl ChangeSet {
             watermark_us: watermark(request).await?,
             counts: ChangeCounts::default(),
             content_hash: String::new(),
-            sides: SidesOf { old: sides.old, new: sides.new, partitions: sides.partitions.into_iter().map(Arc::new).collect() },
+            sides: SidesOf {
+                old: sides.old,
+                new: sides.new,
+                partitions: sides.partitions.into_iter().map(Arc::new).collect(),
+            },
             slices: u128::from(rows.div_ceil(request.max_keys).max(1)),
             index: None,
         };
@@ -129,7 +138,8 @@ impl ChangeSet {
         changes.content_hash = format!("{:032x}", mix(content, changes.num_changes()));
         if changes.publication.strategy == Strategy::AppendOnly && changes.counts.deleted > 0 {
             let (model, target) = (changes.publication.model_name.clone(), changes.publication.target.clone());
-            return Err(Error::new(Cause::RowsLeft { model, target, num_rows: changes.counts.deleted }).at(&changes.publication.location));
+            return Err(Error::new(Cause::RowsLeft { model, target, num_rows: changes.counts.deleted })
+                .at(&changes.publication.location));
         }
         Ok(changes)
     }
@@ -210,9 +220,16 @@ impl ChangeSet {
         let mut changed = BTreeSet::new();
         for slice in 0..self.slices {
             let built;
-            let index = if let Some(kept) = &self.index { kept } else { built = self.index(slice).await?; &built };
+            let index = if let Some(kept) = &self.index {
+                kept
+            } else {
+                built = self.index(slice).await?;
+                &built
+            };
             for entry in index.entries.values().filter(|entry| entry.fate() != Fate::Unchanged) {
-                changed.extend([entry.old, entry.new].iter().filter(|seen| seen.ordinal != u64::MAX).map(|seen| seen.partition));
+                changed.extend(
+                    [entry.old, entry.new].iter().filter(|seen| seen.ordinal != u64::MAX).map(|seen| seen.partition),
+                );
             }
         }
         Ok(changed.into_iter().map(|number| Arc::clone(&self.sides.partitions[number as usize])).collect())
@@ -226,7 +243,12 @@ impl ChangeSet {
     pub async fn visit(&self, consumer: &mut dyn ChangeConsumer) -> Result<()> {
         for slice in 0..self.slices {
             let built;
-            let index = if let Some(kept) = &self.index { kept } else { built = self.index(slice).await?; &built };
+            let index = if let Some(kept) = &self.index {
+                kept
+            } else {
+                built = self.index(slice).await?;
+                &built
+            };
             self.emit(&self.sides.old, index, false, consumer).await?;
             self.emit(&self.sides.new, index, true, consumer).await?;
         }
@@ -234,7 +256,11 @@ impl ChangeSet {
     }
 
     /// Hands *all* rows of some partitions of the model to `consumer`, changed or not.
-    pub(crate) async fn visit_partitions(&self, partitions: &[Arc<PartitionValues>], consumer: &mut dyn ChangeConsumer) -> Result<()> {
+    pub(crate) async fn visit_partitions(
+        &self,
+        partitions: &[Arc<PartitionValues>],
+        consumer: &mut dyn ChangeConsumer,
+    ) -> Result<()> {
         let Some(table) = &self.sides.new.table else { return Ok(()) };
         let numbered = table.files().into_iter().filter_map(|file| {
             let values = super::plan::model_values(&self.shape, &file);
@@ -256,7 +282,8 @@ impl ChangeSet {
     fn hashers(&self) -> Result<(RowHasher, RowHasher)> {
         let all = (0..self.shape.schema.fields().len()).collect();
         let row = RowHasher::new(&self.shape.schema, all).map_err(Error::arrow(&self.publication))?;
-        let key = RowHasher::new(&self.shape.schema, self.shape.key.clone()).map_err(Error::arrow(&self.publication))?;
+        let key =
+            RowHasher::new(&self.shape.schema, self.shape.key.clone()).map_err(Error::arrow(&self.publication))?;
         Ok((row, key))
     }
 
@@ -292,7 +319,8 @@ impl ChangeSet {
         for &column in &self.shape.key {
             let num_rows = batch.column(column).logical_null_count();
             if num_rows > 0 {
-                let (model, column) = (self.publication.model_name.clone(), self.shape.schema.field(column).name().clone());
+                let (model, column) =
+                    (self.publication.model_name.clone(), self.shape.schema.field(column).name().clone());
                 return Err(Error::new(Cause::NullKey { model, column, num_rows }).at(&self.publication.location));
             }
         }
@@ -341,7 +369,8 @@ impl ChangeSet {
         let mut batches = side.read(file, &self.shape.schema, &self.publication);
         while let Some(batch) = batches.try_next().await? {
             let end = first + batch.num_rows() as u64;
-            let mut masks = [ChangeKind::Upsert, ChangeKind::Delete, ChangeKind::MoveOut].map(|kind| (kind, Vec::new()));
+            let mut masks =
+                [ChangeKind::Upsert, ChangeKind::Delete, ChangeKind::MoveOut].map(|kind| (kind, Vec::new()));
             while let Some((ordinal, kind)) = wanted.next_if(|(ordinal, _)| *ordinal < end) {
                 let (_, rows) = masks.iter_mut().find(|(other, _)| *other == kind).expect("every kind is listed");
                 if rows.is_empty() {
@@ -350,7 +379,8 @@ impl ChangeSet {
                 rows[usize::try_from(ordinal - first).expect("a batch has less rows than usize counts")] = true;
             }
             for (kind, mask) in masks.into_iter().filter(|(_, mask)| !mask.is_empty()) {
-                let rows = filter_record_batch(&batch, &BooleanArray::from(mask)).map_err(Error::arrow(&self.publication))?;
+                let rows =
+                    filter_record_batch(&batch, &BooleanArray::from(mask)).map_err(Error::arrow(&self.publication))?;
                 let partition = Arc::clone(&self.sides.partitions[file.partition]);
                 consumer.consume(ChangeBatch { kind, partition, rows }).await?;
             }

@@ -1,6 +1,7 @@
 //! Rows as hashes, so that a comparison holds 64 bytes a row whatever the row weighs.
 
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
@@ -28,7 +29,7 @@ impl RowHasher {
         if self.columns.is_empty() {
             return Ok(vec![0; batch.num_rows()]);
         }
-        let columns: Vec<_> = self.columns.iter().map(|&column| batch.column(column).clone()).collect();
+        let columns: Vec<_> = self.columns.iter().map(|&column| Arc::clone(batch.column(column))).collect();
         let rows = self.converter.convert_columns(&columns)?;
         Ok(rows.iter().map(|row| xxh3_128(row.as_ref())).collect())
     }

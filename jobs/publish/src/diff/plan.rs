@@ -34,7 +34,8 @@ pub(crate) async fn plan(request: PlanRequest) -> Result<ChangeSet> {
     // A target that is cut otherwise is laid anew, so all rows have to be sent.
     request.target = request.target.filter(|table| table.partition_columns() == shape.target_partition_columns());
     let to = request.model.version();
-    let same_table = request.base.as_ref().filter(|base| base.table_id == request.model.table_id() && base.version <= to);
+    let same_table =
+        request.base.as_ref().filter(|base| base.table_id == request.model.table_id() && base.version <= to);
     if let (Some(base), false) = (same_table, request.full) {
         if let Some(files) = replay(&request, base.version).await? {
             let sides = sides(&request, &shape, files);
@@ -132,7 +133,11 @@ fn everything(request: &PlanRequest, shape: &Shape) -> Sides {
         Some(table) => Side::new(Arc::clone(table), number.old, shape.target_columns()),
         None => Side::empty(),
     };
-    Sides { old, new: Side::new(Arc::clone(&request.model), number.new, shape.model_columns.clone()), partitions: number.partitions }
+    Sides {
+        old,
+        new: Side::new(Arc::clone(&request.model), number.new, shape.model_columns.clone()),
+        partitions: number.partitions,
+    }
 }
 
 /// Partition values of a file of the model, under the target's names.

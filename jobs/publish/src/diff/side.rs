@@ -50,7 +50,12 @@ impl Side {
     }
 
     /// Reads one file in the published shape: names, order and types of `schema`; a column that the file lacks is null.
-    pub(crate) fn read(&self, file: &SideFile, schema: &SchemaRef, publication: &Publication) -> BoxStream<'static, Result<RecordBatch>> {
+    pub(crate) fn read(
+        &self,
+        file: &SideFile,
+        schema: &SchemaRef,
+        publication: &Publication,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
         let Some(table) = &self.table else { return futures::stream::empty().boxed() };
         let known = table.schema();
         let wanted = self.columns.iter().filter(|name| known.column_with_name(name).is_some()).cloned().collect();

@@ -155,9 +155,19 @@ async fn content_hash_names_the_changed_rows_and_not_the_files_or_slices() {
     let first = Arc::new(build(&lake, &Model::new(), &one).await);
     let hash = async |table: &Arc<Table>, base: Option<u64>, max_keys| {
         let base = base.map(|version| Position {
-            table_id: table.table_id().to_owned(), version: TableVersion(version), seq: 1, watermark_us: None,
+            table_id: table.table_id().to_owned(),
+            version: TableVersion(version),
+            seq: 1,
+            watermark_us: None,
         });
-        let request = PlanRequest { publication: publication(), model: Arc::clone(table), base, target: None, full: false, max_keys };
+        let request = PlanRequest {
+            publication: publication(),
+            model: Arc::clone(table),
+            base,
+            target: None,
+            full: false,
+            max_keys,
+        };
         plan(request).await.unwrap().content_hash().to_owned()
     };
     assert_eq!(hash(&first, None, 100).await, hash(&first, None, 1).await);

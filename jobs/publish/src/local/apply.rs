@@ -47,7 +47,8 @@ impl LocalSink {
                 operation: "MERGE",
                 note: self.note(changes, &position, context),
             };
-            let outcome = table.commit(request).await.map_err(Error::lake("commit to the target table", publication))?;
+            let outcome =
+                table.commit(request).await.map_err(Error::lake("commit to the target table", publication))?;
             match outcome {
                 CommitOutcome::Committed(_) => {
                     crash::point("publish.local.after_commit");
@@ -55,9 +56,9 @@ impl LocalSink {
                     return Ok(Applied { position, counts: changes.counts() });
                 }
                 CommitOutcome::Lost(winners) => {
-                    let published = winners.iter().any(|commit| {
-                        commit.note.as_ref().is_some_and(|note| matches!(note.act, Act::Publish(_)))
-                    });
+                    let published = winners
+                        .iter()
+                        .any(|commit| commit.note.as_ref().is_some_and(|note| matches!(note.act, Act::Publish(_))));
                     if published {
                         break;
                     }
@@ -134,8 +135,16 @@ impl LocalSink {
             .map(|field| field.as_ref().clone())
             .collect();
         if !missing.is_empty() {
-            let note = CommitNote { commit_id: self.warehouse.clock().new_id(), run_id: context.run_id.to_owned(), act: Act::Create };
-            match table.add_columns(missing, note).await.map_err(Error::lake("add columns to the target table", publication))? {
+            let note = CommitNote {
+                commit_id: self.warehouse.clock().new_id(),
+                run_id: context.run_id.to_owned(),
+                act: Act::Create,
+            };
+            match table
+                .add_columns(missing, note)
+                .await
+                .map_err(Error::lake("add columns to the target table", publication))?
+            {
                 CommitOutcome::Committed(_) => {}
                 CommitOutcome::Lost(_) => return Err(Error::moved(&publication.target, None, None)),
             }
@@ -167,8 +176,17 @@ struct Exchange {
 
 impl<'a> Edits<'a> {
     fn new(table: &'a Table, changes: &'a ChangeSet) -> Result<Self> {
-        let hasher = RowHasher::new(changes.schema(), identity_columns(changes)).map_err(Error::arrow(changes.publication()))?;
-        Ok(Self { table, changes, hasher, lost: Lost::new(), buffered: BTreeMap::new(), buffered_bytes: 0, added: Vec::new() })
+        let hasher =
+            RowHasher::new(changes.schema(), identity_columns(changes)).map_err(Error::arrow(changes.publication()))?;
+        Ok(Self {
+            table,
+            changes,
+            hasher,
+            lost: Lost::new(),
+            buffered: BTreeMap::new(),
+            buffered_bytes: 0,
+            added: Vec::new(),
+        })
     }
 
     async fn buffer(&mut self, partition: Arc<PartitionValues>, rows: &RecordBatch) -> Result<()> {
@@ -198,7 +216,8 @@ impl<'a> Edits<'a> {
         self.buffered_bytes = 0;
         if !batches.is_empty() {
             let written = self.table.write_files(batches).await;
-            self.added.extend(written.map_err(Error::lake("write rows to the target table", self.changes.publication()))?);
+            self.added
+                .extend(written.map_err(Error::lake("write rows to the target table", self.changes.publication()))?);
         }
         Ok(())
     }
@@ -228,9 +247,11 @@ impl<'a> Edits<'a> {
     async fn surviving(&self, file: &DataFile, keys: &mut HashedMap<u64>) -> Result<Vec<bool>> {
         let publication = self.changes.publication();
         let fields = self.changes.schema().fields();
-        let columns: Vec<String> = identity_columns(self.changes).into_iter().map(|column| fields[column].name().clone()).collect();
+        let columns: Vec<String> =
+            identity_columns(self.changes).into_iter().map(|column| fields[column].name().clone()).collect();
         let hasher = {
-            let schema = self.changes.schema().project(&identity_columns(self.changes)).map_err(Error::arrow(publication))?;
+            let schema =
+                self.changes.schema().project(&identity_columns(self.changes)).map_err(Error::arrow(publication))?;
             RowHasher::new(&schema, (0..columns.len()).collect()).map_err(Error::arrow(publication))?
         };
         let mut mask = Vec::new();

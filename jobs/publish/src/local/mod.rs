@@ -39,7 +39,10 @@ impl LocalSink {
     }
 
     async fn open(&self, publication: &Publication) -> Result<Option<Table>> {
-        self.warehouse.open(&table_of(&publication.target)).await.map_err(Error::lake("open the target table", publication))
+        self.warehouse
+            .open(&table_of(&publication.target))
+            .await
+            .map_err(Error::lake("open the target table", publication))
     }
 }
 

@@ -13,7 +13,9 @@ use tidemill_project::config::{LakeSettings, MaintenanceSettings, Settings, Ware
 use tidemill_project::{Diagnostic, ErrorKind, Location};
 use tokio_util::sync::CancellationToken;
 
-use crate::{BATCH_COLUMN, ChangeCounts, Outcome, Publication, PublishRequest, PublishedTable, Silent, Strategy, TargetTable};
+use crate::{
+    BATCH_COLUMN, ChangeCounts, Outcome, Publication, PublishRequest, PublishedTable, Silent, Strategy, TargetTable,
+};
 
 struct World {
     _folder: tempfile::TempDir,
@@ -80,27 +82,31 @@ impl World {
             if rows.is_empty() {
                 continue;
             }
-            let schema = Schema::new(vec![Field::new("user_id", DataType::Utf8, true), Field::new("minutes", DataType::Int64, true)]);
+            let schema = Schema::new(vec![
+                Field::new("user_id", DataType::Utf8, true),
+                Field::new("minutes", DataType::Int64, true),
+            ]);
             let columns: Vec<arrow::array::ArrayRef> = vec![
                 Arc::new(rows.iter().map(|row| row.1).collect::<StringArray>()),
                 Arc::new(rows.iter().map(|row| row.2).collect::<Int64Array>()),
             ];
             let batches = vec![RecordBatch::try_new(Arc::new(schema), columns).unwrap()];
-            let files = table.write_files(vec![PartitionedBatch { partition_values: values, batches, tags: BTreeMap::new() }]);
+            let files =
+                table.write_files(vec![PartitionedBatch { partition_values: values, batches, tags: BTreeMap::new() }]);
             add.extend(files.await.unwrap());
         }
-        let note = CommitNote { commit_id: self.lake.clock().new_id(), run_id: "test".into(), act: Act::Transform(TransformNote::default()) };
+        let note = CommitNote {
+            commit_id: self.lake.clock().new_id(),
+            run_id: "test".into(),
+            act: Act::Transform(TransformNote::default()),
+        };
         let request = CommitRequest { add, remove, txns: BTreeMap::new(), operation: "WRITE", data_change: true, note };
         table.commit(request).await.unwrap();
     }
 
     async fn publish_with(&self, change: impl FnOnce(&mut PublishRequest)) -> crate::Result<PublishedTable> {
-        let mut request = PublishRequest {
-            publications: vec![publication()],
-            run_id: "run".into(),
-            full: false,
-            dry_run: false,
-        };
+        let mut request =
+            PublishRequest { publications: vec![publication()], run_id: "run".into(), full: false, dry_run: false };
         change(&mut request);
         let report = crate::publish(&self.settings, &self.lake, request, &Silent, &CancellationToken::new()).await?;
         Ok(report.tables.into_iter().next().unwrap())
@@ -123,7 +129,9 @@ impl World {
             .flat_map(|batch| {
                 let users = batch.column_by_name("user_id").unwrap().as_string::<i32>().clone();
                 let minutes = batch.column_by_name("minutes").unwrap().as_primitive::<Int64Type>().clone();
-                (0..batch.num_rows()).map(move |row| (users.value(row).to_owned(), minutes.value(row))).collect::<Vec<_>>()
+                (0..batch.num_rows())
+                    .map(move |row| (users.value(row).to_owned(), minutes.value(row)))
+                    .collect::<Vec<_>>()
             })
             .collect();
         rows.sort();
@@ -172,7 +180,13 @@ async fn inserts_updates_and_deletes_arrive_and_other_partitions_keep_their_file
     let world = World::new();
     world.build(&["d1", "d2"], &[("d1", Some("a"), 1), ("d1", Some("b"), 1), ("d2", Some("c"), 1)]).await;
     world.publish().await;
-    let untouched: Vec<_> = world.target().await.files().into_iter().filter(|file| file.partition_values[BATCH_COLUMN].as_deref() == Some("d2")).collect();
+    let untouched: Vec<_> = world
+        .target()
+        .await
+        .files()
+        .into_iter()
+        .filter(|file| file.partition_values[BATCH_COLUMN].as_deref() == Some("d2"))
+        .collect();
     world.build(&["d1"], &[("d1", Some("a"), 5), ("d1", Some("x"), 7)]).await;
     let table = world.publish().await;
     assert_eq!(table.counts, counts(1, 1, 1));
@@ -219,7 +233,10 @@ async fn a_null_key_is_refused_by_name() {
     let world = World::new();
     world.build(&["d1"], &[("d1", None, 1), ("d1", Some("a"), 1)]).await;
     let error = world.publish_with(|_| ()).await.unwrap_err();
-    assert_eq!(error.to_string(), "a key column is null in a row to publish, model=`nights`, column=`user_id`, rows=`1`");
+    assert_eq!(
+        error.to_string(),
+        "a key column is null in a row to publish, model=`nights`, column=`user_id`, rows=`1`"
+    );
     assert_eq!((error.kind(), error.location().map(|location| location.line)), (ErrorKind::Invalid, Some(3)));
 }
 
@@ -232,16 +249,25 @@ async fn full_repairs_a_target_that_somebody_edited() {
     let note = CommitNote { commit_id: world.lake.clock().new_id(), run_id: "x".into(), act: Act::Maintain };
     let remove = target.files();
     target
-        .commit(CommitRequest { add: vec![], remove, txns: BTreeMap::new(), operation: "DELETE", data_change: true, note })
+        .commit(CommitRequest {
+            add: vec![],
+            remove,
+            txns: BTreeMap::new(),
+            operation: "DELETE",
+            data_change: true,
+            note,
+        })
         .await
         .unwrap();
-    let checked = crate::check(&world.settings, &world.lake, &[publication()], &CancellationToken::new()).await.unwrap();
+    let checked =
+        crate::check(&world.settings, &world.lake, &[publication()], &CancellationToken::new()).await.unwrap();
     assert_eq!((checked[0].missing, checked[0].extra, checked[0].different), (2, 0, 0));
     assert_eq!(world.publish().await.outcome, Outcome::UpToDate, "the version says that nothing is new");
     let table = world.publish_with(|request| request.full = true).await.unwrap();
     assert_eq!(table.counts, counts(2, 0, 0));
     assert_eq!(world.rows().await, pairs(&[("a", 1), ("b", 2)]));
-    let checked = crate::check(&world.settings, &world.lake, &[publication()], &CancellationToken::new()).await.unwrap();
+    let checked =
+        crate::check(&world.settings, &world.lake, &[publication()], &CancellationToken::new()).await.unwrap();
     assert!(checked[0].is_equal(), "{checked:?}");
 }
 
@@ -313,9 +339,13 @@ async fn columns_can_be_chosen_and_renamed() {
 async fn a_column_that_the_model_does_not_have_is_a_configuration_error() {
     let world = World::new();
     world.build(&["d1"], &[("d1", Some("a"), 1)]).await;
-    let error = world.publish_with(|request| request.publications[0].unique_key = vec!["user".into()]).await.unwrap_err();
+    let error =
+        world.publish_with(|request| request.publications[0].unique_key = vec!["user".into()]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
-    assert_eq!(error.to_string(), "publication names a column that the model does not have, model=`nights`, column=`user`");
+    assert_eq!(
+        error.to_string(),
+        "publication names a column that the model does not have, model=`nights`, column=`user`"
+    );
 }
 
 #[tokio::test]
@@ -328,11 +358,22 @@ async fn compaction_of_the_model_is_not_a_change() {
     let rows: Vec<RecordBatch> = model.read_files(files.clone(), None).try_collect().await.unwrap();
     let rows = rows.iter().map(|batch| batch.project(&[0, 1]).unwrap()).collect();
     let written = model
-        .write_files(vec![PartitionedBatch { partition_values: files[0].partition_values.clone(), batches: rows, tags: BTreeMap::new() }])
+        .write_files(vec![PartitionedBatch {
+            partition_values: files[0].partition_values.clone(),
+            batches: rows,
+            tags: BTreeMap::new(),
+        }])
         .await
         .unwrap();
     let note = CommitNote { commit_id: world.lake.clock().new_id(), run_id: "x".into(), act: Act::Maintain };
-    let request = CommitRequest { add: written, remove: files, txns: BTreeMap::new(), operation: "OPTIMIZE", data_change: false, note };
+    let request = CommitRequest {
+        add: written,
+        remove: files,
+        txns: BTreeMap::new(),
+        operation: "OPTIMIZE",
+        data_change: false,
+        note,
+    };
     model.commit(request).await.unwrap();
     let table = world.publish().await;
     assert_eq!((table.outcome, table.counts), (Outcome::UpToDate, counts(0, 0, 0)));
@@ -346,6 +387,6 @@ async fn the_positions_say_what_is_published_and_what_is_newest() {
     world.build(&["d1"], &[("d1", Some("a"), 2)]).await;
     let versions = crate::published_versions(&world.settings, &world.lake, &[publication()]).await.unwrap();
     let version = &versions[0];
-    assert_eq!(version.version.map(|version| version.next()), version.newest);
+    assert_eq!(version.version.map(tidemill_project::TableVersion::next), version.newest);
     assert_eq!(version.seq, Some(1));
 }

@@ -22,11 +22,13 @@ impl Answer {
     pub(super) fn new(result: QueryResult, query_id: String) -> Self {
         let (columns, rows) = match result {
             QueryResult::Empty => (Vec::new(), Vec::new()),
-            QueryResult::Json(json) => (json.schema.iter().map(|field| field.name.clone()).collect(), json_rows(&json.value)),
+            QueryResult::Json(json) => {
+                (json.schema.iter().map(|field| field.name.clone()).collect(), json_rows(&json.value))
+            }
             QueryResult::Arrow(batches) => {
-                let columns = batches.first().map(|batch| {
-                    batch.schema().fields().iter().map(|field| field.name().clone()).collect()
-                });
+                let columns = batches
+                    .first()
+                    .map(|batch| batch.schema().fields().iter().map(|field| field.name().clone()).collect());
                 (columns.unwrap_or_default(), batches.iter().flat_map(arrow_rows).collect())
             }
         };
@@ -93,7 +95,9 @@ fn text_of(column: &ArrayRef, row: usize, scale: u32) -> Option<String> {
         DataType::Int16 => scaled(column.as_primitive::<Int16Type>().value(row).into(), scale),
         DataType::Int32 => scaled(column.as_primitive::<Int32Type>().value(row).into(), scale),
         DataType::Int64 => scaled(column.as_primitive::<Int64Type>().value(row).into(), scale),
-        DataType::Decimal128(_, own) => scaled(column.as_primitive::<Decimal128Type>().value(row), u32::try_from(*own).unwrap_or(0)),
+        DataType::Decimal128(_, own) => {
+            scaled(column.as_primitive::<Decimal128Type>().value(row), u32::try_from(*own).unwrap_or(0))
+        }
         DataType::Float64 => column.as_primitive::<Float64Type>().value(row).to_string(),
         DataType::Boolean => column.as_boolean().value(row).to_string(),
         // Every statement of ours casts to VARCHAR; another type is a statement that forgot to, and must not pass for text.
@@ -134,7 +138,7 @@ pub(super) fn normalise(answer: &mut Value, is_login: bool, is_query: bool) {
     let Some(data) = top.get_mut("data").and_then(Value::as_object_mut) else { return };
     for (key, set) in [("queryId", true), ("sqlState", false)] {
         if let Some(text) = data.get(key).and_then(Value::as_str) {
-            with_call(|call| *(if set { &mut call.query_id } else { &mut call.sql_state }) = text.to_owned());
+            with_call(|call| text.clone_into(if set { &mut call.query_id } else { &mut call.sql_state }));
         }
     }
     if !success {
@@ -152,7 +156,10 @@ pub(super) fn normalise(answer: &mut Value, is_login: bool, is_query: bool) {
     } else if is_query {
         if data.contains_key("stageInfo") {
             let cell = Value::Object(std::mem::take(data)).to_string();
-            fill(data, json!({"rowtype": [{"name": "stage_info", "type": "text", "nullable": false}], "rowset": [[cell]], "total": 1}));
+            fill(
+                data,
+                json!({"rowtype": [{"name": "stage_info", "type": "text", "nullable": false}], "rowset": [[cell]], "total": 1}),
+            );
         }
         let total = data.get("total").and_then(Value::as_i64).unwrap_or(0);
         fill(
@@ -186,7 +193,10 @@ mod tests {
         let mut answer = json!({"success": true, "data": {"stageInfo": {"locationType": "S3"}, "command": "UPLOAD"}});
         normalise(&mut answer, false, true);
         let cell = answer.pointer("/data/rowset/0/0").and_then(Value::as_str).expect("there is a cell");
-        assert!(serde_json::from_str::<Value>(cell).is_ok_and(|info| info.pointer("/stageInfo/locationType") == Some(&json!("S3"))));
+        assert!(
+            serde_json::from_str::<Value>(cell)
+                .is_ok_and(|info| info.pointer("/stageInfo/locationType") == Some(&json!("S3")))
+        );
         assert_eq!(answer.pointer("/data/stageInfo"), None);
     }
 

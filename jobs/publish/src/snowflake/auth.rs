@@ -40,10 +40,12 @@ fn read_key(number: usize, key: &Secret, passphrase: Option<&Secret>) -> Result<
         RsaPrivateKey::from_pkcs8_encrypted_pem(pem, passphrase.expose_secret())
             .map_err(|error| fail(format!("it cannot be opened with the passphrase: {error}")))?
     } else {
-        RsaPrivateKey::from_pkcs8_pem(pem).map_err(|error| fail(format!("it is no PKCS#8 PEM of an RSA key: {error}")))?
+        RsaPrivateKey::from_pkcs8_pem(pem)
+            .map_err(|error| fail(format!("it is no PKCS#8 PEM of an RSA key: {error}")))?
     };
     let plain = private.to_pkcs8_pem(LineEnding::LF).map_err(|error| fail(format!("it cannot be encoded: {error}")))?;
-    let public = private.to_public_key().to_public_key_der().map_err(|error| fail(format!("it has no public half: {error}")))?;
+    let public =
+        private.to_public_key().to_public_key_der().map_err(|error| fail(format!("it has no public half: {error}")))?;
     let fingerprint = format!("SHA256:{}", STANDARD.encode(Sha256::digest(public.as_bytes())));
     Ok(Credential::Key { pem: Secret::new(plain.as_str()), fingerprint })
 }
@@ -52,8 +54,12 @@ impl Credential {
     /// The form that the crate takes.
     pub(super) fn to_auth_type(&self) -> AuthType {
         match self {
-            Self::Key { pem, .. } => AuthType::Certificate(CertificateArgs { private_key_pem: pem.expose_secret().to_owned() }),
-            Self::Password(password) => AuthType::Password(PasswordArgs { password: password.expose_secret().to_owned() }),
+            Self::Key { pem, .. } => {
+                AuthType::Certificate(CertificateArgs { private_key_pem: pem.expose_secret().to_owned() })
+            }
+            Self::Password(password) => {
+                AuthType::Password(PasswordArgs { password: password.expose_secret().to_owned() })
+            }
         }
     }
 
@@ -95,7 +101,9 @@ mod tests {
 
     #[test]
     fn a_key_that_cannot_be_opened_is_named_by_its_place_and_never_shown() {
-        for (keys, passphrase) in [(vec![PLAIN, ENCRYPTED], None), (vec![PLAIN, ENCRYPTED], Some("wrong")), (vec![PLAIN, "nonsense"], None)] {
+        for (keys, passphrase) in
+            [(vec![PLAIN, ENCRYPTED], None), (vec![PLAIN, ENCRYPTED], Some("wrong")), (vec![PLAIN, "nonsense"], None)]
+        {
             let error = read(&keys, passphrase).unwrap_err();
             assert!(matches!(error, SnowflakeError::Key { number: 2, .. }), "{error}");
             let text = format!("{error} {error:?}");

@@ -30,7 +30,9 @@ impl SnowflakeSink {
         let owner = self.lake.clock().new_id().simple().to_string();
         let staging = load.names.staging(0, &owner);
         let result = compare(&mut client, &changes, &load, &staging, &owner).await;
-        if let Err(error) = client.run(&ddl::drop_staging(&load.names, staging.rsplit('.').next().unwrap_or(&staging))).await {
+        if let Err(error) =
+            client.run(&ddl::drop_staging(&load.names, staging.rsplit('.').next().unwrap_or(&staging))).await
+        {
             tracing::info!(%error, "a staging table was left for the next publication to clear");
         }
         client.close().await;
@@ -45,7 +47,13 @@ impl SnowflakeSink {
     }
 }
 
-async fn compare(client: &mut Client<'_>, changes: &ChangeSet, load: &Load, staging: &str, owner: &str) -> Result<CheckedTable> {
+async fn compare(
+    client: &mut Client<'_>,
+    changes: &ChangeSet,
+    load: &Load,
+    staging: &str,
+    owner: &str,
+) -> Result<CheckedTable> {
     let publication = changes.publication();
     let directory = format!("{}check-{owner}/", load.names.directory(0, "check"));
     let mut stager = Stager::new(client, publication, load, directory.clone());
@@ -53,7 +61,9 @@ async fn compare(client: &mut Client<'_>, changes: &ChangeSet, load: &Load, stag
     let manifest: Manifest = stager.finish().await?;
     stage_rows(client, load, &directory, &manifest, staging).await?;
     let mut checked = CheckedTable { model_rows: manifest.num_rows, ..empty(publication) };
-    let answer = client.run(&Statement::idempotent("check", format!("SELECT COUNT(*)::VARCHAR FROM {}", load.names.table))).await;
+    let answer = client
+        .run(&Statement::idempotent("check", format!("SELECT COUNT(*)::VARCHAR FROM {}", load.names.table)))
+        .await;
     checked.target_rows = match answer {
         Ok(answer) => number(answer.cell(0, 0))?,
         // No table holds no row.
@@ -78,7 +88,10 @@ async fn compare(client: &mut Client<'_>, changes: &ChangeSet, load: &Load, stag
         *count = number(answer.cell(0, 0))?;
         if *count > 0 {
             let keys = client.run(&query.examples).await?;
-            let lines = keys.rows.iter().map(|row| row.iter().map(|cell| cell.as_deref().unwrap_or("null")).collect::<Vec<_>>().join(", "));
+            let lines = keys
+                .rows
+                .iter()
+                .map(|row| row.iter().map(|cell| cell.as_deref().unwrap_or("null")).collect::<Vec<_>>().join(", "));
             checked.examples.extend(lines.map(|key| format!("{what}: {key}")));
         }
     }

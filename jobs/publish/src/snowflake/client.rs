@@ -79,7 +79,9 @@ impl<'a> Client<'a> {
                 None => false,
             };
             if url.scheme() != "https" && !loopback {
-                return Err(SnowflakeError::Settings { detail: format!("url must be https, it receives credentials, url=`{url}`") });
+                return Err(SnowflakeError::Settings {
+                    detail: format!("url must be https, it receives credentials, url=`{url}`"),
+                });
             }
         }
         let plain_http = reqwest::Client::builder()
@@ -186,7 +188,12 @@ impl<'a> Client<'a> {
             }
         }
         let (code, message) = refused.unwrap_or_else(|| (String::new(), "no key is configured".to_owned()));
-        Err(SnowflakeError::Login { user: self.settings.user.clone(), account: self.settings.account.clone(), code, message })
+        Err(SnowflakeError::Login {
+            user: self.settings.user.clone(),
+            account: self.settings.account.clone(),
+            code,
+            message,
+        })
     }
 
     fn auth_args(&self, credential: &Credential) -> AuthArgs {
@@ -248,7 +255,9 @@ impl Failure {
 async fn exec(api: &SnowflakeApi, statement: &Statement) -> Result<Answer, Failure> {
     let bindings = (!statement.bindings.is_empty()).then(|| {
         let numbered = statement.bindings.iter().enumerate();
-        Value::Object(numbered.map(|(index, text)| ((index + 1).to_string(), json!({"type": "TEXT", "value": text}))).collect())
+        Value::Object(
+            numbered.map(|(index, text)| ((index + 1).to_string(), json!({"type": "TEXT", "value": text}))).collect(),
+        )
     });
     let call = Call::new(bindings, statement.repeat);
     CALL.scope(RefCell::new(call), async {
@@ -291,13 +300,10 @@ fn is_session_gone(error: &SnowflakeApiError) -> bool {
 /// The text of an error without addresses: they carry request ids and, for uploads, signatures.
 fn plain(error: &SnowflakeApiError) -> String {
     match error {
-        SnowflakeApiError::RequestError(ConnectionError::RequestError(error)) => without_url(error),
-        SnowflakeApiError::RequestError(ConnectionError::RequestMiddlewareError(reqwest_middleware::Error::Reqwest(error))) => {
-            without_url(error)
-        }
-        SnowflakeApiError::RequestError(ConnectionError::RequestMiddlewareError(reqwest_middleware::Error::Middleware(error))) => {
-            error.to_string()
-        }
+        SnowflakeApiError::RequestError(
+            ConnectionError::RequestError(error)
+            | ConnectionError::RequestMiddlewareError(reqwest_middleware::Error::Reqwest(error)),
+        ) => without_url(error),
         error => error.to_string(),
     }
 }

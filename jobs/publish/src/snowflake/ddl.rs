@@ -81,21 +81,26 @@ pub(super) fn own_columns(load: &Load) -> Vec<(&'static str, &'static str)> {
 
 /// Adds those of the target's columns that `missing` names (as `INFORMATION_SCHEMA` spells them).
 pub(super) fn add_columns(load: &Load, missing: &[String]) -> Vec<Statement> {
-    let own = own_columns(load).into_iter().map(|(name, sql_type)| (quoted(name), name.to_owned(), sql_type.to_owned()));
+    let own =
+        own_columns(load).into_iter().map(|(name, sql_type)| (quoted(name), name.to_owned(), sql_type.to_owned()));
     load.columns
         .iter()
         .map(|column| (column.target.clone(), column.name.clone(), column.column_type.target_sql.clone()))
         .chain(own)
         .filter(|(_, name, _)| missing.contains(name))
         .map(|(quoted, _, sql_type)| {
-            Statement::idempotent("columns", format!("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {quoted} {sql_type}", load.names.table))
+            Statement::idempotent(
+                "columns",
+                format!("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {quoted} {sql_type}", load.names.table),
+            )
         })
         .collect()
 }
 
 /// Columns of the targets as the warehouse knows them: schema, table, column, type.
 pub(super) fn known_columns(database: &str, targets: &[&Names]) -> Statement {
-    let places: Vec<_> = targets.iter().map(|_| "(TABLE_SCHEMA = CAST(? AS VARCHAR) AND TABLE_NAME = CAST(? AS VARCHAR))").collect();
+    let places: Vec<_> =
+        targets.iter().map(|_| "(TABLE_SCHEMA = CAST(? AS VARCHAR) AND TABLE_NAME = CAST(? AS VARCHAR))").collect();
     Statement::idempotent(
         "columns",
         format!(

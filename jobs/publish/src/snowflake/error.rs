@@ -8,7 +8,9 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum SnowflakeError {
     /// The server refused a statement.
-    #[error("statement was refused, step=`{step}`, code=`{code}`, sql_state=`{sql_state}`, query_id=`{query_id}`: {message}")]
+    #[error(
+        "statement was refused, step=`{step}`, code=`{code}`, sql_state=`{sql_state}`, query_id=`{query_id}`: {message}"
+    )]
     Refused {
         /// What was attempted.
         step: &'static str,
@@ -116,7 +118,9 @@ pub enum SnowflakeError {
         source: Source,
     },
     /// A type that has no form in the warehouse.
-    #[error("column has a type without a form in the warehouse, target=`{target}`, column=`{column}`, data_type=`{data_type}`")]
+    #[error(
+        "column has a type without a form in the warehouse, target=`{target}`, column=`{column}`, data_type=`{data_type}`"
+    )]
     Type {
         /// The target table.
         target: String,
@@ -156,11 +160,15 @@ impl SnowflakeError {
                 CodeClass::Busy | CodeClass::Session => ErrorKind::Unavailable,
                 CodeClass::Final => ErrorKind::Invalid,
             },
-            Self::NoAnswer { acted: false, .. } | Self::Upload { .. } | Self::SessionLost { .. } => ErrorKind::Unavailable,
+            Self::NoAnswer { acted: false, .. } | Self::Upload { .. } | Self::SessionLost { .. } => {
+                ErrorKind::Unavailable
+            }
             Self::NoAnswer { acted: true, .. } | Self::CommitUnknown { .. } => ErrorKind::OutcomeUnknown,
             Self::Key { .. } | Self::Settings { .. } => ErrorKind::Configuration,
             Self::Staged { .. } | Self::Answer { .. } | Self::Login { .. } => ErrorKind::Invalid,
-            Self::Encryption { .. } | Self::Encode { .. } | Self::Type { .. } | Self::NoHead { .. } => ErrorKind::Invalid,
+            Self::Encryption { .. } | Self::Encode { .. } | Self::Type { .. } | Self::NoHead { .. } => {
+                ErrorKind::Invalid
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! One target's load: everything that its statements are rendered from.
 
+use super::SnowflakeError;
 use super::names::{Names, quoted};
 use super::types::{ColumnType, column_type};
-use super::SnowflakeError;
 use crate::diff::ChangeSet;
 use crate::{Strategy, TargetTable};
 
@@ -57,11 +57,12 @@ fn columns(changes: &ChangeSet, target: &TargetTable) -> Result<Vec<LoadColumn>,
     let fields = changes.schema().fields().iter().enumerate();
     fields
         .map(|(index, field)| {
-            let column_type = column_type(field.data_type(), json.contains(&index)).ok_or_else(|| SnowflakeError::Type {
-                target: target.to_string(),
-                column: field.name().clone(),
-                data_type: field.data_type().to_string(),
-            })?;
+            let column_type =
+                column_type(field.data_type(), json.contains(&index)).ok_or_else(|| SnowflakeError::Type {
+                    target: target.to_string(),
+                    column: field.name().clone(),
+                    data_type: field.data_type().to_string(),
+                })?;
             Ok(LoadColumn {
                 staged: format!("C{index:03}"),
                 target: quoted(field.name()),

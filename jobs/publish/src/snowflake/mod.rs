@@ -14,6 +14,8 @@ mod answer;
 mod auth;
 mod check;
 mod client;
+#[cfg(test)]
+mod client_tests;
 mod ddl;
 mod error;
 mod heads;

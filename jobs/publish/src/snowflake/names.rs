@@ -78,7 +78,12 @@ impl Names {
 
     /// The directory of one publication in the stage, ending with `/`: a path is a prefix, and `12` begins `120`.
     pub(super) fn directory(&self, seq: u64, content_hash: &str) -> String {
-        format!("@{}.{STAGE}.FILES/{}/{seq}-{}/", self.database, self.slug, content_hash.get(..16).unwrap_or(content_hash))
+        format!(
+            "@{}.{STAGE}.FILES/{}/{seq}-{}/",
+            self.database,
+            self.slug,
+            content_hash.get(..16).unwrap_or(content_hash)
+        )
     }
 }
 
@@ -121,7 +126,8 @@ mod tests {
 
     #[test]
     fn targets_that_spell_alike_get_different_slugs() {
-        let slugs = [target("a", "b__c"), target("a__b", "c"), target("a", "b c"), target("a", "b-c"), target("a_", "b")];
+        let slugs =
+            [target("a", "b__c"), target("a__b", "c"), target("a", "b c"), target("a", "b-c"), target("a_", "b")];
         let distinct: std::collections::BTreeSet<_> = slugs.iter().map(slug).collect();
         assert_eq!(distinct.len(), slugs.len(), "{distinct:?}");
     }

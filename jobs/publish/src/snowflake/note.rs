@@ -28,7 +28,8 @@ fn prefix(place: &str, publication: &Publication) -> String {
 
 /// What was written down for `publication`; `None` when nothing was.
 pub(super) async fn read(lake: &Lake, place: &str, publication: &Publication) -> Result<Option<Position>> {
-    let table = lake.open(&table_id()).await.map_err(crate::Error::lake("read the notes on publications", publication))?;
+    let table =
+        lake.open(&table_id()).await.map_err(crate::Error::lake("read the notes on publications", publication))?;
     Ok(table.and_then(|table| position(&table, &prefix(place, publication))))
 }
 
@@ -122,7 +123,12 @@ fn rows(lake: &Lake, run_id: &str, entries: &[Entry<'_>]) -> RecordBatch {
         Arc::new(entries.iter().map(|entry| Some(value(entry))).collect::<StringArray>())
     };
     let number = |value: &dyn Fn(&Entry<'_>) -> Option<u64>| -> ArrayRef {
-        Arc::new(entries.iter().map(|entry| value(entry).and_then(|value| i64::try_from(value).ok())).collect::<Int64Array>())
+        Arc::new(
+            entries
+                .iter()
+                .map(|entry| value(entry).and_then(|value| i64::try_from(value).ok()))
+                .collect::<Int64Array>(),
+        )
     };
     let now = vec![lake.clock().now_us(); entries.len()];
     let columns: Vec<ArrayRef> = vec![

@@ -12,13 +12,13 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::Value;
 
+use super::SnowflakeError;
 use super::client::Client;
 use super::load::Load;
 use super::names::STAGE;
 use super::sql::{self, BATCH, KeyRange, OP, ORDER};
 use super::types::stage;
 use super::upload::Place;
-use super::SnowflakeError;
 use crate::diff::{ChangeBatch, ChangeConsumer, ChangeKind, PartitionValues};
 use crate::{Error, Publication, Result};
 
@@ -59,9 +59,17 @@ pub(super) struct Stager<'s, 'c> {
 }
 
 impl<'s, 'c> Stager<'s, 'c> {
-    pub(super) fn new(client: &'s mut Client<'c>, publication: &'s Publication, load: &'s Load, directory: String) -> Self {
-        let mut fields: Vec<_> =
-            load.columns.iter().map(|column| Field::new(&column.staged, column.column_type.staged.clone(), true)).collect();
+    pub(super) fn new(
+        client: &'s mut Client<'c>,
+        publication: &'s Publication,
+        load: &'s Load,
+        directory: String,
+    ) -> Self {
+        let mut fields: Vec<_> = load
+            .columns
+            .iter()
+            .map(|column| Field::new(&column.staged, column.column_type.staged.clone(), true))
+            .collect();
         fields.extend([
             Field::new(OP, DataType::Utf8, false),
             Field::new(ORDER, DataType::Int64, false),
@@ -147,14 +155,15 @@ impl<'s, 'c> Stager<'s, 'c> {
         let mut tries = 1;
         loop {
             let answer = self.client.run(&sql::put(&file, &self.directory)).await?;
-            let info: Value = answer.cell(0, 0).and_then(|text| serde_json::from_str(text).ok()).ok_or_else(|| SnowflakeError::Answer {
-                step: "put",
-                detail: "it names no place to upload to".to_owned(),
+            let info: Value = answer.cell(0, 0).and_then(|text| serde_json::from_str(text).ok()).ok_or_else(|| {
+                SnowflakeError::Answer { step: "put", detail: "it names no place to upload to".to_owned() }
             })?;
             let place = Place::new(&info, &file, &format!("{}.{STAGE}.FILES", self.load.names.database))?;
             match place.upload(self.client.http(), data.clone()).await {
                 Ok(()) => break,
-                Err(error) if tries < MAX_UPLOADS => tracing::warn!(file, %error, "an upload failed, asking for a place again"),
+                Err(error) if tries < MAX_UPLOADS => {
+                    tracing::warn!(file, %error, "an upload failed, asking for a place again");
+                }
                 Err(error) => return Err(error.into()),
             }
             tries += 1;
@@ -179,7 +188,8 @@ impl ChangeConsumer for Stager<'_, '_> {
         let rows = self.staged_rows(&batch).map_err(Error::arrow(self.publication))?;
         self.rows_in_part += rows.num_rows() as u64;
         self.write(rows).await.map_err(|error| self.encode(error))?;
-        let is_full = self.writer.as_ref().is_some_and(|writer| writer.bytes_written() + writer.in_progress_size() >= PART_BYTES);
+        let is_full =
+            self.writer.as_ref().is_some_and(|writer| writer.bytes_written() + writer.in_progress_size() >= PART_BYTES);
         if is_full { self.close_part().await } else { Ok(()) }
     }
 }

@@ -100,7 +100,9 @@ impl Cycle<'_> {
         client.close().await;
         let mut applied = result?;
         // Back to the order in which the caller gave them.
-        applied.sort_by_key(|(label, _)| self.changes.iter().position(|changes| Names::new(&changes.publication().target).label == *label));
+        applied.sort_by_key(|(label, _)| {
+            self.changes.iter().position(|changes| Names::new(&changes.publication().target).label == *label)
+        });
         Ok(applied.into_iter().map(|(_, applied)| applied).collect())
     }
 
@@ -126,7 +128,10 @@ impl Cycle<'_> {
         let heads = heads_of(legs, &heads)?;
         let standings: Vec<_> = legs.iter().zip(&heads).map(|(leg, head)| head.standing(leg.changes)).collect();
         if standings.iter().all(|standing| *standing == Standing::Done) {
-            return Ok(legs.iter().map(|leg| (leg.load.names.label.clone(), applied(leg, leg.changes.counts()))).collect());
+            return Ok(legs
+                .iter()
+                .map(|leg| (leg.load.names.label.clone(), applied(leg, leg.changes.counts())))
+                .collect());
         }
         if let Some(place) = standings.iter().position(|standing| *standing != Standing::AtBase) {
             let changes = legs[place].changes;
@@ -201,7 +206,11 @@ impl Cycle<'_> {
         }
         client.run(&sql::write_ledger(database, self.context.run_id, &entries)).await?;
         client.run(&sql::commit()).await?;
-        let counts = entries.iter().map(|entry| ChangeCounts { inserted: entry.inserted, updated: entry.updated, deleted: entry.deleted });
+        let counts = entries.iter().map(|entry| ChangeCounts {
+            inserted: entry.inserted,
+            updated: entry.updated,
+            deleted: entry.deleted,
+        });
         Ok(counts.collect())
     }
 }
@@ -225,7 +234,10 @@ fn entry(leg: &Leg<'_>, head: &Head) -> LedgerEntry {
         table_id: next.table_id,
         from: leg.changes.from().map(|version| version.0),
         to: next.version.0,
-        watermark: next.watermark_us.and_then(chrono::DateTime::from_timestamp_micros).map(|time| time.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
+        watermark: next
+            .watermark_us
+            .and_then(chrono::DateTime::from_timestamp_micros)
+            .map(|time| time.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
         content_hash: leg.changes.content_hash().to_owned(),
         files: leg.manifest.parts.len(),
         staged: leg.manifest.num_rows,
@@ -235,7 +247,11 @@ fn entry(leg: &Leg<'_>, head: &Head) -> LedgerEntry {
 }
 
 /// Schemas, stage, ledger, heads and targets, each unless it is there.
-pub(super) async fn set_up<'l>(client: &mut Client<'_>, database: &str, loads: impl Iterator<Item = &'l Load>) -> Result<()> {
+pub(super) async fn set_up<'l>(
+    client: &mut Client<'_>,
+    database: &str,
+    loads: impl Iterator<Item = &'l Load>,
+) -> Result<()> {
     for statement in ddl::database(database) {
         client.run(&statement).await?;
     }
@@ -286,7 +302,13 @@ async fn copy(client: &mut Client<'_>, leg: &Leg<'_>, staging: &str) -> Result<(
     stage_rows(client, &leg.load, &leg.directory, &leg.manifest, staging).await
 }
 
-pub(super) async fn stage_rows(client: &mut Client<'_>, load: &Load, directory: &str, manifest: &Manifest, staging: &str) -> Result<()> {
+pub(super) async fn stage_rows(
+    client: &mut Client<'_>,
+    load: &Load,
+    directory: &str,
+    manifest: &Manifest,
+    staging: &str,
+) -> Result<()> {
     for statement in sql::create_staging(load, staging) {
         client.run(&statement).await?;
     }
@@ -294,13 +316,16 @@ pub(super) async fn stage_rows(client: &mut Client<'_>, load: &Load, directory: 
         return Ok(());
     }
     let answer = client.run(&sql::copy(staging, directory)).await?;
-    let (Some(files), Some(states), Some(rows)) = (answer.column("file"), answer.column("status"), answer.column("rows_loaded")) else {
+    let (Some(files), Some(states), Some(rows)) =
+        (answer.column("file"), answer.column("status"), answer.column("rows_loaded"))
+    else {
         let detail = format!("it has the columns `{}`", answer.columns.join("`, `"));
         return Err(SnowflakeError::Answer { step: "copy", detail }.into());
     };
     for (part, num_rows) in &manifest.parts {
         let line = files.iter().position(|file| file.is_some_and(|file| file.rsplit('/').next() == Some(part)));
-        let loaded = line.filter(|&line| states[line] == Some("LOADED")).and_then(|line| rows[line]?.parse::<u64>().ok());
+        let loaded =
+            line.filter(|&line| states[line] == Some("LOADED")).and_then(|line| rows[line]?.parse::<u64>().ok());
         if loaded != Some(*num_rows) {
             let found = format!("{part}: {loaded:?}");
             return Err(SnowflakeError::Staged { target: load.names.table.clone(), sent: *num_rows, found }.into());
@@ -314,7 +339,12 @@ async fn verify_staged(client: &mut Client<'_>, leg: &Leg<'_>, staging: &str) ->
     let found = (answer.cell(0, 0), answer.cell(0, 1));
     if found != (Some(leg.manifest.num_rows.to_string().as_str()), Some("0")) {
         let found = format!("{} rows, {} with a null key", found.0.unwrap_or("?"), found.1.unwrap_or("?"));
-        return Err(SnowflakeError::Staged { target: leg.load.names.table.clone(), sent: leg.manifest.num_rows, found }.into());
+        return Err(SnowflakeError::Staged {
+            target: leg.load.names.table.clone(),
+            sent: leg.manifest.num_rows,
+            found,
+        }
+        .into());
     }
     Ok(())
 }
@@ -324,7 +354,12 @@ async fn prove(client: &mut Client<'_>, database: &str, leg: &Leg<'_>) -> Result
     match answer.cell(0, 0) {
         Some("1") => Ok(()),
         found => {
-            let detail = format!("the ledger has `{}` rows for `{}`, seq=`{}`", found.unwrap_or("?"), leg.load.names.label, leg.load.seq);
+            let detail = format!(
+                "the ledger has `{}` rows for `{}`, seq=`{}`",
+                found.unwrap_or("?"),
+                leg.load.names.label,
+                leg.load.seq
+            );
             Err(SnowflakeError::Answer { step: "proof", detail }.into())
         }
     }

@@ -79,7 +79,12 @@ pub(super) struct DeadlinePassed;
 
 #[async_trait]
 impl Middleware for Shim {
-    async fn handle(&self, mut request: Request, extensions: &mut Extensions, next: Next<'_>) -> reqwest_middleware::Result<Response> {
+    async fn handle(
+        &self,
+        mut request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<Response> {
         let host = request.url().host_str().unwrap_or_default();
         if !host.ends_with(".snowflakecomputing.com") && !host.ends_with(".snowflakecomputing.cn") {
             return next.run(request, extensions).await;
@@ -87,7 +92,7 @@ impl Middleware for Shim {
         // The crate sends `//session/token-request`.
         let path = format!("/{}", request.url().path().trim_start_matches('/'));
         request.url_mut().set_path(&path);
-        self.rebase(request.url_mut())?;
+        self.rebase(request.url_mut());
         let (is_login, is_query) = (path == LOGIN, path == QUERY);
         if is_login {
             if !self.may_log_in.load(Ordering::SeqCst) {
@@ -143,28 +148,37 @@ impl Middleware for Shim {
 }
 
 impl Shim {
-    fn rebase(&self, url: &mut Url) -> reqwest_middleware::Result<()> {
-        let Some(base) = &self.base else { return Ok(()) };
+    fn rebase(&self, url: &mut Url) {
+        let Some(base) = &self.base else { return };
         let mut moved = base.clone();
         moved.set_path(url.path());
         moved.set_query(url.query());
         *url = moved;
-        Ok(())
     }
 
     /// Sends a request as often as `repeat` allows. An answer that is no JSON (a gateway's page) becomes an error answer with the
     /// HTTP status as code.
-    async fn send(&self, request: Request, extensions: &mut Extensions, next: &Next<'_>, repeat: Repeat) -> reqwest_middleware::Result<Value> {
+    async fn send(
+        &self,
+        request: Request,
+        extensions: &mut Extensions,
+        next: &Next<'_>,
+        repeat: Repeat,
+    ) -> reqwest_middleware::Result<Value> {
         let mut pause = FIRST_PAUSE;
         let mut tries = 1;
         loop {
-            let copy = request.try_clone().ok_or_else(|| Error::middleware(std::io::Error::other("a request's body is a stream")))?;
+            let copy = request
+                .try_clone()
+                .ok_or_else(|| Error::middleware(std::io::Error::other("a request's body is a stream")))?;
             let result = match next.clone().run(copy, extensions).await {
                 Ok(response) => read(response).await,
                 Err(error) => Err(error),
             };
             let (again, wait) = match &result {
-                Ok(Received { status, .. }) if *status == StatusCode::TOO_MANY_REQUESTS => (repeat != Repeat::Never, wait_of(&result)),
+                Ok(Received { status, .. }) if *status == StatusCode::TOO_MANY_REQUESTS => {
+                    (repeat != Repeat::Never, wait_of(&result))
+                }
                 Ok(Received { status, .. }) if status.is_server_error() => {
                     with_call(|call| call.acted = true);
                     (repeat == Repeat::Always, None)
@@ -178,9 +192,9 @@ impl Shim {
             };
             if !again || tries >= MAX_TRIES {
                 return match result {
-                    Ok(received) if received.status.is_server_error() && received.answer.is_none() => {
-                        Err(Error::middleware(std::io::Error::other(format!("http status {}", received.status.as_u16()))))
-                    }
+                    Ok(received) if received.status.is_server_error() && received.answer.is_none() => Err(
+                        Error::middleware(std::io::Error::other(format!("http status {}", received.status.as_u16()))),
+                    ),
                     Ok(received) => Ok(received.into_answer()),
                     Err(error) => Err(error),
                 };

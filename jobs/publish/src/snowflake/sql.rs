@@ -83,7 +83,10 @@ pub(super) fn create_staging(load: &Load, staging: &str) -> [Statement; 2] {
         load.columns.iter().map(|column| format!("{} {}", column.staged, column.column_type.staging_sql)).collect();
     columns.extend([format!("{OP} VARCHAR"), format!("{ORDER} NUMBER(38,0)"), format!("{BATCH} VARCHAR")]);
     [
-        Statement::write("create_staging", format!("CREATE TRANSIENT TABLE IF NOT EXISTS {staging} ({})", columns.join(", "))),
+        Statement::write(
+            "create_staging",
+            format!("CREATE TRANSIENT TABLE IF NOT EXISTS {staging} ({})", columns.join(", ")),
+        ),
         Statement::write("truncate_staging", format!("TRUNCATE TABLE {staging}")),
     ]
 }
@@ -131,7 +134,8 @@ pub(super) fn move_head(load: &Load, owner: &str, position: &str, content_hash: 
 
 /// Step 7: rows staged, and how many of them have a null in the key.
 pub(super) fn staged(load: &Load, staging: &str) -> Statement {
-    let nulls: Vec<_> = load.key.iter().map(|&key| format!("(COUNT(*) - COUNT({}))", load.columns[key].staged)).collect();
+    let nulls: Vec<_> =
+        load.key.iter().map(|&key| format!("(COUNT(*) - COUNT({}))", load.columns[key].staged)).collect();
     let nulls = if nulls.is_empty() { "0".to_owned() } else { nulls.join(" + ") };
     Statement::idempotent("staged", format!("SELECT COUNT(*)::VARCHAR, ({nulls})::VARCHAR FROM {staging}"))
 }
@@ -180,21 +184,29 @@ fn merge(load: &Load, staging: &str, ranges: &[KeyRange]) -> Statement {
     let seq_column = quoted(SEQ_COLUMN);
     let mut condition = key_condition(load);
     for KeyRange { column, least, greatest } in ranges {
-        let _ = write!(condition, " AND t.{} BETWEEN '{least}'::DATE AND '{greatest}'::DATE", load.columns[*column].target);
+        let _ =
+            write!(condition, " AND t.{} BETWEEN '{least}'::DATE AND '{greatest}'::DATE", load.columns[*column].target);
     }
-    let values: Vec<_> = (0..load.columns.len()).filter(|column| !load.key.contains(column)).map(|column| &load.columns[column]).collect();
+    let values: Vec<_> = (0..load.columns.len())
+        .filter(|column| !load.key.contains(column))
+        .map(|column| &load.columns[column])
+        .collect();
     let mut sets: Vec<_> = values.iter().map(|column| format!("{} = s.{}", column.target, column.staged)).collect();
     sets.push(format!("{seq_column} = {seq}"));
     // The guard makes a repeat harmless even without head and ledger; a full comparison repairs rows whatever they carry.
     let changed = if load.full {
-        let distinct: Vec<_> = values.iter().map(|column| format!("t.{} IS DISTINCT FROM s.{}", column.target, column.staged)).collect();
+        let distinct: Vec<_> =
+            values.iter().map(|column| format!("t.{} IS DISTINCT FROM s.{}", column.target, column.staged)).collect();
         if distinct.is_empty() { "1 = 0".to_owned() } else { format!("({})", distinct.join(" OR ")) }
     } else {
         format!("(t.{seq_column} IS NULL OR t.{seq_column} < {seq})")
     };
-    let delete = if load.full { String::new() } else { format!(" WHEN MATCHED AND s.{OP} = 'D' AND {changed} THEN DELETE") };
-    let targets: Vec<_> = load.columns.iter().map(|column| column.target.as_str()).chain([seq_column.as_str()]).collect();
-    let staged: Vec<_> = load.columns.iter().map(|column| format!("s.{}", column.staged)).chain([seq.to_string()]).collect();
+    let delete =
+        if load.full { String::new() } else { format!(" WHEN MATCHED AND s.{OP} = 'D' AND {changed} THEN DELETE") };
+    let targets: Vec<_> =
+        load.columns.iter().map(|column| column.target.as_str()).chain([seq_column.as_str()]).collect();
+    let staged: Vec<_> =
+        load.columns.iter().map(|column| format!("s.{}", column.staged)).chain([seq.to_string()]).collect();
     Statement::write(
         "merge",
         format!(
@@ -350,7 +362,10 @@ pub(super) fn write_ledger(database: &str, run_id: &str, entries: &[LedgerEntry]
 pub(super) fn proof(database: &str, label: &str, seq: u64) -> Statement {
     Statement::idempotent(
         "proof",
-        format!("SELECT COUNT(*)::VARCHAR FROM {} WHERE TARGET_TABLE = CAST(? AS VARCHAR) AND SEQ = {seq}", ledger(database)),
+        format!(
+            "SELECT COUNT(*)::VARCHAR FROM {} WHERE TARGET_TABLE = CAST(? AS VARCHAR) AND SEQ = {seq}",
+            ledger(database)
+        ),
     )
     .bind([label])
 }

@@ -55,7 +55,8 @@ fn a_full_load_updates_what_differs_and_deletes_what_is_not_staged() {
 
 #[test]
 fn batches_are_replaced_by_their_label() {
-    let statements = sql::apply(&load(Strategy::ReplaceBatches, false), STAGING, &[], &["2026-03-01".into(), "2026-03-02".into()]);
+    let statements =
+        sql::apply(&load(Strategy::ReplaceBatches, false), STAGING, &[], &["2026-03-01".into(), "2026-03-02".into()]);
     assert_snapshot!(text(&statements), @r#"
     DELETE FROM ZONER_DB.MARTS.NIGHTS WHERE "_TIDEMILL_BATCH" IN (CAST(? AS VARCHAR), CAST(? AS VARCHAR));
     INSERT INTO ZONER_DB.MARTS.NIGHTS ("USER_ID", "NIGHT", "ORDER", "DETAIL", "_TIDEMILL_SEQ", "_TIDEMILL_BATCH") SELECT s.C000, s.C001, s.C002, s.C003, 12, s._BATCH FROM (SELECT C000, C001, C002, PARSE_JSON(C003) AS C003, _OP, _BATCH FROM ZONER_DB.STAGE.MARTS__NIGHTS__E7_9F3A1C20 QUALIFY ROW_NUMBER() OVER (PARTITION BY C000, C001 ORDER BY _ORDER DESC) = 1) s
@@ -93,7 +94,14 @@ fn commit_is_never_sent_again() {
 
 #[test]
 fn ledger_lines_go_in_with_one_statement_and_bind_all_text() {
-    let entry = LedgerEntry { label: "MARTS.NIGHTS".into(), seq: 12, table_id: "t'x".into(), to: 5, query_id: "q".into(), ..LedgerEntry::default() };
+    let entry = LedgerEntry {
+        label: "MARTS.NIGHTS".into(),
+        seq: 12,
+        table_id: "t'x".into(),
+        to: 5,
+        query_id: "q".into(),
+        ..LedgerEntry::default()
+    };
     let statement = sql::write_ledger("ZONER_DB", "run'1", &[entry.clone(), entry]);
     assert_eq!(statement.sql.matches("INSERT INTO").count(), 1);
     assert_eq!(statement.sql.matches('?').count(), statement.bindings.len());

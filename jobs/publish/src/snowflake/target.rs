@@ -82,9 +82,15 @@ fn family(data_type: &str) -> &str {
 }
 
 /// Rows and greatest sequence must be what the last publication left; `--full` compares by key and repairs.
-fn refuse_edits(leg: &Leg<'_>, head: &Head, counts: &[Vec<Option<String>>], entries: &[Vec<Option<String>>]) -> Result<()> {
+fn refuse_edits(
+    leg: &Leg<'_>,
+    head: &Head,
+    counts: &[Vec<Option<String>>],
+    entries: &[Vec<Option<String>>],
+) -> Result<()> {
     let label = &leg.load.names.label;
-    let row_of = |rows: &[Vec<Option<String>>]| rows.iter().find(|row| row.first() == Some(&Some(label.clone()))).cloned();
+    let row_of =
+        |rows: &[Vec<Option<String>>]| rows.iter().find(|row| row.first() == Some(&Some(label.clone()))).cloned();
     let (Some(found), Some(entry)) = (row_of(counts), row_of(entries)) else {
         if head.seq > 0 {
             tracing::warn!(table = %label, "the ledger has no entry of the last publication, going on from the head");

@@ -46,9 +46,13 @@ pub(super) fn column_type(data_type: &DataType, is_json: bool) -> Option<ColumnT
         is_json: true,
     };
     Some(match data_type {
-        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => {
-            plain(DataType::Int64, "NUMBER(38,0)")
-        }
+        DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt8
+        | DataType::UInt16
+        | DataType::UInt32 => plain(DataType::Int64, "NUMBER(38,0)"),
         DataType::UInt64 => plain(DataType::Decimal128(20, 0), "NUMBER(20,0)"),
         DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) if *s >= 0 => {
             plain(DataType::Decimal128(*p, *s), &format!("NUMBER({p},{s})"))
@@ -67,7 +71,11 @@ pub(super) fn column_type(data_type: &DataType, is_json: bool) -> Option<ColumnT
         }
         DataType::Time32(_) | DataType::Time64(_) => plain(DataType::Time64(TimeUnit::Microsecond), "TIME"),
         DataType::Timestamp(..) => plain(DataType::Timestamp(TimeUnit::Microsecond, None), "TIMESTAMP_NTZ"),
-        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) | DataType::Struct(_) | DataType::Map(..) => json(),
+        DataType::List(_)
+        | DataType::LargeList(_)
+        | DataType::FixedSizeList(..)
+        | DataType::Struct(_)
+        | DataType::Map(..) => json(),
         _ => return None,
     })
 }
@@ -144,7 +152,11 @@ mod tests {
 
     #[test]
     fn nested_values_become_json_and_null_stays_null() {
-        let lists = arrow::array::ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None, Some(vec![])]);
+        let lists = arrow::array::ListArray::from_iter_primitive::<Int32Type, _, _>([
+            Some(vec![Some(1), None]),
+            None,
+            Some(vec![]),
+        ]);
         let (wanted, array) = staged(lists, false);
         assert!(wanted.is_json);
         assert_eq!(array.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("[1,null]"), None, Some("[]")]);

@@ -73,7 +73,10 @@ impl<'a> Place<'a> {
         MicrosoftAzureBuilder::new()
             .with_account(self.text("/stageInfo/storageAccount"))
             .with_container_name(self.location().0)
-            .with_config(object_store::azure::AzureConfigKey::SasKey, self.text("/stageInfo/creds/AZURE_SAS_TOKEN").trim_start_matches('?'))
+            .with_config(
+                object_store::azure::AzureConfigKey::SasKey,
+                self.text("/stageInfo/creds/AZURE_SAS_TOKEN").trim_start_matches('?'),
+            )
             .build()
             .map_err(|error| self.fail(error.to_string()))
     }
@@ -89,17 +92,25 @@ impl<'a> Place<'a> {
         let presigned = self.text("/stageInfo/presignedUrl");
         let request = if presigned.is_empty() {
             let (bucket, prefix) = self.location();
-            let place = format!("https://storage.googleapis.com/{bucket}/{}/{}", prefix.trim_end_matches('/'), self.file);
+            let place =
+                format!("https://storage.googleapis.com/{bucket}/{}/{}", prefix.trim_end_matches('/'), self.file);
             http.put(place).bearer_auth(self.text("/stageInfo/creds/GCS_ACCESS_TOKEN"))
         } else {
             http.put(presigned)
         };
         let response = request.body(data).send().await.map_err(|error| self.fail(without_url(&error)))?;
-        if response.status().is_success() { Ok(()) } else { Err(self.fail(format!("http status {}", response.status().as_u16()))) }
+        if response.status().is_success() {
+            Ok(())
+        } else {
+            Err(self.fail(format!("http status {}", response.status().as_u16())))
+        }
     }
 
     fn fail(&self, detail: String) -> SnowflakeError {
-        SnowflakeError::Upload { place: format!("{} {}", self.text("/stageInfo/locationType"), self.file), source: detail.into() }
+        SnowflakeError::Upload {
+            place: format!("{} {}", self.text("/stageInfo/locationType"), self.file),
+            source: detail.into(),
+        }
     }
 }
 
@@ -129,10 +140,14 @@ mod tests {
 
     #[test]
     fn a_stage_with_client_side_encryption_is_refused() {
-        let info = json!({"encryptionMaterial": {"queryStageMasterKey": "a2V5", "queryId": "1", "smkId": 1}, "stageInfo": {}});
+        let info =
+            json!({"encryptionMaterial": {"queryStageMasterKey": "a2V5", "queryId": "1", "smkId": 1}, "stageInfo": {}});
         assert!(matches!(Place::new(&info, "f", "DB.STAGE.FILES"), Err(SnowflakeError::Encryption { .. })));
         for material in [json!(null), json!([]), json!([null]), json!({"queryStageMasterKey": null})] {
-            assert!(Place::new(&json!({ "encryptionMaterial": material }), "f", "DB.STAGE.FILES").is_ok(), "{material}");
+            assert!(
+                Place::new(&json!({ "encryptionMaterial": material }), "f", "DB.STAGE.FILES").is_ok(),
+                "{material}"
+            );
         }
     }
 

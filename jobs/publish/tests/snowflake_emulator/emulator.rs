@@ -73,9 +73,10 @@ impl Drop for Emulator {
 
 #[expect(clippy::disallowed_methods, reason = "a test learns from the runner where its server is")]
 fn python() -> PathBuf {
-    std::env::var(PYTHON).map(PathBuf::from).unwrap_or_else(|_| {
+    let Ok(path) = std::env::var(PYTHON) else {
         panic!("{PYTHON} must name the python that has fakesnow; `./tests/run` installs it and sets the variable")
-    })
+    };
+    PathBuf::from(path)
 }
 
 /// Snowflake's own Python client, in a process of its own.

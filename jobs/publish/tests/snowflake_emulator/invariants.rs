@@ -26,7 +26,10 @@ pub(crate) fn hold(statements: &[String]) {
             assert!(sql.contains("QUALIFY ROW_NUMBER()"), "a merge without QUALIFY inserts duplicates: {sql}");
         }
         if head == "COPY" {
-            assert!(sql.contains("USE_LOGICAL_TYPE = TRUE") && !sql.contains("PURGE") && sql.contains("/ FILE_FORMAT"), "{sql}");
+            assert!(
+                sql.contains("USE_LOGICAL_TYPE = TRUE") && !sql.contains("PURGE") && sql.contains("/ FILE_FORMAT"),
+                "{sql}"
+            );
         }
         assert_ne!(head, "USE", "names are always whole");
         assert!(!sql.contains(PASSWORD), "a secret in a statement: {sql}");

@@ -11,8 +11,8 @@ mod world;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray,
+    RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::Int32Type;
 use serde_json::json;
@@ -76,8 +76,13 @@ async fn the_last_of_duplicate_keys_wins() {
 async fn a_null_key_is_refused_before_anything_is_sent() {
     let world = World::new().await;
     world.build("nights", &["d1"], &[("d1", None, 1)]).await;
-    let End::Error(error) = world.run(world.request(&["nights"]), None).await else { panic!("a null key was published") };
-    assert_eq!(error.to_string(), "a key column is null in a row to publish, model=`nights`, column=`user_id`, rows=`1`");
+    let End::Error(error) = world.run(world.request(&["nights"]), None).await else {
+        panic!("a null key was published")
+    };
+    assert_eq!(
+        error.to_string(),
+        "a key column is null in a row to publish, model=`nights`, column=`user_id`, rows=`1`"
+    );
     assert_eq!(world.proxy.take_requests(), 0);
 }
 
@@ -107,7 +112,11 @@ async fn killed_behind_any_statement_the_next_run_makes_it_whole() {
         let key = if step % 2 == 0 { "even" } else { "odd" };
         assert_eq!(world.rows("days"), pairs(&[(key, other)]), "killed behind step {step}");
         let expected: Vec<i64> = (1..=i64::from(step) + 1).collect();
-        assert_eq!((world.ledger("nights"), world.ledger("days")), (expected.clone(), expected), "killed behind step {step}");
+        assert_eq!(
+            (world.ledger("nights"), world.ledger("days")),
+            (expected.clone(), expected),
+            "killed behind step {step}"
+        );
         if !matches!(end, End::Killed) {
             assert!(step > 20, "a cycle has more steps than {step}");
             break;
@@ -164,15 +173,31 @@ async fn a_target_that_somebody_edited_is_refused_and_full_repairs_it() {
     world.ask("DELETE FROM $DB.MARTS.NIGHTS WHERE USER_ID = 'a'");
     world.ask("INSERT INTO $DB.MARTS.NIGHTS (USER_ID, MINUTES) VALUES ('alien', 1), ('alien2', 1)");
     world.build("nights", &["d1"], &[("d1", Some("a"), 1), ("d1", Some("b"), 3)]).await;
-    let End::Error(error) = world.run(world.request(&["nights"]), None).await else { panic!("the edit was not noticed") };
+    let End::Error(error) = world.run(world.request(&["nights"]), None).await else {
+        panic!("the edit was not noticed")
+    };
     assert_eq!((error.kind(), error.code().map(|code| code.0)), (ErrorKind::Invalid, Some(504)));
-    let checked = tidemill_publish::check(&world.settings, &world.lake, &[world.publication("nights")], &CancellationToken::new()).await.unwrap();
+    let checked = tidemill_publish::check(
+        &world.settings,
+        &world.lake,
+        &[world.publication("nights")],
+        &CancellationToken::new(),
+    )
+    .await
+    .unwrap();
     assert_eq!((checked[0].missing, checked[0].extra, checked[0].different), (1, 2, 1), "{checked:?}");
     let mut full = world.request(&["nights"]);
     full.full = true;
     world.report(full).await;
     assert_eq!(world.rows("nights"), pairs(&[("a", 1), ("b", 3)]));
-    let checked = tidemill_publish::check(&world.settings, &world.lake, &[world.publication("nights")], &CancellationToken::new()).await.unwrap();
+    let checked = tidemill_publish::check(
+        &world.settings,
+        &world.lake,
+        &[world.publication("nights")],
+        &CancellationToken::new(),
+    )
+    .await
+    .unwrap();
     assert!(checked[0].is_equal(), "{checked:?}");
 }
 
@@ -230,18 +255,39 @@ async fn every_type_comes_back_as_it_was() {
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("user_id", Arc::new(StringArray::from(vec!["edge", "null"]))),
         ("int", Arc::new(Int64Array::from(vec![Some(i64::MIN), None]))),
-        ("money", Arc::new(Decimal128Array::from(vec![Some(-1_234_567_890_123_456), None]).with_precision_and_scale(18, 4).unwrap())),
+        (
+            "money",
+            Arc::new(
+                Decimal128Array::from(vec![Some(-1_234_567_890_123_456), None])
+                    .with_precision_and_scale(18, 4)
+                    .unwrap(),
+            ),
+        ),
         ("real", Arc::new(Float64Array::from(vec![Some(-0.5), None]))),
         ("flag", Arc::new(BooleanArray::from(vec![Some(true), None]))),
         ("day", Arc::new(Date32Array::from(vec![Some(-719_162), None]))),
-        ("at", Arc::new(TimestampMicrosecondArray::from(vec![Some(us("1969-12-31T23:59:59.999999Z")), None]).with_timezone("UTC"))),
+        (
+            "at",
+            Arc::new(
+                TimestampMicrosecondArray::from(vec![Some(us("1969-12-31T23:59:59.999999Z")), None])
+                    .with_timezone("UTC"),
+            ),
+        ),
         ("order", Arc::new(StringArray::from(vec![Some("quote ' \" \\ ? \u{1f600} \u{202e}"), None]))),
         ("bytes", Arc::new(BinaryArray::from(vec![Some(b"\x00\xff".as_slice()), None]))),
         ("tags", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]))),
         ("extra", Arc::new(StringArray::from(vec![Some(r#"{"a": {"b": [1, "x"]}}"#), None]))),
     ];
-    world.build_batches("types", vec![("d1".to_owned(), RecordBatch::try_from_iter_with_nullable(
-        columns.into_iter().map(|(name, array)| (name, array, true))).unwrap())]).await;
+    world
+        .build_batches(
+            "types",
+            vec![(
+                "d1".to_owned(),
+                RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
+                    .unwrap(),
+            )],
+        )
+        .await;
     let mut request = world.request(&["types"]);
     request.publications[0].json_columns = vec!["extra".into()];
     world.report(request).await;
@@ -250,9 +296,20 @@ async fn every_type_comes_back_as_it_was() {
          TO_VARCHAR(\"AT\"::TIMESTAMP_NTZ, 'YYYY-MM-DD\"T\"HH24:MI:SS.FF6'), \"ORDER\", HEX_ENCODE(BYTES), TAGS[0]::VARCHAR, EXTRA:a.b[1]::VARCHAR \
          FROM $DB.MARTS.TYPES ORDER BY USER_ID",
     );
-    assert_eq!(json!(row[0]), json!([
-        "-9223372036854775808", "-123456789012.3456", -0.5, true, "0001-01-01", "1969-12-31T23:59:59.999999",
-        "quote ' \" \\ ? \u{1f600} \u{202e}", "00FF", "1", "x",
-    ]));
+    assert_eq!(
+        json!(row[0]),
+        json!([
+            "-9223372036854775808",
+            "-123456789012.3456",
+            -0.5,
+            true,
+            "0001-01-01",
+            "1969-12-31T23:59:59.999999",
+            "quote ' \" \\ ? \u{1f600} \u{202e}",
+            "00FF",
+            "1",
+            "x",
+        ])
+    );
     assert!(row[1].iter().all(serde_json::Value::is_null), "{:?}", row[1]);
 }

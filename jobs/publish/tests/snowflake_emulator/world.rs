@@ -83,7 +83,10 @@ impl World {
         let emulator = Emulator::shared();
         let proxy = Proxy::before(&emulator).await;
         let folder = tempfile::tempdir().unwrap();
-        let place = LakeSettings { url: url::Url::from_directory_path(folder.path().join("lake")).unwrap(), options: BTreeMap::new() };
+        let place = LakeSettings {
+            url: url::Url::from_directory_path(folder.path().join("lake")).unwrap(),
+            options: BTreeMap::new(),
+        };
         let maintenance = MaintenanceSettings::default();
         let lake = Lake::connect(&place, &maintenance, Clock::system()).unwrap();
         let snowflake = SnowflakeSettings {
@@ -94,7 +97,7 @@ impl World {
             url: Some(url::Url::parse(&proxy.url).unwrap()),
             auth: SnowflakeAuth::Password(Secret::new(PASSWORD)),
             databases: BTreeMap::new(),
-            statement_timeout: std::time::Duration::from_secs(60),
+            statement_timeout: std::time::Duration::from_mins(1),
             session_parameters: BTreeMap::from([("nop_regexes".to_owned(), json!(["^\\s*REMOVE\\b"]))]),
         };
         let settings = Settings {
@@ -110,7 +113,15 @@ impl World {
             maintenance,
         };
         let database = format!("DB{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
-        Self { _folder: folder, emulator, proxy, settings: Arc::new(settings), lake, database, recorder: Arc::default() }
+        Self {
+            _folder: folder,
+            emulator,
+            proxy,
+            settings: Arc::new(settings),
+            lake,
+            database,
+            recorder: Arc::default(),
+        }
     }
 
     pub(crate) fn publication(&self, model: &str) -> Publication {
@@ -128,7 +139,10 @@ impl World {
 
     /// Replaces whole batches of a model, as a microbatch build does.
     pub(crate) async fn build(&self, model: &str, batches: &[&str], rows: &[Row]) {
-        let schema = Schema::new(vec![Field::new("user_id", DataType::Utf8, true), Field::new("minutes", DataType::Int64, true)]);
+        let schema = Schema::new(vec![
+            Field::new("user_id", DataType::Utf8, true),
+            Field::new("minutes", DataType::Int64, true),
+        ]);
         let parts = batches.iter().map(|batch| {
             let rows: Vec<_> = rows.iter().filter(|row| row.0 == *batch).collect();
             let columns: Vec<ArrayRef> = vec![
@@ -156,14 +170,21 @@ impl World {
             let partition_values = BTreeMap::from([(BATCH_COLUMN.to_owned(), Some(batch))]);
             remove.extend(table.files_of(&partition_values));
             if rows.num_rows() > 0 {
-                let files = table.write_files(vec![PartitionedBatch { partition_values, batches: vec![rows], tags: BTreeMap::new() }]);
+                let files = table.write_files(vec![PartitionedBatch {
+                    partition_values,
+                    batches: vec![rows],
+                    tags: BTreeMap::new(),
+                }]);
                 add.extend(files.await.unwrap());
             }
         }
         let note = CommitNote {
             commit_id: self.lake.clock().new_id(),
             run_id: "build".into(),
-            act: Act::Transform(TransformNote { watermark_us: Some(1_700_000_000_000_000), ..TransformNote::default() }),
+            act: Act::Transform(TransformNote {
+                watermark_us: Some(1_700_000_000_000_000),
+                ..TransformNote::default()
+            }),
         };
         let request = CommitRequest { add, remove, txns: BTreeMap::new(), operation: "WRITE", data_change: true, note };
         table.commit(request).await.unwrap();
@@ -220,7 +241,8 @@ impl World {
     /// `SEQ` of all ledger rows of a target.
     pub(crate) fn ledger(&self, model: &str) -> Vec<i64> {
         let label = format!("MARTS.{}", model.to_uppercase());
-        let rows = self.ask(&format!("SELECT SEQ FROM $DB.OPS.TIDEMILL_LEDGER WHERE TARGET_TABLE = '{label}' ORDER BY SEQ"));
+        let rows =
+            self.ask(&format!("SELECT SEQ FROM $DB.OPS.TIDEMILL_LEDGER WHERE TARGET_TABLE = '{label}' ORDER BY SEQ"));
         rows.iter().map(|row| row[0].as_i64().unwrap()).collect()
     }
 }

@@ -186,7 +186,7 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
 }
 
 /// A few rows of each kind, for people.
-pub(super) async fn samples(context: &Context, printer: &Printer) -> anyhow::Result<String> {
+pub(super) async fn samples(context: &Context, printer: Printer) -> anyhow::Result<String> {
     let mut shown = String::new();
     if printer.format() != crate::args::Format::Text {
         return Ok(shown);
