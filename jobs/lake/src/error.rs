@@ -67,13 +67,11 @@ pub(crate) enum Cause {
 impl Diagnostic for Error {
     fn kind(&self) -> ErrorKind {
         match self.0.as_ref() {
-            Cause::Store { source, .. } | Cause::Object { source, .. } => match source {
-                object_store::Error::NotFound { .. }
-                | object_store::Error::PermissionDenied { .. }
-                | object_store::Error::Unauthenticated { .. }
-                | object_store::Error::NotSupported { .. } => ErrorKind::Invalid,
-                _ => ErrorKind::Unavailable,
-            },
+            Cause::Store { source, .. } | Cause::Object { source, .. } => kind_of_store(source),
+            // A reader of Parquet wraps what the store says: an outage amid a file is an outage, not a broken file.
+            Cause::Parquet { source: parquet::errors::ParquetError::External(source), .. } => {
+                source.downcast_ref().map_or(ErrorKind::Invalid, kind_of_store)
+            }
             Cause::Address { .. } => ErrorKind::Configuration,
             Cause::Outcome { .. } => ErrorKind::OutcomeUnknown,
             Cause::Replaced { .. } => ErrorKind::Conflict,
@@ -103,6 +101,17 @@ impl Diagnostic for Error {
             }
             _ => None,
         }
+    }
+}
+
+/// What is wrong with the request stays wrong; the rest may pass.
+fn kind_of_store(error: &object_store::Error) -> ErrorKind {
+    match error {
+        object_store::Error::NotFound { .. }
+        | object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. }
+        | object_store::Error::NotSupported { .. } => ErrorKind::Invalid,
+        _ => ErrorKind::Unavailable,
     }
 }
 

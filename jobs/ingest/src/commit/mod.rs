@@ -220,10 +220,11 @@ impl Committer {
                 self.partitions.extend(theirs.map(|of| TopicPartition::new(of.topic.clone(), of.partition)));
             }
         }
-        self.dedup
-            .absorb(&self.table, commits)
-            .await
-            .map_err(|source| self.lake_error("read the winner's keys", source))?;
+        // Keys that were added before a fault are added again: a set does not mind.
+        let mut tries = 0;
+        while let Err(source) = self.dedup.absorb(&self.table, commits).await {
+            self.run.retry.bear(&self.name, "read the winner's keys", source, &mut tries).await?;
+        }
         Ok(())
     }
 
@@ -335,11 +336,14 @@ impl Committer {
     async fn plan(&mut self, batch: &Batch) -> Result<Plan> {
         let is_alive: Vec<bool> = batch.origins.iter().map(|origin| self.is_alive(origin)).collect();
         let origin_of = |record: usize| batch.origin_of[record] as usize;
-        let landing = self
-            .dedup
-            .choose(&self.table, &batch.decoded, |record| is_alive[origin_of(record)])
-            .await
-            .map_err(|source| self.lake_error("look for copies", source))?;
+        let mut tries = 0;
+        let landing = loop {
+            let is_row_alive = |record| is_alive[origin_of(record)];
+            match self.dedup.choose(&self.table, &batch.decoded, is_row_alive).await {
+                Ok(landing) => break landing,
+                Err(source) => self.run.retry.bear(&self.name, "look for copies", source, &mut tries).await?,
+            }
+        };
         let books = keep_books(batch, &is_alive, &landing, &self.spans);
         assert_balanced(&self.name, &books.partitions, &books.files)?;
         Ok(Plan { is_alive, landing, books })
@@ -386,10 +390,6 @@ impl Committer {
             verdicts.push(verdict);
         }
         verdicts
-    }
-
-    fn lake_error(&self, act: &'static str, source: tidemill_lake::Error) -> Error {
-        Cause::Lake { act, source_name: self.name.clone(), source }.into()
     }
 
     fn shape_error(&self, source: arrow::error::ArrowError) -> Error {

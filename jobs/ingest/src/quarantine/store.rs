@@ -158,7 +158,6 @@ impl QuarantineWriter {
         if lots.iter().all(|lot| lot.entries.is_empty()) {
             return Ok(());
         }
-        let lake_error = |source| Cause::Lake { act: "write to quarantine", source_name: name.clone(), source };
         if self.table.is_none() {
             let spec = spec();
             let open = || self.lake.open_or_create(&spec, &self.run_id);
@@ -166,7 +165,10 @@ impl QuarantineWriter {
             self.table = Some(table);
         }
         let Some(table) = self.table.as_mut() else { return Ok(()) };
-        table.refresh().await.map_err(lake_error)?;
+        let mut tries = 0;
+        while let Err(source) = table.refresh().await {
+            retry.bear(name, "refresh the quarantine", source, &mut tries).await?;
+        }
         let mut written: Option<(Vec<String>, Vec<DataFile>)> = None;
         loop {
             let mut fresh: Vec<&Entry> = Vec::new();

@@ -27,6 +27,8 @@ enum Fault {
     LoseAnswer(&'static str),
     /// The rights are gone.
     Forbid(&'static str),
+    /// The next read of such a path is refused.
+    RefuseRead(&'static str),
 }
 
 #[derive(Debug)]
@@ -52,11 +54,12 @@ impl ObjectStore for FaultyStore {
             let mut script = self.script.lock().unwrap();
             let is_next = |fault: &Fault| match fault {
                 Fault::Refuse(end) | Fault::LoseAnswer(end) | Fault::Forbid(end) => location.as_ref().ends_with(end),
+                Fault::RefuseRead(_) => false,
             };
             if script.front().is_some_and(is_next) { script.pop_front() } else { None }
         };
         match fault {
-            None => self.inner.put_opts(location, payload, options).await,
+            None | Some(Fault::RefuseRead(_)) => self.inner.put_opts(location, payload, options).await,
             Some(Fault::Refuse(_)) => Err(no_answer()),
             Some(Fault::LoseAnswer(_)) => {
                 self.inner.put_opts(location, payload, options).await?;
@@ -78,6 +81,14 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        {
+            let mut script = self.script.lock().unwrap();
+            let is_next = |fault: &Fault| matches!(fault, Fault::RefuseRead(end) if location.as_ref().ends_with(end));
+            if script.front().is_some_and(is_next) {
+                script.pop_front();
+                return Err(no_answer());
+            }
+        }
         self.inner.get_opts(location, options).await
     }
 
@@ -126,6 +137,25 @@ async fn an_outage_is_borne_and_a_lost_answer_is_no_second_commit() {
     assert!(store.script.lock().unwrap().is_empty(), "every fault has happened");
     assert_eq!(keys(&lake).await, ["a", "b", "c"]);
     assert_closed(&lake).await;
+}
+
+#[tokio::test]
+async fn a_copy_is_found_although_its_first_is_hard_to_read() {
+    for budget in [0, 1 << 20] {
+        let (lake, store) = faulty_lake();
+        let partition = TopicPartition::new("events", 0);
+        let mut process = Process::with_budget(&lake, &contract(), budget).await;
+        process.take(&partition).await;
+        process.land(&[(&partition, 0, Some(&event("a", 1)))]).await;
+
+        let mut process = Process::with_budget(&lake, &contract(), budget).await;
+        process.take(&partition).await;
+        *store.script.lock().unwrap() = [Fault::RefuseRead(".parquet"), Fault::RefuseRead(".parquet")].into();
+        process.land(&[(&partition, 1, Some(&event("a", 1))), (&partition, 2, Some(&event("b", 2)))]).await;
+        assert!(store.script.lock().unwrap().is_empty(), "every fault has happened");
+        assert_eq!(keys(&lake).await, ["a", "b"]);
+        assert_closed(&lake).await;
+    }
 }
 
 #[tokio::test]

@@ -115,7 +115,7 @@ fn unambiguous(mut model: Model) -> Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
 
     #[test]
     fn differences_lead_from_version_to_version(models in models(), max_keys in 16_u64..64) {

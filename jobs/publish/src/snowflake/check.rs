@@ -55,7 +55,7 @@ async fn compare(
     owner: &str,
 ) -> Result<CheckedTable> {
     let publication = changes.publication();
-    let directory = format!("{}check-{owner}/", load.names.directory(0, "check"));
+    let directory = load.names.directory(0, "check", owner);
     let mut stager = Stager::new(client, publication, load, directory.clone());
     changes.visit(&mut stager).await?;
     let manifest: Manifest = stager.finish().await?;

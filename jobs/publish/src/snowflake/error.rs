@@ -230,8 +230,11 @@ impl SnowflakeError {
         matches!(self, Self::Refused { code, .. } if class_of(code) == CodeClass::Busy)
     }
 
-    /// Whether trying the whole cycle again in a new session may help.
+    /// Whether beginning again in a new session may help.
+    ///
+    /// Files and tables that are not there, or not as they were left, are among it: whoever published meanwhile clears away
+    /// what belongs to numbers and epochs before its own, and the next look at the head tells.
     pub(super) fn is_transient(&self) -> bool {
-        self.ends_session() || self.is_busy()
+        self.ends_session() || self.is_missing_object() || matches!(self, Self::Staged { .. })
     }
 }

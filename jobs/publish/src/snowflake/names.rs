@@ -76,14 +76,18 @@ impl Names {
         format!("{}!_!_E%", self.slug.replace('_', "!_"))
     }
 
-    /// The directory of one publication in the stage, ending with `/`: a path is a prefix, and `12` begins `120`.
-    pub(super) fn directory(&self, seq: u64, content_hash: &str) -> String {
-        format!(
-            "@{}.{STAGE}.FILES/{}/{seq}-{}/",
-            self.database,
-            self.slug,
-            content_hash.get(..16).unwrap_or(content_hash)
-        )
+    /// The directory of one owner's files in the stage, ending with `/`: a path is a prefix, and `12` begins `120`.
+    ///
+    /// The owner is in it because two publishers may bring the same rows under the same number: one would overwrite, or clear
+    /// away, what the other is just copying.
+    pub(super) fn directory(&self, seq: u64, content_hash: &str, owner: &str) -> String {
+        let start = |text: &str, length: usize| text.get(..length).unwrap_or(text).to_owned();
+        format!("{}{}-{}/", self.directories(seq), start(content_hash, 16), start(owner, 8))
+    }
+
+    /// What the directories of all owners of one number begin with.
+    pub(super) fn directories(&self, seq: u64) -> String {
+        format!("@{}.{STAGE}.FILES/{}/{seq}-", self.database, self.slug)
     }
 }
 
@@ -121,7 +125,10 @@ mod tests {
         assert_eq!(names.table, "ZONER_DB.PROCESSED_DATA.SLEEP_NIGHTLY");
         assert_eq!(names.head(), "ZONER_DB.OPS.TIDEMILL_HEAD__PROCESSED_DATA__SLEEP_NIGHTLY");
         assert_eq!(names.staging(7, "9f3a1c2055"), "ZONER_DB.STAGE.PROCESSED_DATA__SLEEP_NIGHTLY__E7_9F3A1C20");
-        assert_eq!(names.directory(12, "c0ffee"), "@ZONER_DB.STAGE.FILES/PROCESSED_DATA__SLEEP_NIGHTLY/12-c0ffee/");
+        assert_eq!(
+            names.directory(12, "c0ffee", "9f3a1c2055"),
+            "@ZONER_DB.STAGE.FILES/PROCESSED_DATA__SLEEP_NIGHTLY/12-c0ffee-9f3a1c20/"
+        );
     }
 
     #[test]

@@ -60,15 +60,12 @@ impl Cycle<'_> {
                 Err(error) => error,
             };
             let Some(fault) = error.as_snowflake() else { return Err(error) };
-            if fault.is_missing_object() && !must_set_up {
-                must_set_up = true;
-                continue;
-            }
+            must_set_up |= fault.is_missing_object();
             commit_is_open |= matches!(fault, SnowflakeError::NoAnswer { step: "commit", .. });
             let may_wait = fault.is_busy() && stopwatch.elapsed() < LOCK_PATIENCE;
-            let may_begin_again = fault.ends_session() && cycles < MAX_CYCLES;
+            let may_begin_again = fault.is_transient() && cycles < MAX_CYCLES;
             if !may_wait && !may_begin_again {
-                return Err(match (commit_is_open && fault.is_transient(), self.database()) {
+                return Err(match (commit_is_open && (fault.is_transient() || fault.is_busy()), self.database()) {
                     (true, Some(database)) => SnowflakeError::CommitUnknown { database }.into(),
                     _ => error,
                 });
@@ -86,17 +83,18 @@ impl Cycle<'_> {
 
     async fn once(&self, must_set_up: bool) -> Result<Vec<Applied>> {
         // Heads are taken and moved in the order of their names, so that selections that overlap cannot deadlock.
+        let owner = self.clock.new_id().simple().to_string();
         let mut legs = Vec::with_capacity(self.changes.len());
         for changes in self.changes {
             let load = Load::new(changes)?;
-            let directory = load.names.directory(load.seq, changes.content_hash());
+            let directory = load.names.directory(load.seq, changes.content_hash(), &owner);
             legs.push(Leg { changes, load, directory, manifest: Manifest::default(), batches: Vec::new() });
         }
         legs.sort_by(|a, b| a.load.names.label.cmp(&b.load.names.label));
         let Some(database) = legs.first().map(|leg| leg.load.names.database.clone()) else { return Ok(Vec::new()) };
         let purpose = Purpose { database: &database, run_id: self.context.run_id };
         let mut client = Client::new(self.settings, purpose, self.clock.clone(), self.context.observer)?;
-        let result = self.steps(&mut client, &database, &mut legs, must_set_up).await;
+        let result = self.steps(&mut client, &database, &mut legs, &owner, must_set_up).await;
         client.close().await;
         let mut applied = result?;
         // Back to the order in which the caller gave them.
@@ -111,6 +109,7 @@ impl Cycle<'_> {
         client: &mut Client<'_>,
         database: &str,
         legs: &mut [Leg<'_>],
+        owner: &str,
         must_set_up: bool,
     ) -> Result<Vec<(String, Applied)>> {
         if must_set_up {
@@ -119,9 +118,8 @@ impl Cycle<'_> {
         for leg in legs.iter_mut() {
             upload(client, leg).await?;
         }
-        let owner = self.clock.new_id().simple().to_string();
         for leg in legs.iter() {
-            take(client, leg, &owner).await?;
+            take(client, leg, owner).await?;
         }
         let names: Vec<&Names> = legs.iter().map(|leg| &leg.load.names).collect();
         let heads = read_heads(client, &names).await?;
@@ -141,11 +139,11 @@ impl Cycle<'_> {
         target::prepare(client, database, legs, &heads).await?;
         let mut staging = Vec::with_capacity(legs.len());
         for (leg, head) in legs.iter().zip(&heads) {
-            let table = leg.load.names.staging(head.epoch, &owner);
+            let table = leg.load.names.staging(head.epoch, owner);
             copy(client, leg, &table).await?;
             staging.push(table);
         }
-        let counts = self.transact(client, database, legs, &heads, &staging, &owner).await?;
+        let counts = self.transact(client, database, legs, &heads, &staging, owner).await?;
         for leg in legs.iter() {
             prove(client, database, leg).await?;
         }
@@ -369,7 +367,7 @@ async fn prove(client: &mut Client<'_>, database: &str, leg: &Leg<'_>) -> Result
 async fn clean(client: &mut Client<'_>, leg: &Leg<'_>, head: &Head, staging: &str) {
     let result = async {
         if !leg.manifest.parts.is_empty() {
-            client.run(&sql::remove(&leg.directory)).await?;
+            client.run(&sql::remove(&leg.load.names.directories(leg.load.seq))).await?;
         }
         client.run(&ddl::drop_staging(&leg.load.names, staging.rsplit('.').next().unwrap_or(staging))).await?;
         let known = client.run(&ddl::staging_tables(&leg.load.names)).await?;

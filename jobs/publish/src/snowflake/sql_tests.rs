@@ -72,9 +72,9 @@ fn append_only_never_scans_the_target() {
 
 #[test]
 fn copy_reads_a_whole_directory_with_logical_types() {
-    let directory = load(Strategy::Merge, false).names.directory(12, "c0ffee00c0ffee00c0ffee00");
-    assert_snapshot!(sql::copy(STAGING, &directory).sql, @"COPY INTO ZONER_DB.STAGE.MARTS__NIGHTS__E7_9F3A1C20 FROM @ZONER_DB.STAGE.FILES/MARTS__NIGHTS/12-c0ffee00c0ffee00/ FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE) MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE");
-    assert_snapshot!(sql::put("part-00000.parquet", &directory).sql, @" PUT file:///tidemill/part-00000.parquet @ZONER_DB.STAGE.FILES/MARTS__NIGHTS/12-c0ffee00c0ffee00/ AUTO_COMPRESS=FALSE OVERWRITE=TRUE");
+    let directory = load(Strategy::Merge, false).names.directory(12, "c0ffee00c0ffee00c0ffee00", "9f3a1c2055");
+    assert_snapshot!(sql::copy(STAGING, &directory).sql, @"COPY INTO ZONER_DB.STAGE.MARTS__NIGHTS__E7_9F3A1C20 FROM @ZONER_DB.STAGE.FILES/MARTS__NIGHTS/12-c0ffee00c0ffee00-9f3a1c20/ FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE) MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE");
+    assert_snapshot!(sql::put("part-00000.parquet", &directory).sql, @" PUT file:///tidemill/part-00000.parquet @ZONER_DB.STAGE.FILES/MARTS__NIGHTS/12-c0ffee00c0ffee00-9f3a1c20/ AUTO_COMPRESS=FALSE OVERWRITE=TRUE");
 }
 
 #[test]

@@ -38,9 +38,20 @@ impl Emulator {
 
     fn start() -> Self {
         let launcher = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/servers/fakesnow/launcher.py");
+        Self::spawn(&[launcher.to_str().unwrap()])
+    }
+
+    /// The emulator as it is published, without the launcher's repairs.
+    pub(crate) fn stock() -> Self {
+        const SERVE: &str = "import sys, fakesnow\nwith fakesnow.server(port=int(sys.argv[1]), host='127.0.0.1'):\n    \
+                             print('ready', flush=True)\n    sys.stdout = sys.stderr\n    sys.stdin.read()";
+        Self::spawn(&["-c", SERVE])
+    }
+
+    fn spawn(program: &[&str]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut child = Command::new(python())
-            .arg(&launcher)
+            .args(program)
             .args([port.to_string().as_str(), "127.0.0.1", "--until-stdin-closes"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -49,14 +60,22 @@ impl Emulator {
             .unwrap_or_else(|error| panic!("the emulator cannot be started, python=`{}`: {error}", python().display()));
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "ready", "the emulator did not come up, launcher=`{}`", launcher.display());
+        assert_eq!(line.trim(), "ready", "the emulator did not come up, program=`{program:?}`");
         Self { child, witness: Mutex::default(), url: format!("http://127.0.0.1:{port}") }
     }
 
     /// Asks through Snowflake's own Python client.
-    pub(crate) fn ask(&self, database: &str, sql: &str) -> Vec<Vec<Value>> {
+    ///
+    /// # Errors
+    /// The server's words when it refuses.
+    pub(crate) fn try_ask(&self, database: &str, sql: &str) -> Result<Vec<Vec<Value>>, String> {
         let mut witness = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
         witness.get_or_insert_with(|| Witness::start(&self.url)).ask(database, sql)
+    }
+
+    /// The same, for what must go well.
+    pub(crate) fn ask(&self, database: &str, sql: &str) -> Vec<Vec<Value>> {
+        self.try_ask(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 }
 
@@ -94,13 +113,15 @@ impl Witness {
         Self { child, answers }
     }
 
-    fn ask(&mut self, database: &str, sql: &str) -> Vec<Vec<Value>> {
+    fn ask(&mut self, database: &str, sql: &str) -> Result<Vec<Vec<Value>>, String> {
         writeln!(self.child.stdin.as_mut().unwrap(), "{}", json!({"database": database, "sql": sql})).unwrap();
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
         let mut answer: Value = serde_json::from_str(&line).unwrap();
-        assert!(answer["error"].is_null(), "{sql}: {}", answer["error"]);
-        serde_json::from_value(answer["rows"].take()).unwrap()
+        match answer["error"].take() {
+            Value::Null => Ok(serde_json::from_value(answer["rows"].take()).unwrap()),
+            error => Err(error.to_string()),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ def ask(database, sql):
     if database not in connections:
         connections[database] = snowflake.connector.connect(
             user="WITNESS", password="x", account="TMORG-TMTEST", host=place.hostname, port=place.port,
-            protocol=place.scheme, database=database, schema="PUBLIC",
+            protocol=place.scheme, database=database, schema="PUBLIC", network_timeout=5,
         )
     return connections[database].cursor().execute(sql).fetchall()
 

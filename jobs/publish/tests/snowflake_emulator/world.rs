@@ -4,35 +4,30 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use async_trait::async_trait;
 use serde_json::{Value, json};
-use tidemill_lake::metadata::{Act, CommitNote, TransformNote};
-use tidemill_lake::{CommitRequest, Lake, PartitionedBatch, TableId, TableSpec};
+use tidemill_lake::Lake;
+use tidemill_project::Secret;
 use tidemill_project::clock::Clock;
 use tidemill_project::config::{
     IngestSettings, LakeSettings, MaintenanceSettings, Settings, SnowflakeAuth, SnowflakeSettings, TransformSettings,
     WarehouseSettings,
 };
-use tidemill_project::{Location, Secret};
-use tidemill_publish::{
-    BATCH_COLUMN, Publication, PublishObserver, PublishReport, PublishRequest, Strategy, TargetTable,
-};
+use tidemill_publish::{Publication, PublishObserver, PublishReport, PublishRequest, Result, Silent};
 use tokio_util::sync::CancellationToken;
 
 use crate::emulator::{Emulator, Proxy};
+use crate::support::{Fixture, Models, Row, publication, request};
 
 pub(crate) const PASSWORD: &str = "very-secret-password";
 
-/// One row of a model: batch, user, minutes.
-pub(crate) type Row = (&'static str, Option<&'static str>, i64);
-
+/// Everything of one test.
 pub(crate) struct World {
     _folder: tempfile::TempDir,
     pub(crate) emulator: Arc<Emulator>,
     pub(crate) proxy: Proxy,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) lake: Lake,
+    pub(crate) models: Models,
     pub(crate) database: String,
     /// Statements of the last publication.
     pub(crate) recorder: Arc<Recorder>,
@@ -118,91 +113,29 @@ impl World {
             emulator,
             proxy,
             settings: Arc::new(settings),
-            lake,
+            models: Models { lake },
             database,
             recorder: Arc::default(),
         }
     }
 
     pub(crate) fn publication(&self, model: &str) -> Publication {
-        Publication {
-            model: TableId::model("main", model),
-            model_name: model.into(),
-            target: TargetTable { database: self.database.clone(), schema: "MARTS".into(), table: model.into() },
-            unique_key: vec!["user_id".into()],
-            strategy: Strategy::Merge,
-            columns: None,
-            json_columns: Vec::new(),
-            location: Location::new("models.yml", 1, 1),
-        }
-    }
-
-    /// Replaces whole batches of a model, as a microbatch build does.
-    pub(crate) async fn build(&self, model: &str, batches: &[&str], rows: &[Row]) {
-        let schema = Schema::new(vec![
-            Field::new("user_id", DataType::Utf8, true),
-            Field::new("minutes", DataType::Int64, true),
-        ]);
-        let parts = batches.iter().map(|batch| {
-            let rows: Vec<_> = rows.iter().filter(|row| row.0 == *batch).collect();
-            let columns: Vec<ArrayRef> = vec![
-                Arc::new(rows.iter().map(|row| row.1).collect::<StringArray>()),
-                Arc::new(rows.iter().map(|row| row.2).collect::<Int64Array>()),
-            ];
-            ((*batch).to_owned(), RecordBatch::try_new(Arc::new(schema.clone()), columns).unwrap())
-        });
-        self.build_batches(model, parts.collect()).await;
-    }
-
-    pub(crate) async fn build_batches(&self, model: &str, parts: Vec<(String, RecordBatch)>) {
-        let mut fields: Vec<_> = parts[0].1.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
-        fields.push(Field::new(BATCH_COLUMN, DataType::Utf8, true));
-        let spec = TableSpec {
-            id: TableId::model("main", model),
-            schema: Arc::new(Schema::new(fields)),
-            partition_columns: vec![BATCH_COLUMN.to_owned()],
-            bloom_columns: Vec::new(),
-            description: String::new(),
-        };
-        let mut table = self.lake.open_or_create(&spec, "test").await.unwrap();
-        let (mut add, mut remove) = (Vec::new(), Vec::new());
-        for (batch, rows) in parts {
-            let partition_values = BTreeMap::from([(BATCH_COLUMN.to_owned(), Some(batch))]);
-            remove.extend(table.files_of(&partition_values));
-            if rows.num_rows() > 0 {
-                let files = table.write_files(vec![PartitionedBatch {
-                    partition_values,
-                    batches: vec![rows],
-                    tags: BTreeMap::new(),
-                }]);
-                add.extend(files.await.unwrap());
-            }
-        }
-        let note = CommitNote {
-            commit_id: self.lake.clock().new_id(),
-            run_id: "build".into(),
-            act: Act::Transform(TransformNote {
-                watermark_us: Some(1_700_000_000_000_000),
-                ..TransformNote::default()
-            }),
-        };
-        let request = CommitRequest { add, remove, txns: BTreeMap::new(), operation: "WRITE", data_change: true, note };
-        table.commit(request).await.unwrap();
+        publication(&self.database, model)
     }
 
     pub(crate) fn request(&self, models: &[&str]) -> PublishRequest {
-        PublishRequest {
-            publications: models.iter().map(|model| self.publication(model)).collect(),
-            run_id: "run-1".into(),
-            full: false,
-            dry_run: false,
-        }
+        request(&self.database, models)
+    }
+
+    pub(crate) async fn build(&self, model: &str, batches: &[&str], rows: &[Row]) {
+        self.models.build(model, batches, rows).await;
     }
 
     /// Publishes as a process of its own would; `die_at` = the step behind which it is killed.
     pub(crate) async fn run(&self, request: PublishRequest, die_at: Option<u64>) -> End {
         self.recorder.reset(die_at);
-        let (settings, lake, recorder) = (Arc::clone(&self.settings), self.lake.clone(), Arc::clone(&self.recorder));
+        let (settings, lake, recorder) =
+            (Arc::clone(&self.settings), self.models.lake.clone(), Arc::clone(&self.recorder));
         let process = tokio::spawn(async move {
             tidemill_publish::publish(&settings, &lake, request, recorder.as_ref(), &CancellationToken::new()).await
         });
@@ -228,6 +161,7 @@ impl World {
         }
     }
 
+    /// Asks the target's database; `$DB` stands for its name.
     pub(crate) fn ask(&self, sql: &str) -> Vec<Vec<Value>> {
         self.emulator.ask(&self.database, &sql.replace("$DB", &self.database))
     }
@@ -244,5 +178,26 @@ impl World {
         let rows =
             self.ask(&format!("SELECT SEQ FROM $DB.OPS.TIDEMILL_LEDGER WHERE TARGET_TABLE = '{label}' ORDER BY SEQ"));
         rows.iter().map(|row| row[0].as_i64().unwrap()).collect()
+    }
+}
+
+#[async_trait]
+impl Fixture for World {
+    fn models(&self) -> &Models {
+        &self.models
+    }
+
+    fn database(&self) -> &str {
+        &self.database
+    }
+
+    async fn publish(&self, request: PublishRequest) -> Result<PublishReport> {
+        // Not through `run`: two may race, and one recorder cannot tell their statements apart.
+        let cancel = CancellationToken::new();
+        tidemill_publish::publish(&self.settings, &self.models.lake, request, &Silent, &cancel).await
+    }
+
+    async fn target(&self, model: &str) -> Vec<(String, i64)> {
+        self.rows(model)
     }
 }
