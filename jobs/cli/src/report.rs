@@ -29,8 +29,7 @@ fn diagnostic<T>(error: &anyhow::Error, with: impl Fn(&dyn Diagnostic) -> T) -> 
 
 /// The exit code of an error; errors that no room made are failures.
 pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
-    if let Some(exit) = error.chain().find_map(|cause| cause.downcast_ref::<UsageError>()) {
-        let UsageError { .. } = exit;
+    if error.chain().any(<dyn std::error::Error>::is::<UsageError>) {
         return Exit::Usage;
     }
     diagnostic(error, Diagnostic::kind).map_or(Exit::Failed, Exit::from)

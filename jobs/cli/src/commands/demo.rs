@@ -22,6 +22,7 @@ use tidemill_simulate::{Options, Record, Sender, System, Truth};
 use tidemill_transform::graph::Selection;
 use tokio_util::sync::CancellationToken;
 
+use super::build::runner;
 use super::context::{Context, shown};
 use super::cycle::Cycle;
 use super::progress::Progress;
@@ -84,7 +85,8 @@ pub(crate) async fn run(global: &GlobalArgs, args: DemoArgs, printer: Printer) -
     let duplicates: u64 = proofs.iter().flat_map(|proof| &proof.partitions).map(|totals| totals.duplicates).sum();
     let quarantined: u64 = proofs.iter().map(tidemill_ingest::reconcile::Reconciliation::quarantined).sum();
     let closed = proofs.iter().all(tidemill_ingest::reconcile::Reconciliation::is_closed);
-    let comparison = compare::compare(&context, &truth).await?;
+    let session = runner(&context)?.query_context().await?;
+    let comparison = compare::compare(&session, &truth).await?;
     let elapsed = watch.elapsed();
 
     let (_, true_landed, true_duplicates, true_quarantined) = truth.totals();
@@ -102,7 +104,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: DemoArgs, printer: Printer) -
         "dir": dir,
         "elapsed_ms": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
     });
-    let mut text = compare::samples(&context, printer).await?;
+    let mut text = compare::samples(&session, printer).await?;
     text.push_str(&format!(
         "\nbooks   sent {} = landed {} + duplicates {} + quarantined {}: {}\n",
         thousands(num_sent),

@@ -59,17 +59,7 @@ pub(crate) fn print_rows(batches: &[RecordBatch], output: Option<&Path>, printer
             bytes = format!("{table}\n").into_bytes();
         }
         Format::Json => {
-            let mut writer = arrow::json::WriterBuilder::new()
-                .with_explicit_nulls(true)
-                .build::<_, arrow::json::writer::JsonArray>(&mut bytes);
-            for batch in batches {
-                writer.write(batch).context("failed to write rows as JSON")?;
-            }
-            writer.finish().context("failed to write rows as JSON")?;
-            drop(writer);
-            if bytes.is_empty() {
-                bytes.extend_from_slice(b"[]");
-            }
+            bytes = json_array(batches)?;
             bytes.push(b'\n');
         }
         Format::Csv => {
@@ -99,6 +89,23 @@ pub(crate) fn print_rows(batches: &[RecordBatch], output: Option<&Path>, printer
         None => printer.data(&bytes),
     }
     Ok(())
+}
+
+/// Rows as one JSON array of objects, nulls included; numbers of 64 bits keep all their digits.
+pub(crate) fn json_array(batches: &[RecordBatch]) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut writer = arrow::json::WriterBuilder::new()
+        .with_explicit_nulls(true)
+        .build::<_, arrow::json::writer::JsonArray>(&mut bytes);
+    for batch in batches {
+        writer.write(batch).context("failed to write rows as JSON")?;
+    }
+    writer.finish().context("failed to write rows as JSON")?;
+    drop(writer);
+    if bytes.is_empty() {
+        bytes.extend_from_slice(b"[]");
+    }
+    Ok(bytes)
 }
 
 /// Reads statements from a terminal until its end; a fault in one is shown and the next may follow.

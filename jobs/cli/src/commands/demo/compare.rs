@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::Value;
 use tidemill_simulate::Truth;
+use tidemill_transform::SessionContext;
 
-use crate::commands::build::runner;
-use crate::commands::context::Context;
+use crate::commands::query::json_array;
 use crate::printer::{Printer, thousands};
 
 /// What came of comparing.
@@ -70,7 +70,7 @@ fn compared<K: Ord + Debug, V: PartialEq + Debug>(
 }
 
 /// Compares all marts that the simulator knows.
-pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<Comparison> {
+pub(super) async fn compare(session: &SessionContext, truth: &Truth) -> anyhow::Result<Comparison> {
     let zoner = &truth.zoner;
     let logins = &truth.logins;
     let mut tables = Vec::new();
@@ -81,7 +81,7 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
     ] {
         let query =
             format!("select user_id, activity, {period} as period, events, activities, late_events from {model}");
-        let found = rows(context, &query).await?;
+        let found = rows(session, &query).await?;
         let found = found.iter().map(|row| {
             Ok((
                 (int(row, "user_id")?, text(row, "activity")?, int(row, "period")?),
@@ -96,7 +96,7 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
 
     let query = "select user_id, cast(coalesce(started_at, ended_at) as bigint) as opened_us, cast(ended_at as bigint) as ended_us, \
                  status, tz, cast(cast(night_date as int) as bigint) as night from zoner_sleep_intervals";
-    let found = rows(context, query).await?;
+    let found = rows(session, query).await?;
     let found = found.iter().map(|row| {
         let ended = row["ended_us"].as_i64();
         Ok((
@@ -117,7 +117,7 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
     let query = "select user_id, cast(cast(night_date as int) as bigint) as night, cast(sleep_seconds * 1000000 as bigint) as sleep_us, \
                  cast(longest_interval_s * 1000000 as bigint) as longest_us, interval_count, unclosed_count, orphan_end_count \
                  from zoner_sleep_nightly";
-    let found = rows(context, query).await?;
+    let found = rows(session, query).await?;
     let found = found.iter().map(|row| {
         let numbers = [
             int(row, "sleep_us")?,
@@ -142,7 +142,7 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
 
     let query = "select cast(window_start as bigint) as start_us, message_count, late_count, location_stats, device_stats, \
                  version_stats from logins_usage_window";
-    let found = rows(context, query).await?;
+    let found = rows(session, query).await?;
     let found = found.iter().map(|row| {
         let stats = [text(row, "location_stats")?, text(row, "device_stats")?, text(row, "version_stats")?];
         Ok((int(row, "start_us")?, (count(row, "message_count")?, count(row, "late_count")?, stats)))
@@ -158,7 +158,7 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
 
     let query = "select cast(hour_start as bigint) as hour_us, device_type, app_version, locale, logins, users, devices, late_logins \
                  from logins_usage_hourly";
-    let found = rows(context, query).await?;
+    let found = rows(session, query).await?;
     let found = found.iter().map(|row| {
         let key = (int(row, "hour_us")?, text(row, "device_type")?, text(row, "app_version")?, text(row, "locale")?);
         Ok((key, [count(row, "logins")?, count(row, "users")?, count(row, "devices")?, count(row, "late_logins")?]))
@@ -174,7 +174,7 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
     tables.push(compared("logins_usage_hourly", &found, &hours));
 
     let query = "select cast(cast(local_date as int) as bigint) as day, hour_of_day, logins from logins_hour_of_day";
-    let found = rows(context, query)
+    let found = rows(session, query)
         .await?
         .iter()
         .map(|row| Ok(((int(row, "day")?, int(row, "hour_of_day")?), count(row, "logins")?)))
@@ -186,7 +186,7 @@ pub(super) async fn compare(context: &Context, truth: &Truth) -> anyhow::Result<
 }
 
 /// A few rows of each kind, for people.
-pub(super) async fn samples(context: &Context, printer: Printer) -> anyhow::Result<String> {
+pub(super) async fn samples(session: &SessionContext, printer: Printer) -> anyhow::Result<String> {
     let mut shown = String::new();
     if printer.format() != crate::args::Format::Text {
         return Ok(shown);
@@ -208,7 +208,6 @@ pub(super) async fn samples(context: &Context, printer: Printer) -> anyhow::Resu
              from logins_usage_window order by window_start limit 5",
         ),
     ] {
-        let session = runner(context)?.query_context().await?;
         let batches = session
             .sql(query)
             .await
@@ -222,23 +221,10 @@ pub(super) async fn samples(context: &Context, printer: Printer) -> anyhow::Resu
     Ok(shown)
 }
 
-/// Rows of a query as JSON objects; numbers of 64 bits keep all their digits.
-async fn rows(context: &Context, query: &str) -> anyhow::Result<Vec<Value>> {
-    let session = runner(context)?.query_context().await?;
+/// Rows of a query as JSON objects.
+async fn rows(session: &SessionContext, query: &str) -> anyhow::Result<Vec<Value>> {
     let batches = session.sql(query).await.with_context(|| format!("failed to plan `{query}`"))?.collect().await?;
-    let mut bytes = Vec::new();
-    let mut writer = arrow::json::WriterBuilder::new()
-        .with_explicit_nulls(true)
-        .build::<_, arrow::json::writer::JsonArray>(&mut bytes);
-    for batch in &batches {
-        writer.write(batch)?;
-    }
-    writer.finish()?;
-    drop(writer);
-    if bytes.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(serde_json::from_slice(&bytes)?)
+    Ok(serde_json::from_slice(&json_array(&batches)?)?)
 }
 
 fn int(row: &Value, column: &str) -> anyhow::Result<i64> {
