@@ -12,12 +12,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tidemill-project", &[]),
     ("tidemill-lake", &["tidemill-project"]),
     ("tidemill-simulate", &["tidemill-project"]),
+    ("tidemill-collect", &["tidemill-project"]),
     ("tidemill-ingest", &["tidemill-lake", "tidemill-project"]),
     ("tidemill-transform", &["tidemill-lake", "tidemill-project"]),
     ("tidemill-publish", &["tidemill-lake", "tidemill-project"]),
     (
         "tidemill-cli",
         &[
+            "tidemill-collect",
             "tidemill-ingest",
             "tidemill-lake",
             "tidemill-project",
@@ -35,14 +37,16 @@ const OUTSIDE: &[&str] = &["tidemill-tests", "tidemill-benches", "tidemill-featu
 /// Foreign crate -> rooms that may use it in production code.
 const FOREIGN: &[(&str, &[&str])] = &[
     ("anyhow", &["tidemill-cli"]),
-    ("axum", &[]),
+    ("arrow-avro", &["tidemill-ingest"]),
+    ("axum", &["tidemill-collect"]),
     ("clap", &["tidemill-cli"]),
     ("datafusion", &["tidemill-lake", "tidemill-transform"]),
     ("deltalake", &["tidemill-lake"]),
     ("indicatif", &["tidemill-cli"]),
     ("miette", &["tidemill-cli"]),
     ("minijinja", &["tidemill-transform"]),
-    ("reqwest", &["tidemill-publish"]),
+    ("redis", &["tidemill-publish"]),
+    ("reqwest", &["tidemill-ingest", "tidemill-publish"]),
     ("rustyline", &["tidemill-cli"]),
     ("snowflake-api", &["tidemill-publish"]),
 ];

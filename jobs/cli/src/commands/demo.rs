@@ -133,7 +133,14 @@ fn settings(dir: &std::path::Path, models_dir: PathBuf, servers: &str) -> anyhow
     settings.models_dir = models_dir;
     settings.kafka = Some(KafkaSettings {
         group: "tidemill-demo".to_owned(),
-        properties: [("bootstrap.servers".to_owned(), Secret::new(servers))].into(),
+        // The mock broker holds a group's first assignment back for the session timeout less a second; a short one lets
+        // each micro-batch begin at once.
+        properties: [
+            ("bootstrap.servers".to_owned(), Secret::new(servers)),
+            ("session.timeout.ms".to_owned(), Secret::new("4000")),
+            ("heartbeat.interval.ms".to_owned(), Secret::new("500")),
+        ]
+        .into(),
     });
     settings.ingest = IngestSettings {
         max_batch_age: Duration::from_millis(500),

@@ -1,0 +1,1 @@
+//! HTTP to Kafka: the activity system's front door.
