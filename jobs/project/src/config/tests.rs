@@ -245,6 +245,15 @@ token = "hunter2"
 }
 
 #[test]
+fn a_fault_shows_what_the_file_says_and_not_what_its_variable_holds() {
+    // A password that stands at the wrong key, found by the fuzzer.
+    let dir = project("[transform]\nmemory_budget = \"a ${SECRET}\"\n");
+    let request = SettingsRequest { env: env(&[("SECRET", HIDDEN)]), ..request(dir.path()) };
+    let shown = describe(&load(&request).unwrap_err());
+    assert!(shown.contains("value=`a ${SECRET}`") && !shown.contains(HIDDEN), "{shown}");
+}
+
+#[test]
 fn no_fault_shows_a_secret() {
     for toml in [
         "[target.local.kafka]\n\"bootstrap.servers\" = \"b\"\n\"session.timeout.ms\" = \"hunter2\"\n",
