@@ -12,8 +12,11 @@
 mod broker;
 mod child;
 mod duplicates;
+mod history;
+mod latency;
 mod limit;
 mod machine;
+mod mart;
 mod results;
 mod stats;
 mod throughput;
@@ -121,10 +124,13 @@ fn main() -> Result<()> {
     let write = |section: results::Section| results::write(&results, &section);
     match command {
         Command::A(args) => write(throughput::measure(&args)?),
-        Command::B(_) | Command::C(_) => Ok(()),
+        Command::B(args) => write(latency::measure(&args)?),
+        Command::C(args) => write(history::measure(&args)?),
         Command::D(args) => write(duplicates::measure(&args)?),
         Command::All => {
             write(throughput::measure(&defaults())?)?;
+            write(latency::measure(&defaults())?)?;
+            write(history::measure(&defaults())?)?;
             write(duplicates::measure(&defaults())?)
         }
         Command::Limit(args) => limit::run(&args),
