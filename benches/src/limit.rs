@@ -69,6 +69,7 @@ fn read(args: &LimitArgs, chunks: &SyncSender<Vec<u8>>) -> Result<()> {
         .set("enable.auto.commit", "false")
         .set("fetch.wait.max.ms", "100")
         .set("queued.max.messages.kbytes", "32768")
+        .set("fetch.queue.backoff.ms", "10")
         .create()?;
     let mut assignment = TopicPartitionList::new();
     for partition in 0..args.partitions {

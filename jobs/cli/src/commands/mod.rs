@@ -13,6 +13,7 @@ mod progress;
 mod publish;
 mod quarantine;
 mod query;
+mod readers;
 mod reconcile;
 mod status;
 
