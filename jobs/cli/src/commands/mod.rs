@@ -14,6 +14,7 @@ mod progress;
 mod publish;
 mod quarantine;
 mod query;
+mod readers;
 mod reconcile;
 mod status;
 
