@@ -97,7 +97,7 @@ impl Runner {
                     Some(model) => self.compiler.sql(model, &render)?,
                     None => continue,
                 },
-                NodeId::Test(name) => tester.compile(name)?.0,
+                NodeId::Test(name) => tester.compile(name)?.sql,
                 NodeId::Source(_) | NodeId::Seed(_) => continue,
             };
             let path = self.graph.get(&id).map(|node| node.path.clone()).unwrap_or_default();
