@@ -3,13 +3,25 @@
 //! | kind | module | asks | needs a lake |
 //! | --- | --- | --- | --- |
 //! | data test | `data` | which rows that are stored should not be? | yes |
+//! | unit test | `unit` | what does a model make of these rows? | no |
 //!
 //! Who wants to test rows before they are visible (an audit before the commit) asks [`Tester::compile_against`] for the
 //! tests of a model, compiled against any relation of a session of theirs, and judges each with [`CompiledTest::judge`];
 //! [`CompiledTest::failing_rows`] hands over what was found.
 
+mod compare;
 mod data;
 mod ledger;
+mod narrow;
+mod rows;
+mod run;
+mod shapes;
+mod store;
+#[cfg(test)]
+mod tests;
+mod unit;
 
-pub(crate) use data::{CompiledTest, Finding, Tester, Verdict};
+pub(crate) use data::{CompiledTest, Finding, Manner, Tester, Verdict};
 pub(crate) use ledger::Ledger;
+pub(crate) use narrow::Proof;
+pub use run::TestOptions;
