@@ -94,7 +94,7 @@ pub(crate) fn runner(context: &Context) -> anyhow::Result<Runner> {
 
 /// Selectors as typed.
 pub(crate) fn selection(args: SelectArgs) -> Selection {
-    Selection { select: args.select, exclude: args.exclude }
+    Selection { select: args.select, exclude: args.exclude, ..Selection::default() }
 }
 
 fn event_time(start: Option<&str>, end: Option<&str>) -> anyhow::Result<Option<TimeRange>> {

@@ -6,12 +6,14 @@
 mod batch;
 mod config;
 mod configure;
+mod extras;
 mod files;
 mod load;
 mod model;
 mod naming;
 mod properties;
 mod publish;
+mod selectors;
 mod settings;
 mod yaml;
 
@@ -20,11 +22,14 @@ pub use config::{
     BatchContext, ContextSpan, Emit, Materialized, ModelConfig, PublishEntry, PublishStrategy, Severity, SinkKind,
     Span, Storage, Strategy, TestConfig, WatermarkRule,
 };
+pub use extras::{Age, Exposure, Extras, Freshness, Group, ModelExtras, Period, SourceExtras};
 pub use load::{LoadOptions, load_project};
 pub use model::{
     Column, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,
     UnitTest, Uses,
 };
+
+pub use selectors::{SelectorDefinition, SelectorRule, SelectorTerm};
 
 #[cfg(test)]
 pub(crate) mod tests;

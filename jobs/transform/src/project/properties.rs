@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json};
 use tidemill_project::SourceName;
 
 use super::configure;
+use super::extras::Extras;
 use super::model::{Column, SourceTable, UnitTest};
 use super::yaml::{Data, Entry, Node, Place, Reader};
 use crate::error::codes;
@@ -138,6 +139,7 @@ pub(super) struct Properties {
     /// Configs of singular tests, by name.
     pub(super) singular: IndexMap<String, Vec<Entry>>,
     pub(super) unit_tests: Vec<UnitTest>,
+    pub(super) extras: Extras,
 }
 
 impl Properties {

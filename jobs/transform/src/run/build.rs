@@ -37,7 +37,7 @@ impl Kinds {
 
     fn contains(self, node: &NodeId) -> bool {
         match node {
-            NodeId::Source(_) => false,
+            NodeId::Source(_) | NodeId::Exposure(_) => false,
             NodeId::Seed(_) => self.seeds,
             NodeId::Model(_) => self.models,
             NodeId::Test(_) => self.tests,
@@ -235,7 +235,7 @@ impl Work {
                 let report = NodeReport { failures, ..NodeReport::new(&self.node, outcome) };
                 Ok((report, (outcome == Outcome::Pass).then_some(proof)))
             }
-            NodeId::Source(_) => Err(BuildFault::UnknownNode { node: self.node.clone() }),
+            NodeId::Source(_) | NodeId::Exposure(_) => Err(BuildFault::UnknownNode { node: self.node.clone() }),
         }
     }
 }

@@ -99,6 +99,7 @@ impl NodeReport {
             NodeId::Seed(_) => "seed",
             NodeId::Model(_) => "model",
             NodeId::Test(_) => "test",
+            NodeId::Exposure(_) => "exposure",
         };
         Self {
             node: node.to_string(),
