@@ -8,6 +8,7 @@ mod config;
 mod configure;
 mod extras;
 mod files;
+mod folders;
 mod load;
 mod model;
 mod naming;
@@ -23,6 +24,7 @@ pub use config::{
     Span, Storage, Strategy, TestConfig, WatermarkRule,
 };
 pub use extras::{Age, Exposure, Extras, Freshness, Group, ModelExtras, Period, SourceExtras};
+pub use folders::{BuildFolders, build_folders};
 pub use load::{LoadOptions, load_project};
 pub use model::{
     Column, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,

@@ -174,7 +174,8 @@ struct Work {
 impl Work {
     /// The third part is the proof of a test's pass.
     async fn run(self) -> (NodeId, NodeReport, Option<i64>) {
-        let watch = self.executor.planner.snapshots.lake().clock().stopwatch();
+        let clock = self.executor.planner.snapshots.lake().clock().clone();
+        let (watch, started_at_us) = (clock.stopwatch(), clock.now_us());
         // A dropped attempt has committed or not; files without a commit belong to nobody.
         let attempt = tokio::select! {
             biased;
@@ -190,6 +191,7 @@ impl Work {
             Err(fault) => (NodeReport::failed(&self.node, fault.into()), None),
         };
         report.elapsed_ms = millis(watch.elapsed());
+        report.started_at_us = Some(started_at_us);
         (self.node, report, proof)
     }
 

@@ -85,6 +85,8 @@ pub struct NodeReport {
     pub failures: Option<u64>,
     /// What it says: the error and its causes, or why it was skipped.
     pub message: Option<String>,
+    /// When its turn came, microseconds UTC; `None` for one that was never come to.
+    pub started_at_us: Option<Micros>,
     /// Milliseconds from its turn to its end.
     pub elapsed_ms: u64,
     /// The error, for printers that show places and hints.
@@ -112,6 +114,7 @@ impl NodeReport {
             version: None,
             failures: None,
             message: None,
+            started_at_us: None,
             elapsed_ms: 0,
             error: None,
         }
@@ -123,7 +126,7 @@ impl NodeReport {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut at = error.source();
     while let Some(source) = at {
