@@ -2,6 +2,7 @@
 
 mod build;
 mod clean;
+mod collect;
 mod context;
 mod cycle;
 mod demo;
@@ -19,6 +20,7 @@ mod progress;
 mod publish;
 mod quarantine;
 mod query;
+mod readers;
 mod reconcile;
 mod retry;
 mod status;
@@ -44,6 +46,7 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Init(args) => init::run(&args, printer),
         Command::Doctor => doctor::run(&global, printer).await,
         Command::Ingest(args) => Box::pin(ingest::run(&global, args, printer)).await,
+        Command::Collect(args) => collect::run(&global, &args, printer).await,
         Command::Build(args) => Box::pin(build::run(&global, args, printer)).await,
         Command::RunModels(args) => Box::pin(build::run_kinds(&global, args, Kinds::MODELS, printer)).await,
         Command::Seed(args) => Box::pin(models::seed(&global, args, printer)).await,

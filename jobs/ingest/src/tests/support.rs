@@ -195,7 +195,7 @@ impl Process {
             let value = value.map(str::as_bytes);
             chunk.push(self.slots[partition], *offset, timestamp_us, value, Some(b"k"), std::iter::empty());
         }
-        self.batcher.take(chunk);
+        self.batcher.take(&chunk);
         for (partition, end) in ends {
             self.batcher.advance(self.slots[partition], Offset(*end));
         }

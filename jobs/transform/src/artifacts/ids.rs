@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Node, TestType};
 use crate::project::NodeId;
 use crate::run::hex;
 
@@ -14,17 +14,19 @@ pub(super) struct Ids(BTreeMap<NodeId, String>);
 
 impl Ids {
     pub(super) fn of(graph: &Graph) -> Self {
-        let id = |node: &NodeId, package: &str, is_generic: bool| match node {
+        let id = |node: &NodeId, package: &str, facts: &Node| match node {
             NodeId::Source(name) => format!("source.{package}.{}.{}", name.source, name.table),
             // A generic test's name is made up, so dbt adds a hash of what it is made from.
-            NodeId::Test(name) if is_generic => {
+            NodeId::Test(name) if facts.test_type == Some(TestType::Generic) => {
                 format!("test.{package}.{name}.{}", &hex(&Sha256::digest(name.as_bytes()))[..10])
+            }
+            NodeId::Test(name) if facts.test_type == Some(TestType::Unit) => {
+                let model = facts.parents.first().map(NodeId::name).unwrap_or_default();
+                format!("unit_test.{package}.{model}.{name}")
             }
             other => format!("{}.{package}.{}", kind(other), other.name()),
         };
-        let ids = graph
-            .nodes()
-            .map(|(node, facts)| (node.clone(), id(node, &facts.traits.package, facts.traits.test_name.is_some())));
+        let ids = graph.nodes().map(|(node, facts)| (node.clone(), id(node, &facts.traits.package, facts)));
         Self(ids.collect())
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::Invocation;
 use super::ids::Ids;
 use super::nodes::{NodeWriter, Uses, class_of};
+use crate::graph::{Node, TestType};
 use crate::project::{NodeId, Project, SelectorRule};
 use crate::run::Runner;
 
@@ -34,10 +35,15 @@ impl Runner {
         let mut parents: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut children: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut unit_tests = Map::new();
         for (node, facts) in self.graph().nodes() {
             let id = ids.get(node).to_owned();
-            let object = writer.node(node, facts);
+            let object = match facts.test_type {
+                Some(TestType::Unit) => self.unit_test(&ids, node, facts),
+                _ => writer.node(node, facts),
+            };
             match class_of(node) {
+                _ if facts.test_type == Some(TestType::Unit) => unit_tests.insert(id.clone(), object),
                 "sources" => sources.insert(id.clone(), object),
                 "exposures" => exposures.insert(id.clone(), object),
                 _ => nodes.insert(id.clone(), object),
@@ -49,7 +55,6 @@ impl Runner {
             parents.insert(id.clone(), all(&facts.parents));
             children.insert(id, all(&facts.children));
         }
-        let unit_tests = self.unit_tests(&ids, &mut parents, &mut children);
         let mut metadata = invocation.metadata("manifest/v12");
         metadata.insert("project_name".to_owned(), json!(project.name));
         metadata.insert("adapter_type".to_owned(), json!("tidemill"));
@@ -94,39 +99,27 @@ impl Runner {
         groups.collect()
     }
 
-    fn unit_tests(
-        &self,
-        ids: &Ids,
-        parents: &mut BTreeMap<String, Vec<String>>,
-        children: &mut BTreeMap<String, Vec<String>>,
-    ) -> Map<String, Json> {
+    fn unit_test(&self, ids: &Ids, node: &NodeId, facts: &Node) -> Json {
         let project = self.project();
-        let mut found = Map::new();
-        for test in &project.unit_tests {
-            let path = project.relative(&test.location.file).display().to_string();
-            let id = format!("unit_test.{}.{}.{}", project.name, test.model, test.name);
-            let model = ids.get(&NodeId::Model(test.model.clone())).to_owned();
-            let object = json!({
-                "model": test.model,
-                "given": fixtures(test.raw.get("given")),
-                "expect": fixture(test.raw.get("expect").unwrap_or(&Json::Null), &["rows", "format", "fixture"]),
-                "overrides": overrides(test.raw.get("overrides")),
-                "name": test.name,
-                "description": test.raw.get("description").and_then(Json::as_str).unwrap_or_default(),
-                "resource_type": "unit_test",
-                "package_name": project.name,
-                "path": path,
-                "original_file_path": path,
-                "unique_id": id,
-                "fqn": [project.name, test.model, test.name],
-                "depends_on": {"macros": [], "nodes": [model]},
-            });
-            parents.insert(id.clone(), vec![model.clone()]);
-            children.entry(model).or_default().push(id.clone());
-            children.insert(id.clone(), Vec::new());
-            found.insert(id, object);
-        }
-        found
+        let name = node.name();
+        let Some(test) = project.unit_tests.iter().find(|test| test.name == name) else { return Json::Null };
+        let parents: Vec<&str> = facts.parents.iter().map(|parent| ids.get(parent)).collect();
+        json!({
+            "model": test.model,
+            "given": fixtures(test.raw.get("given")),
+            "expect": fixture(test.raw.get("expect").unwrap_or(&Json::Null), &["rows", "format", "fixture"]),
+            "overrides": overrides(test.raw.get("overrides")),
+            "name": test.name,
+            "description": test.description,
+            "resource_type": "unit_test",
+            "package_name": facts.traits.package,
+            "path": facts.path,
+            "original_file_path": facts.path,
+            "unique_id": ids.get(node),
+            "fqn": facts.traits.fqn,
+            "depends_on": {"macros": [], "nodes": parents},
+            "config": {"tags": test.tags},
+        })
     }
 }
 

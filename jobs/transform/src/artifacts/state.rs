@@ -113,7 +113,7 @@ impl Runner {
 }
 
 fn find<'a>(manifest: &'a Json, id: &str) -> Option<&'a Json> {
-    ["nodes", "sources", "exposures"].iter().find_map(|part| manifest[*part].get(id))
+    ["nodes", "sources", "exposures", "unit_tests"].iter().find_map(|part| manifest[*part].get(id))
 }
 
 fn body_differs(node: &NodeId, earlier: &Json, own: &Json) -> bool {
@@ -124,6 +124,7 @@ fn body_differs(node: &NodeId, earlier: &Json, own: &Json) -> bool {
             differs(&["type", "owner", "maturity", "url", "description", "label"])
                 || earlier["depends_on"]["nodes"] != own["depends_on"]["nodes"]
         }
+        NodeId::Test(_) if own["resource_type"] == "unit_test" => differs(&["given", "expect", "overrides", "model"]),
         NodeId::Test(_) if !own["test_metadata"].is_null() => differs(&["test_metadata", "column_name"]),
         NodeId::Model(_) | NodeId::Seed(_) | NodeId::Test(_) => differs(&["checksum", "fqn"]),
     }

@@ -175,11 +175,12 @@ impl Site<'_> {
         let tests = graph.children(node).filter(|child| matches!(child, NodeId::Test(_)));
         let told = tests.map(|test| {
             let id = self.id(test);
-            let own = &self.parts.manifest["nodes"][id];
+            let manifest = self.parts.manifest;
+            let own = manifest["nodes"].get(id).or_else(|| manifest["unit_tests"].get(id)).unwrap_or(&Json::Null);
             let result = self.statuses.get(id);
             json!({
                 "name": test.name(),
-                "short": own["test_metadata"]["name"].as_str().unwrap_or("test"),
+                "short": own["test_metadata"]["name"].as_str().or_else(|| own["resource_type"].as_str()).unwrap_or("test"),
                 "column": own["column_name"],
                 "severity": own["config"]["severity"],
                 "status": result.map(|result| result["status"].clone()),

@@ -8,6 +8,7 @@ use indexmap::{IndexMap, IndexSet};
 
 pub(crate) use select::STATES;
 pub use select::{Facts, Indirect, Selected, Selection};
+use serde::Serialize;
 pub use traits::Traits;
 
 use crate::project::{NodeId, SelectorDefinition};
@@ -34,6 +35,38 @@ pub struct Node {
     pub path: String,
     /// What selectors ask for beside tags and path.
     pub traits: Traits,
+    /// Which kind of test it is; `None` for what is no test.
+    pub test_type: Option<TestType>,
+}
+
+/// The kinds of tests, selectors `test_type:`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestType {
+    /// A data test declared in YAML.
+    Generic,
+    /// A data test in a file of its own.
+    Singular,
+    /// A model's logic on rows that are made up.
+    Unit,
+    /// A story of arriving rows and what must stand in tables after each step.
+    Scenario,
+}
+
+impl TestType {
+    /// Whether `test_type:` of this word means it; `data` means generic and singular ones.
+    #[must_use]
+    pub fn is(self, word: &str) -> bool {
+        match self {
+            Self::Generic => matches!(word, "generic" | "data"),
+            Self::Singular => matches!(word, "singular" | "data"),
+            Self::Unit => word == "unit",
+            Self::Scenario => word == "scenario",
+        }
+    }
+
+    /// The words that `test_type:` knows.
+    pub const WORDS: [&'static str; 5] = ["data", "generic", "singular", "unit", "scenario"];
 }
 
 impl Graph {
@@ -58,6 +91,12 @@ impl Graph {
     #[must_use]
     pub fn get(&self, id: &NodeId) -> Option<&Node> {
         self.nodes.get(id)
+    }
+
+    /// Which kind of test a node is; `None` for what is no test.
+    #[must_use]
+    pub fn test_type(&self, id: &NodeId) -> Option<TestType> {
+        self.nodes.get(id).and_then(|node| node.test_type)
     }
 
     /// What a node reads, directly; nothing for an unknown node.

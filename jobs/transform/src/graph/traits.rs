@@ -76,6 +76,8 @@ impl Traits {
                     traits.config = test_config(&test.config);
                 } else if let Some(test) = project.singular_tests.iter().find(|test| test.name == *name) {
                     traits.config = test_config(&test.config);
+                } else if let Some(test) = project.unit_tests.iter().find(|test| test.name == *name) {
+                    traits.config = map(json!({"enabled": true, "tags": test.tags}));
                 }
             }
             NodeId::Exposure(name) => {

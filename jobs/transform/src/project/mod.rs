@@ -8,6 +8,7 @@ mod config;
 mod configure;
 mod extras;
 mod files;
+mod fixtures;
 mod folders;
 mod load;
 mod model;
@@ -16,6 +17,7 @@ mod properties;
 mod publish;
 mod selectors;
 mod settings;
+mod unit_tests;
 mod yaml;
 
 pub use batch::{BatchSize, BatchWindow};
@@ -23,13 +25,16 @@ pub use config::{
     BatchContext, ContextSpan, Emit, Materialized, ModelConfig, PublishEntry, PublishStrategy, Severity, SinkKind,
     Span, Storage, Strategy, TestConfig, WatermarkRule,
 };
+pub(crate) use configure::parse_instant;
 pub use extras::{Age, Exposure, Extras, Freshness, Group, ModelExtras, Period, SourceExtras};
+pub use fixtures::{Fixture, FixtureRow};
 pub use folders::{BuildFolders, build_folders};
 pub use load::{LoadOptions, load_project};
 pub use model::{
     Column, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,
-    UnitTest, Uses,
+    Uses,
 };
+pub use unit_tests::{Given, Overrides, UnitTest};
 
 pub use selectors::{SelectorDefinition, SelectorRule, SelectorTerm};
 

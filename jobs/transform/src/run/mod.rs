@@ -13,15 +13,15 @@ mod label;
 mod look;
 mod neighbours;
 mod report;
-mod rows;
+pub(crate) mod rows;
 mod runner;
 mod schedule;
-mod seed;
-mod session;
+pub(crate) mod seed;
+pub(crate) mod session;
 mod snapshots;
 #[cfg(test)]
 mod tests;
-mod writer;
+pub(crate) mod writer;
 
 pub use build::{BuildOptions, Kinds};
 pub(crate) use compile::Compiler;
@@ -29,7 +29,7 @@ pub use error::BuildError;
 pub(crate) use error::{BuildFault, Result};
 pub use look::{Compiled, Listed};
 pub(crate) use report::chain;
-pub use report::{NodeReport, Observer, Outcome, Report, Silent};
+pub use report::{NodeReport, Observer, Outcome, Report, Silent, TestFacts};
 pub(crate) use rows::hex;
 pub use runner::Runner;
 pub(crate) use session::Sessions;

@@ -71,7 +71,6 @@ impl Poller {
             }
         }
         self.num_records += 1;
-        self.last_record = self.plan.clock.stopwatch();
         self.silence = None;
         active.end.is_some_and(|end| active.next >= end).then(|| partition.clone())
     }

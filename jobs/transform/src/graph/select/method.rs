@@ -8,7 +8,7 @@ use tidemill_project::error::nearest;
 
 use super::facts::Facts;
 use crate::error::codes;
-use crate::graph::Node;
+use crate::graph::{Node, TestType};
 use crate::project::NodeId;
 
 /// A method with its value.
@@ -25,7 +25,7 @@ pub(super) enum Method {
     /// Path of keys, value.
     Config(Vec<String>, String),
     Package(String),
-    TestType(TestType),
+    TestType(String),
     TestName(String),
     Access(String),
     Group(String),
@@ -34,15 +34,6 @@ pub(super) enum Method {
     State(String),
     Result(String),
     Fresher,
-}
-
-/// dbt's kinds of tests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TestType {
-    Data,
-    Generic,
-    Singular,
-    Unit,
 }
 
 /// Each with an example.
@@ -100,13 +91,7 @@ impl Method {
             "exposure" => Self::Exposure(name()),
             "resource_type" => Self::Kind(word("resource type", &KINDS)?),
             "package" => Self::Package(name()),
-            "test_type" => Self::TestType(match value {
-                "data" => TestType::Data,
-                "generic" => TestType::Generic,
-                "singular" => TestType::Singular,
-                "unit" => TestType::Unit,
-                _ => return Err(unknown(value, "test type", &["data", "generic", "singular", "unit"], text)),
-            }),
+            "test_type" => Self::TestType(word("test type", &TestType::WORDS)?),
             "test_name" => Self::TestName(name()),
             "access" => Self::Access(word("access", &ACCESSES)?),
             "group" => Self::Group(name()),
@@ -162,18 +147,10 @@ impl Method {
                 NodeId::Exposure(own) => glob(name, own) || *name == format!("{}.{own}", node.traits.package),
                 _ => false,
             },
-            Self::Kind(kind) => kind_of(id) == kind,
+            Self::Kind(kind) => kind_of(id, node) == kind,
             Self::Config(keys, value) => matches_config(&node.traits.config, keys, value),
             Self::Package(package) => package == "this" || glob(package, &node.traits.package),
-            Self::TestType(wanted) => {
-                matches!(id, NodeId::Test(_))
-                    && match wanted {
-                        TestType::Data => true,
-                        TestType::Generic => node.traits.test_name.is_some(),
-                        TestType::Singular => node.traits.test_name.is_none(),
-                        TestType::Unit => false,
-                    }
-            }
+            Self::TestType(word) => node.test_type.is_some_and(|test_type| test_type.is(word)),
             Self::TestName(name) => node.traits.test_name.as_deref().is_some_and(|own| glob(name, own)),
             Self::Access(access) => node.traits.access.as_ref() == Some(access),
             Self::Group(group) => node.traits.group.as_deref().is_some_and(|own| glob(group, own)),
@@ -210,8 +187,9 @@ impl Method {
 }
 
 /// The word of `resource_type:` and of `--resource-type`.
-pub(super) fn kind_of(id: &NodeId) -> &'static str {
+pub(super) fn kind_of(id: &NodeId, node: &Node) -> &'static str {
     match id {
+        NodeId::Test(_) if node.test_type == Some(TestType::Unit) => "unit_test",
         NodeId::Source(_) => "source",
         NodeId::Seed(_) => "seed",
         NodeId::Model(_) => "model",

@@ -17,7 +17,7 @@ use method::Method;
 pub(crate) use method::STATES;
 use term::Term;
 
-use super::Graph;
+use super::{Graph, Node};
 use crate::error::{Error, Result, codes};
 use crate::project::{NodeId, SelectorRule};
 
@@ -151,13 +151,14 @@ impl Graph {
         if !walk.faults.is_empty() {
             return Err(Error::from_faults(walk.faults));
         }
-        let wanted = |id: &NodeId| {
-            let kind = method::kind_of(id);
+        let wanted = |id: &NodeId, node: &Node| {
+            let kind = method::kind_of(id, node);
             let names = |kinds: &[String]| kinds.iter().any(|other| other == kind || other == "all");
             (selection.resource_types.is_empty() || names(&selection.resource_types))
                 && !names(&selection.exclude_resource_types)
         };
-        let nodes = self.nodes.keys().filter(|id| selected.contains(*id) && wanted(id)).cloned().collect();
+        let kept = self.nodes.iter().filter(|(id, node)| selected.contains(*id) && wanted(id, node));
+        let nodes = kept.map(|(id, _)| id.clone()).collect();
         Ok(Selected { nodes, warnings: walk.warnings })
     }
 
