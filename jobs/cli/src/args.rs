@@ -209,8 +209,11 @@ pub(crate) struct IngestArgs {
     #[arg(long, value_enum)]
     pub(crate) on_gap: Option<OnGapArg>,
     /// Read files instead of topics: JSONL, CSV or Parquet, also .gz and .zst; progress is kept per file
-    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with_all = ["follow", "max_records", "max_duration", "on_gap"])]
     pub(crate) from_files: Vec<String>,
+    /// Say what would be read and read nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// What a gap does.

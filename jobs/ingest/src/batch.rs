@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use tidemill_lake::metadata::LastRecord;
 use tidemill_project::clock::{Clock, Micros, Stopwatch};
 use tidemill_project::contract::Contract;
 use tidemill_project::{Offset, SourceName, TopicPartition};
@@ -16,6 +17,7 @@ use crate::decode::{Decoded, Decoder, Pushed, Record, Rejection};
 use crate::error::Cause;
 use crate::source::chunk::{Chunk, HeadersRef, OwnedRecord};
 use crate::source::kafka::TopicRules;
+use crate::source::witness::last_record;
 use crate::source::{Event, Positioned, Slot};
 use crate::{Error, Result};
 
@@ -44,6 +46,8 @@ pub(crate) struct Origin {
     pub(crate) skipped: u64,
     /// Part of `skipped`.
     pub(crate) gap: u64,
+    /// The last record of a Kafka partition's span.
+    pub(crate) last: Option<LastRecord>,
 }
 
 /// What keeps an origin's progress in the lake.
@@ -99,6 +103,8 @@ struct Span {
     entry: Option<Entry>,
     /// Even an empty span is worth a commit: it pins where the partition was first read.
     is_pinned: bool,
+    /// The last record that was taken, by which the log is known again.
+    last: Option<LastRecord>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -254,6 +260,7 @@ impl Batcher {
             next: positioned.start.0,
             entry,
             is_pinned: is_pinned || positioned.restarted,
+            last: None,
         };
         self.spans.insert(positioned.slot, span);
         if is_worth_a_commit {
@@ -300,7 +307,24 @@ impl Batcher {
                 self.refused.push(raw.to_owned_record());
             }
         }
+        self.remember_last(&chunk);
         self.num_bytes += chunk.num_bytes();
+    }
+
+    /// Keeps the last record of each span.
+    fn remember_last(&mut self, chunk: &Chunk) {
+        let mut seen: Vec<Slot> = Vec::new();
+        for index in (0..chunk.len()).rev() {
+            let slot = chunk.slot(index);
+            if seen.last() == Some(&slot) || seen.contains(&slot) {
+                continue;
+            }
+            seen.push(slot);
+            if let Some(span) = self.spans.get_mut(&slot) {
+                let raw = chunk.get(index);
+                span.last = Some(last_record(raw.offset, raw.timestamp_us, raw.key, raw.value));
+            }
+        }
     }
 
     fn close_into(&mut self, batches: &Sender<Staged>) -> Result<(), Gone> {
@@ -334,6 +358,7 @@ impl Batcher {
                 tombstones: entry.tombstones,
                 skipped: entry.skipped,
                 gap: entry.gap,
+                last: span.last.take(),
             });
         }
         let decoded =

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod names;
 pub mod scaffold;
 pub mod secret;
+pub mod yaml;
 
 pub use error::{Diagnostic, ErrorCode, ErrorKind, Fault, Location};
 pub use names::{Offset, OffsetRange, SourceName, TableVersion, Topic, TopicPartition};
