@@ -226,7 +226,7 @@ impl Cycle {
             run_id: Some(run_id.to_owned()),
             ..BuildOptions::default()
         };
-        let lines = Arc::new(BuildLines::new(printer, true));
+        let lines = Arc::new(BuildLines::new(printer, true, &self.runner));
         let mut report = self.runner.build(&self.selection, &options, lines, cancel).await?;
         summary_of.built = report.nodes.iter().map(|node| node.rows_written).sum();
         printer.step("build", summary(&report, Kinds::ALL).trim_start_matches("build: ").trim_end());
