@@ -62,6 +62,10 @@ pub(crate) enum Cause {
     Outcome { table: TableId, version: TableVersion, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("table does not exist, table=`{table}`")]
     Missing { table: TableId },
+    #[error("condition over rows cannot be used, condition=`{condition}`")]
+    Condition { condition: String, source: Box<datafusion::error::DataFusionError> },
+    #[error("condition over rows yields no truth value, condition=`{condition}`, type=`{found}`")]
+    NoCondition { condition: String, found: String },
 }
 
 impl Diagnostic for Error {
@@ -72,7 +76,7 @@ impl Diagnostic for Error {
             Cause::Parquet { source: parquet::errors::ParquetError::External(source), .. } => {
                 source.downcast_ref().map_or(ErrorKind::Invalid, kind_of_store)
             }
-            Cause::Address { .. } => ErrorKind::Configuration,
+            Cause::Address { .. } | Cause::Condition { .. } | Cause::NoCondition { .. } => ErrorKind::Configuration,
             Cause::Outcome { .. } => ErrorKind::OutcomeUnknown,
             Cause::Replaced { .. } => ErrorKind::Conflict,
             Cause::Delta { source: deltalake::DeltaTableError::ObjectStore { .. }, .. } => ErrorKind::Unavailable,

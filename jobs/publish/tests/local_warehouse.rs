@@ -45,6 +45,7 @@ impl Local {
             kafka: None,
             lake: place("lake"),
             warehouse: WarehouseSettings::Local(place("warehouse")),
+            sinks: tidemill_project::config::SinkSettings::default(),
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),
             maintenance,

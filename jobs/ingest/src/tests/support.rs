@@ -116,6 +116,7 @@ pub(super) fn settings(brokers: Option<&str>, group: &str) -> Settings {
         }),
         lake: store.clone(),
         warehouse: WarehouseSettings::Local(store),
+        sinks: tidemill_project::config::SinkSettings::default(),
         ingest: IngestSettings { max_batch_age: Duration::from_millis(50), ..IngestSettings::default() },
         transform: TransformSettings::default(),
         maintenance: MaintenanceSettings::default(),

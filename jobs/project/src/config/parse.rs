@@ -155,6 +155,7 @@ fn read_settings(
         kafka: target.kafka,
         lake: target.lake,
         warehouse: target.warehouse,
+        sinks: target.sinks,
         ingest: target.ingest,
         transform: target.transform,
         maintenance: target.maintenance,
