@@ -13,6 +13,9 @@ use super::KafkaFault;
 use crate::{Error, Result};
 
 const REQUEST: Duration = Duration::from_secs(30);
+/// A request to create topics. Short, because a broker that does not know the request never answers it (librdkafka's in-process one
+/// has no controller), and what takes longer on a real one is waited for below.
+const CREATION: Duration = Duration::from_secs(5);
 /// How long a new topic may take until it has a leader.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -40,7 +43,7 @@ pub(super) async fn ensure(config: &ClientConfig, wanted: &[(&str, bool)], may_c
             if *is_ledger { topic.set("cleanup.policy", "compact") } else { topic }
         })
         .collect();
-    let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+    let options = AdminOptions::new().request_timeout(Some(CREATION)).operation_timeout(Some(CREATION));
     match admin.create_topics(&topics, &options).await {
         Ok(results) => {
             for (name, code) in results.into_iter().filter_map(Result::err) {

@@ -77,6 +77,10 @@ impl World {
     }
 
     pub(crate) async fn run(&self, request: PublishRequest, observer: &dyn PublishObserver) -> Result<PublishedTable> {
+        // The in-process broker makes topics only when it is asked for one, after the loader has waited for a better answer.
+        let topic = request.publications[0].target.to_string();
+        let _ = self.broker.create_topic(&topic, 4, 1);
+        let _ = self.broker.create_topic(&format!("{topic}.ledger"), 1, 1);
         let cancel = CancellationToken::new();
         let report = tidemill_publish::publish(&self.settings, &self.models.lake, request, observer, &cancel).await?;
         Ok(report.tables.into_iter().next().unwrap())
