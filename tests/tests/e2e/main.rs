@@ -10,4 +10,5 @@ mod secrets;
 mod servers;
 mod snowflake;
 mod soak;
+mod topics;
 mod truth;

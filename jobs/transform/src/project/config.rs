@@ -166,8 +166,11 @@ pub struct PublishEntry {
     pub cluster_by: Vec<String>,
     /// Kafka topic.
     pub topic: Option<String>,
-    /// Kafka: key column; Redis: key pattern, `{column}` filled in.
+    /// Kafka: key column, or a pattern, `{column}` filled in, the unique key unless given; Redis: key pattern.
     pub key: Option<String>,
+    /// Fields of a message -> model column, in order; empty = all columns under their own names.
+    #[serde(serialize_with = "in_order")]
+    pub fields: IndexMap<String, String>,
     /// When rows leave.
     pub emit: Emit,
     /// The column that says when a window ends; for `on_close`, `on_final` and `alert`.
@@ -276,6 +279,8 @@ pub struct TestConfig {
     pub filter: Option<String>,
     /// At most so many failing rows are fetched.
     pub limit: Option<u64>,
+    /// SQL that makes one number of the failing rows; their count unless given.
+    pub fail_calc: Option<String>,
     /// Keep the failing rows.
     pub store_failures: bool,
     /// Selectors `tag:`.
@@ -292,6 +297,7 @@ impl Default for TestConfig {
             warn_if: "!= 0".to_owned(),
             filter: None,
             limit: None,
+            fail_calc: None,
             store_failures: false,
             tags: Vec::new(),
             enabled: true,

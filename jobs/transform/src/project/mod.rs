@@ -6,13 +6,18 @@
 mod batch;
 mod config;
 mod configure;
+mod extras;
 mod files;
+mod fixtures;
+mod folders;
 mod load;
 mod model;
 mod naming;
 mod properties;
 mod publish;
+mod selectors;
 mod settings;
+mod unit_tests;
 mod yaml;
 
 pub use batch::{BatchSize, BatchWindow};
@@ -20,11 +25,18 @@ pub use config::{
     BatchContext, ContextSpan, Emit, Materialized, ModelConfig, PublishEntry, PublishStrategy, Severity, SinkKind,
     Span, Storage, Strategy, TestConfig, WatermarkRule,
 };
+pub(crate) use configure::parse_instant;
+pub use extras::{Age, Exposure, Extras, Freshness, Group, ModelExtras, Period, SourceExtras};
+pub use fixtures::{Fixture, FixtureRow};
+pub use folders::{BuildFolders, build_folders};
 pub use load::{LoadOptions, load_project};
 pub use model::{
     Column, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,
-    UnitTest, Uses,
+    Uses,
 };
+pub use unit_tests::{Given, Overrides, UnitTest};
+
+pub use selectors::{SelectorDefinition, SelectorRule, SelectorTerm};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -13,6 +13,8 @@ use serde_json::{Map, Value as Json};
 use tidemill_project::{Location, SourceName};
 
 use super::config::{ModelConfig, TestConfig};
+use super::extras::Extras;
+use super::unit_tests::UnitTest;
 
 /// A dbt project, read and checked.
 #[derive(Clone, Debug)]
@@ -37,12 +39,14 @@ pub struct Project {
     pub generic_tests: Vec<GenericTest>,
     /// SQL files under `test-paths`.
     pub singular_tests: Vec<SingularTest>,
-    /// Unit tests, as they stand in YAML.
+    /// Unit tests, in the order of files and declarations; their names are unique among all tests.
     pub unit_tests: Vec<UnitTest>,
     /// Macro files, in the order of their paths; the shipped ones are not among them.
     pub macros: Vec<MacroFile>,
     /// Models that are switched off (`enabled: false`): a ref to one is explained, not just "not found".
     pub disabled: Vec<String>,
+    /// Exposures, groups, freshness, selectors: what commands read beside the rest.
+    pub extras: Extras,
 }
 
 impl Project {
@@ -89,6 +93,8 @@ pub enum NodeId {
     Model(String),
     /// A generic or singular test.
     Test(String),
+    /// A reader outside of the project; it stands at the end of the graph and is never built.
+    Exposure(String),
 }
 
 impl NodeId {
@@ -97,7 +103,7 @@ impl NodeId {
     pub fn name(&self) -> String {
         match self {
             Self::Source(name) => name.to_string(),
-            Self::Seed(name) | Self::Model(name) | Self::Test(name) => name.clone(),
+            Self::Seed(name) | Self::Model(name) | Self::Test(name) | Self::Exposure(name) => name.clone(),
         }
     }
 }
@@ -109,6 +115,7 @@ impl fmt::Display for NodeId {
             Self::Seed(name) => write!(f, "seed.{name}"),
             Self::Model(name) => write!(f, "model.{name}"),
             Self::Test(name) => write!(f, "test.{name}"),
+            Self::Exposure(name) => write!(f, "exposure.{name}"),
         }
     }
 }
@@ -260,19 +267,6 @@ pub struct SingularTest {
     /// What the template uses.
     pub uses: Uses,
     /// The start of the file.
-    pub location: Location,
-}
-
-/// A unit test, as it stands in YAML.
-#[derive(Clone, Debug)]
-pub struct UnitTest {
-    /// Its name.
-    pub name: String,
-    /// The model under test.
-    pub model: String,
-    /// The whole entry.
-    pub raw: Json,
-    /// Where it is declared.
     pub location: Location,
 }
 

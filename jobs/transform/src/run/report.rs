@@ -5,6 +5,7 @@ use tidemill_project::clock::Micros;
 use tidemill_project::{Diagnostic as _, ErrorKind};
 
 use super::BuildError;
+use crate::graph::TestType;
 use crate::plan::{ModelPlan, Reason};
 use crate::project::NodeId;
 
@@ -62,6 +63,27 @@ pub enum Outcome {
     Skipped,
 }
 
+/// What a report says of a test beside its outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TestFacts {
+    /// Which kind of test it is.
+    pub test_type: TestType,
+    /// What it looked at, when that was not everything.
+    pub looked_at: Option<&'static str>,
+    /// The condition over the number of failures that held: `!= 0`.
+    pub condition: Option<String>,
+    /// The file with its SQL, when it did not pass.
+    pub compiled_path: Option<String>,
+    /// The table with the rows that failed, as SQL names it, when they were kept.
+    pub stored_in: Option<String>,
+}
+
+impl TestFacts {
+    pub(crate) fn new(test_type: TestType) -> Self {
+        Self { test_type, looked_at: None, condition: None, compiled_path: None, stored_in: None }
+    }
+}
+
 /// What became of one node.
 #[derive(Debug, Serialize)]
 pub struct NodeReport {
@@ -83,8 +105,12 @@ pub struct NodeReport {
     pub version: Option<u64>,
     /// Rows that a test found.
     pub failures: Option<u64>,
+    /// What else there is to say of a test that was run.
+    pub test: Option<TestFacts>,
     /// What it says: the error and its causes, or why it was skipped.
     pub message: Option<String>,
+    /// When its turn came, microseconds UTC; `None` for one that was never come to.
+    pub started_at_us: Option<Micros>,
     /// Milliseconds from its turn to its end.
     pub elapsed_ms: u64,
     /// The error, for printers that show places and hints.
@@ -99,6 +125,7 @@ impl NodeReport {
             NodeId::Seed(_) => "seed",
             NodeId::Model(_) => "model",
             NodeId::Test(_) => "test",
+            NodeId::Exposure(_) => "exposure",
         };
         Self {
             node: node.to_string(),
@@ -110,7 +137,9 @@ impl NodeReport {
             batches: None,
             version: None,
             failures: None,
+            test: None,
             message: None,
+            started_at_us: None,
             elapsed_ms: 0,
             error: None,
         }
@@ -122,7 +151,7 @@ impl NodeReport {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut at = error.source();
     while let Some(source) = at {
