@@ -41,5 +41,5 @@ pub use error::{Error, Result};
 pub use id::TableId;
 pub use lake::Lake;
 pub use probe::Probe;
-pub use table::{ColumnStats, DataFile, Table, TableSpec};
+pub use table::{ColumnStats, DataFile, LEAF_TAG, Table, TableSpec};
 pub use write::PartitionedBatch;

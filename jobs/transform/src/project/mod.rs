@@ -7,6 +7,7 @@ mod batch;
 mod config;
 mod configure;
 mod files;
+mod keyed;
 mod load;
 mod model;
 mod naming;
@@ -20,6 +21,7 @@ pub use config::{
     BatchContext, ContextSpan, Emit, Materialized, ModelConfig, PublishEntry, PublishStrategy, Severity, SinkKind,
     Span, Storage, Strategy, TestConfig, WatermarkRule,
 };
+pub use keyed::{Keeping, KeyColumns, KeyedConfig, OnSqlChange};
 pub use load::{LoadOptions, load_project};
 pub use model::{
     Column, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,

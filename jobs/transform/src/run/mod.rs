@@ -4,12 +4,17 @@
 //! was computed from. A run that is killed has built some models and not others, each of them old or new, never half; the
 //! next run goes on from there.
 
+mod audit;
+mod batches;
 mod build;
 mod compile;
 mod error;
 mod execute;
+mod keyed;
 mod look;
 mod neighbours;
+mod query;
+mod refine;
 mod report;
 mod rows;
 mod runner;
@@ -21,6 +26,7 @@ mod snapshots;
 mod tests;
 mod writer;
 
+pub(crate) use audit::AuditFailure;
 pub use build::{BuildOptions, Kinds};
 pub(crate) use compile::Compiler;
 pub use error::BuildError;
@@ -29,5 +35,5 @@ pub use look::{Compiled, Listed};
 pub use report::{NodeReport, Observer, Outcome, Report, Silent};
 pub(crate) use rows::hex;
 pub use runner::Runner;
-pub(crate) use session::Sessions;
+pub(crate) use session::{Narrowing, Sessions};
 pub(crate) use snapshots::Snapshots;

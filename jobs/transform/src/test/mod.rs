@@ -5,6 +5,7 @@
 //! those versions. A run with nothing new reads no data for tests either, and a test that failed, or that a killed run never
 //! came to, runs until it passes.
 
+mod audit;
 mod ledger;
 
 use arrow::array::AsArray;
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tidemill_project::Location;
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use audit::Audited;
 pub(crate) use ledger::Ledger;
 
 use crate::plan::{is_stored, table_of};
