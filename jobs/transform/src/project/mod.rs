@@ -7,6 +7,7 @@ mod batch;
 mod config;
 mod configure;
 mod files;
+mod fixtures;
 mod keyed;
 mod load;
 mod model;
@@ -14,6 +15,7 @@ mod naming;
 mod properties;
 mod publish;
 mod settings;
+mod unit_tests;
 mod yaml;
 
 pub use batch::{BatchSize, BatchWindow};
@@ -21,12 +23,15 @@ pub use config::{
     BatchContext, ContextSpan, Emit, Materialized, ModelConfig, PublishEntry, PublishStrategy, Severity, SinkKind,
     Span, Storage, Strategy, TestConfig, WatermarkRule,
 };
+pub(crate) use configure::parse_instant;
+pub use fixtures::{Fixture, FixtureRow};
 pub use keyed::{Keeping, KeyColumns, KeyedConfig, OnSqlChange};
 pub use load::{LoadOptions, load_project};
 pub use model::{
     Column, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,
-    UnitTest, Uses,
+    Uses,
 };
+pub use unit_tests::{Given, Overrides, UnitTest};
 
 #[cfg(test)]
 pub(crate) mod tests;

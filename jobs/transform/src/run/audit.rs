@@ -18,11 +18,10 @@ use tidemill_lake::metadata::{Act, CommitNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, PartitionedBatch, TableId, TableSpec};
 
 use super::execute::Executor;
-use super::session::Narrowing;
 use super::writer::Writer;
-use super::{BuildFault, Result, Runner};
+use super::{BuildFault, Outcome, Result, Runner};
 use crate::project::{Model, NodeId};
-use crate::test::{Audited, Tester};
+use crate::test::{Finding, Tester};
 
 /// Rows of one test that are kept; a test that refuses millions is understood from a few.
 const MAX_KEPT_ROWS: usize = 1_000;
@@ -48,21 +47,25 @@ impl fmt::Display for AuditFailure {
 impl Executor {
     /// Runs the model's tests on what the writer is about to commit; `None` when all is well.
     pub(crate) async fn audit(&self, model: &Model, writer: &Writer) -> Result<Option<AuditFailure>> {
-        let tests = self.tests_of(model);
+        let node = NodeId::Model(model.name.clone());
+        let tester = Tester { sessions: self.sessions.clone(), render: Runner::looking(self) };
+        let Some(relation) = self.sessions.compiler.relation(&node) else { return Ok(None) };
+        let tests = tester.compile_against(&node, &relation)?;
         if tests.is_empty() {
             return Ok(None);
         }
         let Some(preview) = writer.preview(&self.sessions.empty())? else { return Ok(None) };
-        let preview: [Narrowing; 1] = [preview];
-        let tester = Tester { sessions: self.sessions.clone(), render: Runner::looking(self) };
         let mut failure = AuditFailure { tests: Vec::new(), failures: 0 };
         let mut kept = Vec::new();
         for test in tests {
-            let Audited { failures, is_error, rows } = tester.audit(&test, &preview, MAX_KEPT_ROWS).await?;
-            if is_error {
+            let preview = std::slice::from_ref(&preview);
+            let context = self.sessions.over(test.inputs.clone(), &tester.render, Some(preview)).await?;
+            let Finding { outcome, failures } = test.judge(&context).await?;
+            if outcome == Outcome::Fail {
+                let rows = test.failing_rows(&context, MAX_KEPT_ROWS).await?;
                 failure.failures += failures;
-                kept.extend(rows.iter().flat_map(texts).take(MAX_KEPT_ROWS).map(|row| (test.clone(), row)));
-                failure.tests.push((test, failures));
+                kept.extend(rows.iter().flat_map(texts).map(|row| (test.name.clone(), row)));
+                failure.tests.push((test.name, failures));
             }
         }
         if failure.tests.is_empty() {
@@ -70,21 +73,6 @@ impl Executor {
         }
         self.keep_failures(model, &kept).await?;
         Ok(Some(failure))
-    }
-
-    fn tests_of(&self, model: &Model) -> Vec<String> {
-        let node = NodeId::Model(model.name.clone());
-        let graph = &self.planner.graph;
-        let stands_on_it = |other: &NodeId| *other != node && graph.ancestors(other, None).contains(&node);
-        let tests = graph.order().filter_map(|test| match test {
-            NodeId::Test(name) => {
-                let mut parents = graph.parents(test);
-                let reads_it = graph.parents(test).any(|parent| *parent == node);
-                (reads_it && !parents.any(stands_on_it)).then(|| name.clone())
-            }
-            _ => None,
-        });
-        tests.collect()
     }
 
     async fn keep_failures(&self, model: &Model, rows: &[(String, String)]) -> Result<()> {

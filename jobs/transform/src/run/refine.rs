@@ -4,7 +4,7 @@
 //! (no data is read), and compared column by column with that of the last build.
 
 use super::execute::{Executor, Job};
-use super::query::{describe, difference};
+use super::described::{describe, difference};
 use super::{BuildFault, Result};
 use crate::plan::{Action, Planned, Reason, SqlChange};
 use crate::project::{Model, NodeId, OnSqlChange};

@@ -79,7 +79,7 @@ impl Keyed<'_> {
             _ => self.job.model.config.cluster_columns(),
         };
         let mut writer = self.job.keyed_writer(&visible, self.inputs.own.clone(), &cluster).await?;
-        if !matches!(action, Action::Whole) && writer.recreates() {
+        if !matches!(action, Action::Whole) && writer.reshapes() {
             return Ok(Attempt::Whole("its columns changed".to_owned()));
         }
         let done = match (action, self.keeping, &aggregate) {
