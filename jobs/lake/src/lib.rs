@@ -44,5 +44,5 @@ pub use filter::RowFilter;
 pub use id::TableId;
 pub use lake::Lake;
 pub use probe::Probe;
-pub use table::{ColumnStats, DataFile, Table, TableSpec};
+pub use table::{ColumnStats, DataFile, LEAF_TAG, Table, TableSpec};
 pub use write::PartitionedBatch;
