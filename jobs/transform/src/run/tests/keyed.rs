@@ -186,7 +186,7 @@ async fn an_aggregate_reads_the_new_files_alone() {
         std::fs::remove_file(world.root().join("lake/raw/shop/events").join(file.path)).unwrap();
     }
     world.land(&[event("late", 1, 7, START_US + 3 * MINUTE_US)]).await;
-    let selection = crate::graph::Selection { select: vec!["totals".to_owned(), "entries".to_owned()], exclude: vec![] };
+    let selection = crate::graph::Selection { select: vec!["totals".to_owned(), "entries".to_owned()], exclude: vec![], ..Default::default() };
     let report = world.build_selected(&selection, &BuildOptions::default()).await;
     assert!(report.failure().is_none(), "{report:#?}");
     assert_incremental(&report);

@@ -97,7 +97,7 @@ async fn a_batch_that_fails_takes_no_other_with_it_and_is_built_again_alone() {
         batches: [("divided".to_owned(), node.failed_batches.clone())].into(),
         ..PlanOptions::default()
     };
-    let select = Selection { select: vec!["divided".to_owned()], exclude: Vec::new() };
+    let select = Selection { select: vec!["divided".to_owned()], exclude: Vec::new(), ..Selection::default() };
     let report = world.build_selected(&select, &BuildOptions { plan, ..BuildOptions::default() }).await;
     assert_eq!(report.node("divided").unwrap().batches.as_deref(), Some(["2025-03-09T01".to_owned()].as_slice()));
     let report = world.build().await;
