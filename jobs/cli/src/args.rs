@@ -91,9 +91,11 @@ pub(crate) enum Command {
     /// Load seeds
     #[command(after_help = "Example: tidemill seed --select user_time_zones")]
     Seed(SelectArgs),
-    /// Run data tests
-    #[command(after_help = "Example: tidemill test --select zoner_sleep_nightly")]
-    Test(SelectArgs),
+    /// Run data tests, unit tests and scenario tests
+    #[command(
+        after_help = "Examples: tidemill test --select zoner_sleep_nightly\n          tidemill test --select test_type:unit"
+    )]
+    Test(TestArgs),
     /// Render models to SQL
     #[command(after_help = "Example: tidemill compile --select logins_usage_window")]
     Compile(SelectArgs),
@@ -153,12 +155,28 @@ pub(crate) struct InitArgs {
 /// What to work on.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct SelectArgs {
-    /// dbt selectors: names, paths, tag:, source:, +x, x+, @x
+    /// dbt selectors: names, paths, tag:, source:, test_type:, +x, x+, @x
     #[arg(long, short = 's', value_name = "SELECTOR", num_args = 1..)]
     pub(crate) select: Vec<String>,
     /// dbt selectors to leave out
     #[arg(long, value_name = "SELECTOR", num_args = 1..)]
     pub(crate) exclude: Vec<String>,
+}
+
+/// Arguments of `test`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TestArgs {
+    #[command(flatten)]
+    pub(crate) selection: SelectArgs,
+    /// Look at all rows, not only at those that are new since a test last passed
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Keep the rows that fail in tables, for `tidemill sql`
+    #[arg(long)]
+    pub(crate) store_failures: bool,
+    /// Start no more tests after the first failure
+    #[arg(long, short = 'x')]
+    pub(crate) fail_fast: bool,
 }
 
 /// Arguments of `ingest`.

@@ -15,6 +15,7 @@ mod quarantine;
 mod query;
 mod reconcile;
 mod status;
+mod test;
 
 use crate::args::{Cli, Command, Format};
 use crate::exit::Exit;
@@ -36,7 +37,7 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Ingest(args) => Box::pin(ingest::run(&global, args, printer)).await,
         Command::Build(args) => Box::pin(build::run(&global, args, printer)).await,
         Command::Seed(args) => Box::pin(models::seed(&global, args, printer)).await,
-        Command::Test(args) => Box::pin(models::test(&global, args, printer)).await,
+        Command::Test(args) => Box::pin(test::run(&global, args, printer)).await,
         Command::Compile(args) => Box::pin(models::compile(&global, args, printer)).await,
         Command::Show(args) => Box::pin(models::show(&global, args, printer)).await,
         Command::Ls(args) => models::ls(&global, args, printer),

@@ -1,4 +1,4 @@
-//! `tidemill seed | test | compile | show | ls`
+//! `tidemill seed | compile | show | ls`
 
 use tidemill_transform::plan::PlanOptions;
 use tidemill_transform::run::{BuildOptions, Kinds};
@@ -17,11 +17,6 @@ fn plan_options(context: &Context) -> PlanOptions {
 /// Loads seeds.
 pub(crate) async fn seed(global: &GlobalArgs, args: SelectArgs, printer: Printer) -> anyhow::Result<Exit> {
     some(global, args, Kinds::SEEDS, printer).await
-}
-
-/// Runs data tests, also those whose answer cannot have changed.
-pub(crate) async fn test(global: &GlobalArgs, args: SelectArgs, printer: Printer) -> anyhow::Result<Exit> {
-    some(global, args, Kinds::TESTS, printer).await
 }
 
 async fn some(global: &GlobalArgs, args: SelectArgs, kinds: Kinds, printer: Printer) -> anyhow::Result<Exit> {

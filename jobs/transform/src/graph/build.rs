@@ -55,6 +55,13 @@ impl Graph {
             let node = Node { parents, tags: test.tags.clone(), path, test_type, ..Node::default() };
             nodes.insert(NodeId::Test(test.name.clone()), node);
         }
+        for test in &project.scenario_tests {
+            let path = project.relative(&test.location.file).display().to_string();
+            let parents = test.subjects().into_iter().collect();
+            let test_type = Some(TestType::Scenario);
+            let node = Node { parents, tags: test.tags.clone(), path, test_type, ..Node::default() };
+            nodes.insert(NodeId::Test(test.name.clone()), node);
+        }
         if !faults.is_empty() {
             return Err(Error::from_faults(faults));
         }

@@ -13,6 +13,7 @@ mod model;
 mod naming;
 mod properties;
 mod publish;
+mod scenarios;
 mod settings;
 mod unit_tests;
 mod yaml;
@@ -29,6 +30,7 @@ pub use model::{
     Column, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,
     Uses,
 };
+pub use scenarios::{Expected, Kill, Rewrite, ScenarioTest, SentRecord, Step};
 pub use unit_tests::{Given, Overrides, UnitTest};
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Tests of testing: small projects in a folder, a lake in memory.
 
 mod data;
+mod scenario;
 mod unit;
 
 use std::collections::BTreeMap;
