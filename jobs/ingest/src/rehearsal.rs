@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batch::Batcher;
 use crate::commit::RunContext;
+use crate::deadline::Deadline;
 use crate::decode::{Decoder, NoHeaders, Record};
 use crate::error::Cause;
 use crate::request::{IngestReport, NoObserver};
@@ -112,7 +113,7 @@ async fn read_source(
         clock: clock.clone(),
         as_of_us: Some(as_of_us),
         observer: Arc::new(NoObserver),
-        retry: Retry { clock: clock.clone(), cancel: CancellationToken::new() },
+        retry: Retry { deadline: Deadline::new(&clock, None), clock: clock.clone(), cancel: CancellationToken::new() },
     };
     let mut committer = open_committer(lake, contract, run, DEDUP_BUDGET_BYTES).await?;
     let settings = IngestSettings::default();
@@ -124,7 +125,7 @@ async fn read_source(
     let mut chunk = Chunk::default();
     for (index, (partition, records)) in read.iter().enumerate() {
         let slot = Slot::try_from(index).unwrap_or(Slot::MAX);
-        let base = lake_offsets.get(*partition).copied().flatten();
+        let base = lake_offsets.get(*partition).and_then(|found| found.next);
         let from = base.unwrap_or(Offset(0));
         let positioned =
             Positioned { slot, partition: (*partition).clone(), base, from, start: from, restarted: false };
@@ -138,7 +139,7 @@ async fn read_source(
             chunk.push(slot, offset, Some(at_us), record.value.as_deref(), record.key.as_deref(), headers);
         }
     }
-    batcher.take(chunk);
+    batcher.take(&chunk);
     for (index, (_, records)) in read.iter().enumerate() {
         let end = Offset(i64::try_from(records.len()).unwrap_or(i64::MAX));
         batcher.drain(Slot::try_from(index).unwrap_or(Slot::MAX), end, as_of_us);

@@ -7,3 +7,4 @@ mod kills;
 mod s3;
 mod servers;
 mod snowflake;
+mod truth;

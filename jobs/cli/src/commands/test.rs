@@ -2,21 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use serde_json::json;
 use tidemill_ingest::rehearsal::{self, Rehearsal};
 use tidemill_project::clock::Micros;
 use tidemill_project::contract::{self, Vars};
-use tidemill_transform::plan::PlanOptions;
 use tidemill_transform::project::SentRecord;
-use tidemill_transform::run::{Kinds, NodeReport, Outcome, Report};
+use tidemill_transform::run::{NodeReport, Outcome, Report};
 use tidemill_transform::test::{Books, Feed, FeedError, Feeder, Ground, TestOptions};
 
-use super::build::{outcome_of, runner, selection, summary};
-use super::context::Context;
+use super::build::{closing, outcome_of};
 use super::progress::BuildLines;
+use super::workspace::{Workspace, recorded_args};
 use crate::args::{Format, GlobalArgs, TestArgs};
 use crate::exit::Exit;
 use crate::printer::Printer;
@@ -24,28 +23,31 @@ use crate::signals;
 
 /// Runs tests and says what failed, and where to look.
 pub(crate) async fn run(global: &GlobalArgs, args: TestArgs, printer: Printer) -> anyhow::Result<Exit> {
-    let context = Context::load(global)?;
-    let runner = runner(&context)?;
-    let compiled_dir: PathBuf = context.settings.models_dir.join("target").join("compiled");
+    let workspace = Workspace::load(global)?;
+    let selection = workspace.select(&args.selection, printer)?;
     let options = TestOptions {
-        plan: PlanOptions { as_of_us: context.as_of_us, ..PlanOptions::default() },
+        plan: workspace.plan_options(),
         full: args.full,
         fail_fast: args.fail_fast,
         store_failures: args.store_failures,
-        compiled_dir: Some(compiled_dir),
-        run_id: Some(context.run_id.clone()),
+        compiled_dir: Some(workspace.target.join("compiled")),
+        run_id: Some(workspace.context.run_id.clone()),
         feeder: Some(Arc::new(RealRoad)),
     };
     let cancel = signals::cancel_on_signal()?;
-    let lines = Arc::new(BuildLines::new(printer, printer.format() != Format::Text));
-    let mut report = runner.test(&selection(args.selection), &options, lines, &cancel).await?;
-    let text = format!("{}{}", failures(&report), summary(&report, Kinds::TESTS));
-    printer.result(&report, &text);
+    let runner = &workspace.runner;
+    let lines = Arc::new(BuildLines::new(printer, printer.format() != Format::Text, runner));
+    let mut report = runner.test(&selection, &options, lines, &cancel).await?;
+    let mut recorded = recorded_args("test", global, &args.selection);
+    recorded.insert("store_failures".to_owned(), json!(args.store_failures));
+    workspace.write_manifest(&BTreeMap::new(), printer);
+    workspace.write_results(&report, &recorded, printer);
+    printer.result(&report, &format!("{}{}", failures(&report), closing(&report)));
     Ok(outcome_of(&mut report, printer))
 }
 
 /// What did not pass, one block a test, as dbt's users know it.
-fn failures(report: &Report) -> String {
+pub(crate) fn failures(report: &Report) -> String {
     let mut text = String::new();
     for node in report.nodes.iter().filter(|node| matches!(node.outcome, Outcome::Fail | Outcome::Warn)) {
         // Writing to a string cannot fail.

@@ -52,7 +52,7 @@ pub(crate) async fn plan(request: PlanRequest) -> Result<ChangeSet> {
             tracing::warn!(
                 model = request.publication.model_name,
                 from = base.version.0,
-                "the log no longer reaches back to the published version, comparing everything with the target"
+                "the log does not tell what changed row by row since the published version, comparing everything with the target"
             );
         }
     }
@@ -73,6 +73,11 @@ async fn replay(request: &PlanRequest, from: TableVersion) -> Result<Option<Turn
         Err(error) if error.is_version_gone() => return Ok(None),
         Err(error) => return Err(Error::lake("read the log", &request.publication)(error)),
     };
+    // A build that gave the model other columns left no row as it was, and rows that look alike may be of another type.
+    let is_reshaped = |commit: &LogCommit| commit.changes_schema && commit.data_change;
+    if commits.iter().any(is_reshaped) {
+        return Ok(None);
+    }
     Ok(Some(turn_over(&commits)))
 }
 

@@ -9,6 +9,7 @@
 //! | `client.rs`, `shim.rs`, `answer.rs`, `auth.rs` | the session; nothing of the crate leaves these four |
 //! | `note.rs` | the lake's advisory memory, so that nothing new means no login |
 //! | `check.rs` | target against model |
+//! | `probe.rs` | whether the account lets us in |
 
 mod answer;
 mod auth;
@@ -23,6 +24,7 @@ mod load;
 mod names;
 mod note;
 mod parts;
+mod probe;
 mod protocol;
 mod shim;
 mod sql;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json};
 use tidemill_project::SourceName;
 
 use super::configure;
+use super::extras::Extras;
 use super::model::{Column, SourceTable};
 use super::yaml::{Data, Entry, Node, Place, Reader};
 use crate::error::codes;
@@ -142,6 +143,7 @@ pub(super) struct Properties {
     pub(super) unit_tests: Vec<Node>,
     /// Entries of `scenario_tests:`, likewise.
     pub(super) scenario_tests: Vec<Node>,
+    pub(super) extras: Extras,
 }
 
 impl Properties {

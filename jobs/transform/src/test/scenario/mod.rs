@@ -27,7 +27,7 @@ pub use feeder::{Books, Feed, FeedError, Feeder, Ground};
 
 use crate::error::codes;
 use crate::graph::Selection;
-use crate::plan::{PlanOptions, table_of};
+use crate::plan::PlanOptions;
 use crate::project::{FixtureRow, Kill, NodeId, ScenarioTest, Step};
 use crate::run::{BuildFault, BuildOptions, Kinds, NodeReport, Outcome, Report, Result, Runner, Silent};
 use crate::{Error, LoadOptions, load_project};
@@ -115,7 +115,7 @@ impl<'a> Stage<'a> {
         };
         let select = test.subjects().into_iter().filter_map(|node| match node {
             NodeId::Model(name) | NodeId::Seed(name) => Some(format!("+{name}")),
-            NodeId::Source(_) | NodeId::Test(_) => None,
+            NodeId::Source(_) | NodeId::Test(_) | NodeId::Exposure(_) => None,
         });
         let mut all_rows: BTreeMap<_, Vec<FixtureRow>> = BTreeMap::new();
         for (source, rows) in test.steps.iter().flat_map(|step| &step.rows) {
@@ -127,7 +127,7 @@ impl<'a> Stage<'a> {
             clock: hand,
             switch,
             feed,
-            selection: Selection { select: select.collect(), exclude: Vec::new() },
+            selection: Selection { select: select.collect(), ..Selection::default() },
             as_of_us: FAR_AHEAD_US,
             num_runs: 0,
             all_rows,

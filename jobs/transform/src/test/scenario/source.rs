@@ -51,7 +51,7 @@ pub(super) async fn land(
                 .meta
                 .get("tidemill")
                 .and_then(|meta| meta.get("event_time"))
-                .and_then(Json::as_str)
+                .and_then(|named| named.as_str().or_else(|| named.get("column")?.as_str()))
                 .unwrap_or("event_at");
             (completed(rows, event_time, num_before, &shape.schema), true)
         }
