@@ -110,9 +110,11 @@ pub(crate) enum Command {
     /// Load seeds
     #[command(after_help = "Example: tidemill seed --select user_time_zones")]
     Seed(WorkArgs),
-    /// Run data tests
-    #[command(after_help = "Example: tidemill test --select zoner_sleep_nightly")]
-    Test(SelectArgs),
+    /// Run data tests, unit tests and scenario tests
+    #[command(
+        after_help = "Examples: tidemill test --select zoner_sleep_nightly\n          tidemill test --select test_type:unit"
+    )]
+    Test(TestArgs),
     /// Render models to SQL
     #[command(after_help = "Example: tidemill compile --select logins_usage_window")]
     Compile(CompileArgs),
@@ -188,6 +190,22 @@ pub(crate) struct DemoArgs {
 pub(crate) struct InitArgs {
     /// Folder to write into; must not hold a project yet
     pub(crate) dir: PathBuf,
+}
+
+/// Arguments of `test`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TestArgs {
+    #[command(flatten)]
+    pub(crate) selection: SelectArgs,
+    /// Look at all rows, not only at those that are new since a test last passed
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Keep the rows that fail in tables, for `tidemill sql`
+    #[arg(long)]
+    pub(crate) store_failures: bool,
+    /// Start no more tests after the first failure
+    #[arg(long, short = 'x')]
+    pub(crate) fail_fast: bool,
 }
 
 /// Arguments of `ingest`.

@@ -12,6 +12,7 @@ use tidemill_transform::run::{BuildOptions, Kinds, Outcome, Report};
 
 use super::context::{Context, instant};
 use super::progress::BuildLines;
+use super::test::failures;
 use super::workspace::{Workspace, recorded_args};
 use crate::args::{BuildArgs, Format, GlobalArgs, IndirectArg, SelectArgs};
 use crate::exit::Exit;
@@ -87,12 +88,12 @@ pub(crate) async fn build_in(
     let mut report = runner.build(selection, options, lines, &cancel).await?;
     workspace.write_manifest(&BTreeMap::new(), printer);
     workspace.write_results(&report, &args, printer);
-    printer.result(&report, &closing(&report));
+    printer.result(&report, &format!("{}{}", failures(&report), closing(&report)));
     Ok(outcome_of(&mut report, printer))
 }
 
 /// dbt's last lines: what was done, how long it took, how many nodes ended how.
-fn closing(report: &Report) -> String {
+pub(crate) fn closing(report: &Report) -> String {
     if report.nodes.is_empty() {
         return "Nothing to do: the selection holds no node that this command works on.\n".to_owned();
     }

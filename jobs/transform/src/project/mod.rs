@@ -16,6 +16,7 @@ mod model;
 mod naming;
 mod properties;
 mod publish;
+mod scenarios;
 mod selectors;
 mod settings;
 mod unit_tests;
@@ -36,6 +37,7 @@ pub use model::{
     Column, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,
     Uses,
 };
+pub use scenarios::{Expected, Kill, Rewrite, ScenarioTest, SentRecord, Step};
 pub use unit_tests::{Given, Overrides, UnitTest};
 
 pub use selectors::{SelectorDefinition, SelectorRule, SelectorTerm};

@@ -56,13 +56,22 @@ pub struct BuildOptions {
     pub fail_fast: bool,
     /// Run tests whose answer cannot have changed, too: `test` does, `build` does not.
     pub all_tests: bool,
+    /// Run the unit tests of what is built.
+    pub unit_tests: bool,
     /// The run's id; a fresh one unless given.
     pub run_id: Option<String>,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
-        Self { plan: PlanOptions::default(), kinds: Kinds::ALL, fail_fast: false, all_tests: false, run_id: None }
+        Self {
+            plan: PlanOptions::default(),
+            kinds: Kinds::ALL,
+            fail_fast: false,
+            all_tests: false,
+            unit_tests: true,
+            run_id: None,
+        }
     }
 }
 

@@ -14,6 +14,13 @@ pub(crate) type Result<T, E = BuildFault> = std::result::Result<T, E>;
 #[error(transparent)]
 pub struct BuildError(#[from] BuildFault);
 
+impl BuildError {
+    /// The fault, for callers inside of the room.
+    pub(crate) fn into_fault(self) -> BuildFault {
+        self.0
+    }
+}
+
 impl From<crate::Error> for BuildError {
     fn from(error: crate::Error) -> Self {
         Self(BuildFault::Project(error))
