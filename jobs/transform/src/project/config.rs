@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 use tidemill_project::SourceName;
 
 use super::batch::BatchSize;
+use super::keyed::{KeyedConfig, OnSqlChange};
 
 fn in_order<V: Serialize, S: Serializer>(map: &IndexMap<String, V>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(map)
@@ -42,6 +43,8 @@ pub enum Strategy {
     /// dbt's `delete+insert` over `unique_key`.
     #[serde(rename = "delete+insert")]
     DeleteInsert,
+    /// dbt's `insert_overwrite` over `partition_by`.
+    InsertOverwrite,
     /// Groups of mergeable aggregates.
     Aggregate,
 }
@@ -220,6 +223,12 @@ pub struct ModelConfig {
     pub publish: Vec<PublishEntry>,
     /// Rows that change by time alone.
     pub watermark: Option<WatermarkRule>,
+    /// How rows are kept by key.
+    pub keyed: KeyedConfig,
+    /// What changed SQL comes to, when the model says so.
+    pub on_sql_change: Option<OnSqlChange>,
+    /// `audit: before`: the model's tests run before its rows are visible.
+    pub audit_before: bool,
     /// All merged keys, raw: what `config.get()` sees.
     pub raw: Map<String, Json>,
 }

@@ -6,6 +6,7 @@ use tidemill_project::SourceName;
 use super::config::{
     BatchContext, ContextSpan, Emit, ModelConfig, PublishEntry, PublishStrategy, SinkKind, Span, WatermarkRule,
 };
+use super::keyed::{KEYED_KEYS, read_keyed};
 use super::yaml::{Data, Node, Reader};
 use crate::error::codes;
 
@@ -31,7 +32,9 @@ const ENTRY_KEYS: [(&str, &[SinkKind]); 16] = [
 
 /// Fills `config` from `meta.tidemill`.
 pub(super) fn read_tidemill_meta(reader: &mut Reader, node: &Node, config: &mut ModelConfig) {
-    reader.check_keys(node, "meta.tidemill", &["publish", "watermark", "context"]);
+    let known: Vec<&str> = ["publish", "watermark", "context"].into_iter().chain(KEYED_KEYS).collect();
+    reader.check_keys(node, "meta.tidemill", &known);
+    read_keyed(reader, node, config);
     if let Some(context) = node.get("context") {
         config.context = read_context(reader, context);
     }
