@@ -13,7 +13,7 @@ use tidemill_project::contract::Contract;
 use tidemill_project::{Offset, SourceName, TopicPartition};
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use crate::decode::{Decoded, Decoder, Record, Rejection};
+use crate::decode::{Decoded, Decoder, Pushed, Record, Rejection};
 use crate::error::Cause;
 use crate::source::chunk::{Chunk, HeadersRef, OwnedRecord};
 use crate::source::kafka::TopicRules;
@@ -127,9 +127,10 @@ pub(crate) struct Batcher {
     pins: bool,
     spans: BTreeMap<Slot, Span>,
     drained: HashMap<Slot, (Offset, Micros)>,
-    chunks: Vec<Chunk>,
-    /// Slot, and place in `chunks`, of every record that was pushed.
-    pushed: Vec<(Slot, u32, u32)>,
+    /// Slot of every record that was pushed.
+    pushed: Vec<Slot>,
+    /// The records that the decoder has turned away, copied before their chunk goes: hardly any, as a rule.
+    refused: Vec<OwnedRecord>,
     num_bytes: usize,
     opened: Option<Stopwatch>,
 }
@@ -148,8 +149,8 @@ impl Batcher {
             pins,
             spans: BTreeMap::new(),
             drained: HashMap::new(),
-            chunks: Vec::new(),
             pushed: Vec::new(),
+            refused: Vec::new(),
             num_bytes: 0,
             opened: None,
         })
@@ -198,7 +199,7 @@ impl Batcher {
     fn handle(&mut self, event: Event, batches: &Sender<Staged>) -> Result<(), Gone> {
         match event {
             Event::Chunk(chunk) => {
-                self.take(chunk);
+                self.take(&chunk);
                 if self.is_full() {
                     self.close_into(batches)?;
                 }
@@ -277,11 +278,10 @@ impl Batcher {
         }
     }
 
-    pub(crate) fn take(&mut self, chunk: Chunk) {
+    pub(crate) fn take(&mut self, chunk: &Chunk) {
         self.open();
         let clock_us = self.clock.now_us();
-        let at = u32::try_from(self.chunks.len()).expect("a batch closes long before 2^32 chunks");
-        for (index, raw) in chunk.iter().enumerate() {
+        for raw in chunk.iter() {
             let Some(span) = self.spans.get_mut(&raw.slot) else { continue };
             let entry = span.entry.get_or_insert(Entry { from: span.next, ..Entry::default() });
             entry.skipped += u64::try_from(raw.offset - span.next).unwrap_or_default();
@@ -292,7 +292,7 @@ impl Batcher {
             }
             entry.records += 1;
             let headers: HeadersRef<'_> = raw.headers;
-            self.decoder.push(&Record {
+            let pushed = self.decoder.push(&Record {
                 payload: raw.value,
                 headers: &headers,
                 topic: Some(&span.partition.topic.0),
@@ -302,11 +302,13 @@ impl Batcher {
                 timestamp_us: raw.timestamp_us,
                 clock_us,
             });
-            self.pushed.push((raw.slot, at, u32::try_from(index).expect("a chunk has less than 2^32 records")));
+            self.pushed.push(raw.slot);
+            if matches!(pushed, Pushed::Rejected(_)) {
+                self.refused.push(raw.to_owned_record());
+            }
         }
-        self.remember_last(&chunk);
+        self.remember_last(chunk);
         self.num_bytes += chunk.num_bytes();
-        self.chunks.push(chunk);
     }
 
     /// Keeps the last record of each span.
@@ -362,25 +364,32 @@ impl Batcher {
         let decoded =
             self.decoder.finish().map_err(|source| Cause::Contract { source_name: self.name.clone(), source })?;
         self.decoder.begin(self.pushed.len().max(CAPACITY));
-        let origin_of: Vec<u32> = self.pushed.iter().map(|(slot, ..)| number_of[slot]).collect();
+        let origin_of = origins_of(&self.pushed, &number_of);
+        let records = self.refused.drain(..);
         let refused = decoded
             .rejections
             .iter()
-            .map(|rejection| {
-                let (_, chunk, index) = self.pushed[rejection.record];
-                Refused {
-                    origin: origin_of[rejection.record],
-                    rejection: rejection.clone(),
-                    record: self.chunks[chunk as usize].get(index as usize).to_owned_record(),
-                }
+            .zip(records)
+            .map(|(rejection, record)| Refused {
+                origin: origin_of[rejection.record],
+                rejection: rejection.clone(),
+                record,
             })
             .collect();
         let drained = self.drained.drain().map(|(slot, (next, at_us))| (slot, next, at_us)).collect();
-        self.chunks.clear();
         self.pushed.clear();
         let num_bytes = std::mem::take(&mut self.num_bytes);
         Ok(Some(Batch { decoded, origin_of, origins, refused, drained, num_bytes, opened }))
     }
+}
+
+/// The origin of each record. Neighbours mostly share theirs.
+fn origins_of(pushed: &[Slot], number_of: &HashMap<Slot, u32>) -> Vec<u32> {
+    let mut origins = Vec::with_capacity(pushed.len());
+    for run in pushed.chunk_by(|one, next| one == next) {
+        origins.resize(origins.len() + run.len(), number_of[&run[0]]);
+    }
+    origins
 }
 
 /// Nobody listens any more.

@@ -415,7 +415,10 @@ impl Lanes {
                 self.committer.end(&slots);
                 let _ = done.send(());
             }
-            Event::Stopped { error } => self.committer.report_mut().errors.push(error),
+            Event::Stopped { error } => {
+                self.observer.partition_stopped(&self.name, &error);
+                self.committer.report_mut().errors.push(error);
+            }
             Event::Warned { warning } => {
                 warn!(source = %self.name, "{warning}");
                 self.observer.warned(&self.name, &warning);

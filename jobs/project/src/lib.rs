@@ -11,6 +11,7 @@ mod document;
 pub mod error;
 pub mod kafka;
 pub mod locate;
+pub mod metrics;
 pub mod names;
 pub mod scaffold;
 pub mod secret;

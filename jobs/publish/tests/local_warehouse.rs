@@ -45,6 +45,7 @@ impl Local {
             kafka: None,
             lake: place("lake"),
             warehouse: WarehouseSettings::Local(place("warehouse")),
+            collect: None,
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),
             maintenance,

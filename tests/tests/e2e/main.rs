@@ -2,8 +2,11 @@
 
 mod balance;
 mod cli;
+mod exits;
+mod foreign;
 mod kafka;
 mod kills;
+mod prompt;
 mod s3;
 mod servers;
 mod snowflake;

@@ -30,7 +30,7 @@ use tidemill_project::{Offset, SourceName, TopicPartition, crash};
 
 use crate::batch::{Batch, Origin, OriginKey};
 use crate::books::{Standing, assert_balanced, file_app_id, kafka_app_id};
-use crate::dedup::{Dedup, Landing};
+use crate::dedup::{Alive, Dedup, Landing};
 use crate::error::Cause;
 use crate::quarantine::store::QuarantineWriter;
 use crate::request::{IngestObserver, SourceReport};
@@ -335,11 +335,10 @@ impl Committer {
     /// Judges a batch against the table as it is now.
     async fn plan(&mut self, batch: &Batch) -> Result<Plan> {
         let is_alive: Vec<bool> = batch.origins.iter().map(|origin| self.is_alive(origin)).collect();
-        let origin_of = |record: usize| batch.origin_of[record] as usize;
+        let alive = Alive { origins: &is_alive, origin_of: &batch.origin_of };
         let mut tries = Tries::default();
         let landing = loop {
-            let is_row_alive = |record| is_alive[origin_of(record)];
-            match self.dedup.choose(&self.table, &batch.decoded, is_row_alive).await {
+            match self.dedup.choose(&self.table, &batch.decoded, alive).await {
                 Ok(landing) => break landing,
                 Err(source) => self.run.retry.bear(&self.name, "look for copies", source, &mut tries).await?,
             }

@@ -115,6 +115,7 @@ pub(super) fn settings(brokers: Option<&str>, group: &str) -> Settings {
             .map(|(key, value)| (key.to_owned(), Secret::new(value)))
             .into(),
         }),
+        collect: None,
         lake: store.clone(),
         warehouse: WarehouseSettings::Local(store),
         ingest: IngestSettings { max_batch_age: Duration::from_millis(50), ..IngestSettings::default() },
@@ -200,7 +201,7 @@ impl Process {
             let value = value.map(str::as_bytes);
             chunk.push(self.slots[partition], *offset, timestamp_us, value, Some(b"k"), std::iter::empty());
         }
-        self.batcher.take(chunk);
+        self.batcher.take(&chunk);
         for (partition, end) in ends {
             self.batcher.advance(self.slots[partition], Offset(*end));
         }

@@ -155,6 +155,7 @@ fn read_settings(
         kafka: target.kafka,
         lake: target.lake,
         warehouse: target.warehouse,
+        collect: target.collect,
         ingest: target.ingest,
         transform: target.transform,
         maintenance: target.maintenance,

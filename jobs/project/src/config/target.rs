@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::collect::{CollectSettings, read_collect};
 use super::kafka::read_kafka;
 use super::parse::Shared;
 use super::reference::settings_keys;
@@ -63,6 +64,7 @@ pub(super) struct Target {
     pub(super) kafka: Option<KafkaSettings>,
     pub(super) lake: LakeSettings,
     pub(super) warehouse: WarehouseSettings,
+    pub(super) collect: Option<CollectSettings>,
     pub(super) ingest: IngestSettings,
     pub(super) transform: TransformSettings,
     pub(super) maintenance: MaintenanceSettings,
@@ -94,6 +96,7 @@ pub(super) fn read_target(reader: &mut Reader<'_>, context: &TargetContext<'_>, 
     let lake = read_lake(reader, context, &section.path("lake"), section.get("lake"));
     let warehouse =
         read_warehouse(reader, context, &section.path("warehouse"), section.get("warehouse"), lake.as_ref());
+    let collect = section.get("collect").map(|node| read_collect(reader, context, &section.path("collect"), node));
     Some(Target {
         kafka: match kafka {
             Some(kafka) => Some(kafka?),
@@ -101,6 +104,10 @@ pub(super) fn read_target(reader: &mut Reader<'_>, context: &TargetContext<'_>, 
         },
         lake: lake?,
         warehouse: warehouse?,
+        collect: match collect {
+            Some(collect) => Some(collect?),
+            None => None,
+        },
         ingest,
         transform,
         maintenance,

@@ -245,6 +245,41 @@ token = "hunter2"
 }
 
 #[test]
+fn faults_inside_lists_and_nested_tables_are_told_with_their_places() {
+    insta::assert_snapshot!(
+        faults(
+            r#"
+name = ["x"]
+ingest = 3
+[target.local]
+kafka = ["b:9092"]
+transform.threads = { n = 2 }
+ingest.start = [1]
+[target.local.lake]
+url = { s3 = "bucket" }
+options = { aws_region = ["x"], aws_allow_http = "${NOPE}", nested = { key = 1 } }
+[target.local.warehouse]
+type = "snowflake"
+account = "a"
+user = "u"
+private_keys = ["file:none.p8", "${ALSO_NOPE}", 7]
+databases = ["ZONER_DB"]
+session_parameters = "x"
+[target.local.colect]
+listen = "x"
+"#
+        ),
+        @""
+    );
+}
+
+#[test]
+fn a_list_of_tables_is_no_table() {
+    insta::assert_snapshot!(faults("[[target]]\nname = \"x\"\n[[ingest]]\nmax_batch_rows = 1\n"), @"");
+    insta::assert_snapshot!(faults("[[target.local.kafka]]\n\"bootstrap.servers\" = \"b\"\n"), @"");
+}
+
+#[test]
 fn no_fault_shows_a_secret() {
     for toml in [
         "[target.local.kafka]\n\"bootstrap.servers\" = \"b\"\n\"session.timeout.ms\" = \"hunter2\"\n",
@@ -401,4 +436,21 @@ proptest! {
             prop_assert!(error.location().is_some() || error.faults().len() > 1 || error.code().is_some());
         }
     }
+}
+
+#[test]
+fn the_http_door_lets_nobody_in_by_default_and_quotes_no_key() {
+    let found = faults(
+        "[target.local.collect]\nlisten = \"somewhere\"\n[[target.local.collect.keys]]\nid = \"a\"\nsha256 = \"the-key-itself\"\nrat = 5\n",
+    );
+    insta::assert_snapshot!(found, @r#"
+    tidemill.toml:2:10 TM0005 value is not usable, key=`target.local.collect.listen`, value=`somewhere` -> write an address and a port: "0.0.0.0:8080"
+    tidemill.toml:5:10 TM0005 value is no SHA-256, key=`target.local.collect.keys.sha256` -> 64 hexadecimal digits; `tidemill collect --hash-key` makes them from a key on stdin
+    tidemill.toml:6:1 TM0003 key is not known, section=`target.local.collect.keys`, key=`rat` -> did you mean `rate`?
+    "#);
+    let found = faults("[target.local.collect]\ntopic = \"raw_sensor_data\"\ntls_key = \"k.pem\"\n");
+    insta::assert_snapshot!(found, @r"
+    tidemill.toml:1:1 TM0007 key is missing, key=`target.local.collect.tls_certificate` -> TLS needs both, certificate chain and key
+    tidemill.toml:1:1 TM0007 key is missing, key=`target.local.collect.keys` -> add [[….keys]] with the SHA-256 of an API key, or `oauth`; `anonymous = true` lets everybody in
+    ");
 }

@@ -48,6 +48,7 @@ impl World {
             kafka: None,
             lake: place("lake"),
             warehouse: WarehouseSettings::Local(place("warehouse")),
+            collect: None,
             ingest: tidemill_project::config::IngestSettings::default(),
             transform: tidemill_project::config::TransformSettings::default(),
             maintenance,

@@ -103,6 +103,7 @@ impl World {
             kafka: None,
             lake: place,
             warehouse: WarehouseSettings::Snowflake(Box::new(snowflake)),
+            collect: None,
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),
             maintenance,

@@ -98,7 +98,10 @@ impl Runner {
                     Some(model) => self.compiler.sql(model, &render)?,
                     None => continue,
                 },
-                NodeId::Test(name) => tester.compile(name)?.0,
+                NodeId::Test(name) => match tester.compiled_sql(name)? {
+                    Some(sql) => sql,
+                    None => continue,
+                },
                 NodeId::Source(_) | NodeId::Seed(_) => continue,
             };
             let path = self.graph.get(&id).map(|node| node.path.clone()).unwrap_or_default();

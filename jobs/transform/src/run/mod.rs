@@ -12,15 +12,15 @@ mod look;
 mod neighbours;
 mod query;
 mod report;
-mod rows;
+pub(crate) mod rows;
 mod runner;
 mod schedule;
-mod seed;
-mod session;
+pub(crate) mod seed;
+pub(crate) mod session;
 mod snapshots;
 #[cfg(test)]
 mod tests;
-mod writer;
+pub(crate) mod writer;
 
 pub use build::{BuildOptions, Kinds};
 pub(crate) use compile::Compiler;
@@ -28,7 +28,7 @@ pub use error::BuildError;
 pub(crate) use error::{BuildFault, Result};
 pub use look::{Compiled, Listed};
 pub use query::{QueryError, query};
-pub use report::{NodeReport, Observer, Outcome, Report, Silent};
+pub use report::{NodeReport, Observer, Outcome, Report, Silent, TestFacts};
 pub(crate) use rows::hex;
 pub use runner::Runner;
 pub(crate) use session::Sessions;
