@@ -2,9 +2,12 @@
 
 mod balance;
 mod cli;
+mod exits;
+mod foreign;
 mod kafka;
 mod kills;
 mod readme;
+mod prompt;
 mod s3;
 mod secrets;
 mod servers;

@@ -300,6 +300,41 @@ url = "cache:6379"
 }
 
 #[test]
+fn faults_inside_lists_and_nested_tables_are_told_with_their_places() {
+    insta::assert_snapshot!(
+        faults(
+            r#"
+name = ["x"]
+ingest = 3
+[target.local]
+kafka = ["b:9092"]
+transform.threads = { n = 2 }
+ingest.start = [1]
+[target.local.lake]
+url = { s3 = "bucket" }
+options = { aws_region = ["x"], aws_allow_http = "${NOPE}", nested = { key = 1 } }
+[target.local.warehouse]
+type = "snowflake"
+account = "a"
+user = "u"
+private_keys = ["file:none.p8", "${ALSO_NOPE}", 7]
+databases = ["ZONER_DB"]
+session_parameters = "x"
+[target.local.colect]
+listen = "x"
+"#
+        ),
+        @""
+    );
+}
+
+#[test]
+fn a_list_of_tables_is_no_table() {
+    insta::assert_snapshot!(faults("[[target]]\nname = \"x\"\n[[ingest]]\nmax_batch_rows = 1\n"), @"");
+    insta::assert_snapshot!(faults("[[target.local.kafka]]\n\"bootstrap.servers\" = \"b\"\n"), @"");
+}
+
+#[test]
 fn no_fault_shows_a_secret() {
     for toml in [
         "[target.local.kafka]\n\"bootstrap.servers\" = \"b\"\n\"session.timeout.ms\" = \"hunter2\"\n",
