@@ -97,7 +97,7 @@ def test_a_model_shows_its_columns_tests_and_sql_and_nothing_becomes_markup(page
     assert cells[:3] == ["total", "bigint", "What they spent."]
     assert main.locator(".verdict.pass").count() >= 3
     assert "select customer, sum(amount) as total from" in main.text_content()
-    assert main.locator(".node").count() == 5
+    assert main.locator(".node").count() == 4
     screenshot(page, "docs-model.png")
 
 
