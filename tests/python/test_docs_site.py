@@ -55,7 +55,7 @@ def test_the_graph_shows_every_node_and_edge_without_overlap(page: Page) -> None
     nodes.first.wait_for()
     assert nodes.count() == len(data["nodes"]) == 7
     edges = sum(len(node["parents"]) for node in data["nodes"])
-    assert page.locator("path.edge").count() == edges == 6
+    assert page.locator("path.edge").count() == edges == 5
     boxes = [nodes.nth(index).locator("rect").bounding_box() for index in range(nodes.count())]
     frame = page.locator(".graph").bounding_box()
     for index, one in enumerate(boxes):
