@@ -110,9 +110,11 @@ pub(crate) enum Command {
     /// Load seeds
     #[command(after_help = "Example: tidemill seed --select user_time_zones")]
     Seed(WorkArgs),
-    /// Run data tests
-    #[command(after_help = "Example: tidemill test --select zoner_sleep_nightly")]
-    Test(SelectArgs),
+    /// Run data tests, unit tests and scenario tests
+    #[command(
+        after_help = "Examples: tidemill test --select zoner_sleep_nightly\n          tidemill test --select test_type:unit"
+    )]
+    Test(TestArgs),
     /// Render models to SQL
     #[command(after_help = "Example: tidemill compile --select logins_usage_window")]
     Compile(CompileArgs),
@@ -190,6 +192,22 @@ pub(crate) struct InitArgs {
     pub(crate) dir: PathBuf,
 }
 
+/// Arguments of `test`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TestArgs {
+    #[command(flatten)]
+    pub(crate) selection: SelectArgs,
+    /// Look at all rows, not only at those that are new since a test last passed
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Keep the rows that fail in tables, for `tidemill sql`
+    #[arg(long)]
+    pub(crate) store_failures: bool,
+    /// Start no more tests after the first failure
+    #[arg(long, short = 'x')]
+    pub(crate) fail_fast: bool,
+}
+
 /// Arguments of `ingest`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct IngestArgs {
@@ -247,9 +265,12 @@ pub(crate) struct BuildArgs {
     /// Start nothing more after the first failure
     #[arg(long, short = 'x')]
     pub(crate) fail_fast: bool,
-    /// Print the plan and do nothing
+    /// Print the plan and do nothing; with `--format json` it is a file for `--plan`
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Do exactly what the plan in this file says, and nothing when the lake has moved since
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "full_refresh", "event_time_start", "event_time_end"])]
+    pub(crate) plan: Option<std::path::PathBuf>,
     /// Rebuild batches from this event time on (included)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) event_time_start: Option<String>,

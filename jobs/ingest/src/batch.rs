@@ -205,11 +205,7 @@ impl Batcher {
                 }
             }
             Event::Advanced { slot, next } => self.advance(slot, next),
-            Event::Drained { slot, next, at_us } => {
-                self.advance(slot, next);
-                self.drained.insert(slot, (next, at_us));
-                self.open();
-            }
+            Event::Drained { slot, next, at_us } => self.drain(slot, next, at_us),
             Event::Positioned(positioned) => {
                 let is_former = |span: &Span| span.partition == positioned.partition;
                 if self.spans.values().any(is_former) {
@@ -266,6 +262,12 @@ impl Batcher {
         if is_worth_a_commit {
             self.open();
         }
+    }
+
+    pub(crate) fn drain(&mut self, slot: Slot, next: Offset, at_us: Micros) {
+        self.advance(slot, next);
+        self.drained.insert(slot, (next, at_us));
+        self.open();
     }
 
     pub(crate) fn advance(&mut self, slot: Slot, next: Offset) {

@@ -1,4 +1,4 @@
-//! `tidemill seed | test | compile | show | parse`
+//! `tidemill seed | compile | show | parse`
 
 use std::collections::BTreeMap;
 
@@ -17,12 +17,6 @@ use crate::printer::Printer;
 /// Loads seeds.
 pub(crate) async fn seed(global: &GlobalArgs, args: WorkArgs, printer: Printer) -> anyhow::Result<Exit> {
     some("seed", global, args, Kinds::SEEDS, printer).await
-}
-
-/// Runs data tests, also those whose answer cannot have changed.
-pub(crate) async fn test(global: &GlobalArgs, args: SelectArgs, printer: Printer) -> anyhow::Result<Exit> {
-    let args = WorkArgs { selection: args, full_refresh: false, fail_fast: false };
-    some("test", global, args, Kinds::TESTS, printer).await
 }
 
 async fn some(

@@ -130,7 +130,8 @@ impl Observer for BuildLines {
         }
         let total = self.total.load(Ordering::Relaxed);
         self.printer.note(&line(number, total, self.label(&report.node), report));
-        if let Some(message) = report.message.as_deref().filter(|_| bad) {
+        // What a test found is told when the run has ended.
+        if let Some(message) = report.message.as_deref().filter(|_| bad && report.test.is_none()) {
             self.printer.note(&format!("    {message}"));
         }
     }

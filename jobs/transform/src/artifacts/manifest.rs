@@ -36,7 +36,9 @@ impl Runner {
         let mut children: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut unit_tests = Map::new();
-        for (node, facts) in self.graph().nodes() {
+        // dbt has no word for stories.
+        let is_story = |node: &NodeId| self.graph().test_type(node) == Some(TestType::Scenario);
+        for (node, facts) in self.graph().nodes().filter(|(node, _)| !is_story(node)) {
             let id = ids.get(node).to_owned();
             let object = match facts.test_type {
                 Some(TestType::Unit) => self.unit_test(&ids, node, facts),
@@ -51,7 +53,9 @@ impl Runner {
             if let Some(group) = &facts.traits.group {
                 groups.entry(group.clone()).or_default().push(id.clone());
             }
-            let all = |nodes: &indexmap::IndexSet<NodeId>| nodes.iter().map(|node| ids.get(node).to_owned()).collect();
+            let all = |nodes: &indexmap::IndexSet<NodeId>| {
+                nodes.iter().filter(|node| !is_story(node)).map(|node| ids.get(node).to_owned()).collect()
+            };
             parents.insert(id.clone(), all(&facts.parents));
             children.insert(id, all(&facts.children));
         }

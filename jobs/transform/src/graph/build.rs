@@ -55,6 +55,13 @@ impl Graph {
             let node = Node { parents, tags: test.tags.clone(), path, test_type, ..Node::default() };
             nodes.insert(NodeId::Test(test.name.clone()), node);
         }
+        for test in &project.scenario_tests {
+            let path = project.relative(&test.location.file).display().to_string();
+            let parents = test.subjects().into_iter().collect();
+            let test_type = Some(TestType::Scenario);
+            let node = Node { parents, tags: test.tags.clone(), path, test_type, ..Node::default() };
+            nodes.insert(NodeId::Test(test.name.clone()), node);
+        }
         for (name, exposure) in &project.extras.exposures {
             let parents = resolve(project, &exposure.uses, &exposure.location, name, &mut faults);
             let path = project.relative(&exposure.location.file).display().to_string();

@@ -15,6 +15,7 @@ use super::model::{
 };
 use super::naming::test_name;
 use super::properties::{NodeProperties, Properties, TestDeclaration};
+use super::scenarios;
 use super::settings::{Kind, Settings};
 use super::unit_tests;
 use super::yaml::{Data, Entry, Node, Place, Reader};
@@ -67,6 +68,7 @@ pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> 
         generic_tests: Vec::new(),
         singular_tests: Vec::new(),
         unit_tests: Vec::new(),
+        scenario_tests: Vec::new(),
         macros: Vec::new(),
         disabled: Vec::new(),
         extras: Extras::default(),
@@ -132,6 +134,10 @@ impl Loader {
             let read = unit_tests::read_unit_test(&mut self.reader, &self.project, &fixtures, &node);
             self.project.unit_tests.extend(read);
         }
+        for node in std::mem::take(&mut properties.scenario_tests) {
+            let read = scenarios::read_scenario(&mut self.reader, &self.project, &node);
+            self.project.scenario_tests.extend(read);
+        }
         self.report_orphans(&properties.models, "model");
         self.report_orphans(&properties.seeds, "seed");
         self.report_repeated_tests();
@@ -160,7 +166,8 @@ impl Loader {
         let singular = self.project.singular_tests.iter().map(|test| (test.name.as_str(), &test.location));
         let generic = self.project.generic_tests.iter().map(|test| (test.name.as_str(), &test.location));
         let unit = self.project.unit_tests.iter().map(|test| (test.name.as_str(), &test.location));
-        for (name, location) in singular.chain(generic).chain(unit) {
+        let stories = self.project.scenario_tests.iter().map(|test| (test.name.as_str(), &test.location));
+        for (name, location) in singular.chain(generic).chain(unit).chain(stories) {
             if let Some(before) = first.insert(name, location) {
                 let message = format!("two tests have one name, name=`{name}`, first=`{before}`");
                 faults.push(
@@ -257,6 +264,7 @@ impl Loader {
             described.map_or_else(Default::default, |found| (found.description, found.columns, found.tests));
         self.add_tests(&NodeId::Seed(name.clone()), tests);
         let seed = Seed {
+            text: None,
             name: name.clone(),
             path,
             column_types,
@@ -338,6 +346,14 @@ impl Loader {
             };
             match self.renderer.parse_test(&test) {
                 Ok(uses) => {
+                    if !uses.config.is_empty() {
+                        // A `config(...)` in the block of a generic test is what it has of itself; YAML wins over it.
+                        let mut merged = self.settings.folder_config(Kind::Tests, &[]);
+                        let block = Node::from_json(&declared.place, &Json::Object(uses.config.clone()));
+                        configure::merge(&mut merged, block.entries());
+                        configure::merge(&mut merged, own.entries());
+                        test.config = configure::test_config(&mut self.reader, merged, &declared.place);
+                    }
                     test.uses = uses;
                     self.project.generic_tests.push(test);
                 }

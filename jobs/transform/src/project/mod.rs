@@ -10,11 +10,13 @@ mod extras;
 mod files;
 mod fixtures;
 mod folders;
+mod keyed;
 mod load;
 mod model;
 mod naming;
 mod properties;
 mod publish;
+mod scenarios;
 mod selectors;
 mod settings;
 mod unit_tests;
@@ -29,11 +31,13 @@ pub(crate) use configure::parse_instant;
 pub use extras::{Age, Exposure, Extras, Freshness, Group, ModelExtras, Period, SourceExtras};
 pub use fixtures::{Fixture, FixtureRow};
 pub use folders::{BuildFolders, build_folders};
+pub use keyed::{Keeping, KeyColumns, KeyedConfig, OnSqlChange};
 pub use load::{LoadOptions, load_project};
 pub use model::{
     Column, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,
     Uses,
 };
+pub use scenarios::{Expected, Kill, Rewrite, ScenarioTest, SentRecord, Step};
 pub use unit_tests::{Given, Overrides, UnitTest};
 
 pub use selectors::{SelectorDefinition, SelectorRule, SelectorTerm};

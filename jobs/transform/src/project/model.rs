@@ -14,6 +14,7 @@ use tidemill_project::{Location, SourceName};
 
 use super::config::{ModelConfig, TestConfig};
 use super::extras::Extras;
+use super::scenarios::ScenarioTest;
 use super::unit_tests::UnitTest;
 
 /// A dbt project, read and checked.
@@ -41,6 +42,8 @@ pub struct Project {
     pub singular_tests: Vec<SingularTest>,
     /// Unit tests, in the order of files and declarations; their names are unique among all tests.
     pub unit_tests: Vec<UnitTest>,
+    /// Scenario tests, in the order of files and declarations; their names are unique among all tests.
+    pub scenario_tests: Vec<ScenarioTest>,
     /// Macro files, in the order of their paths; the shipped ones are not among them.
     pub macros: Vec<MacroFile>,
     /// Models that are switched off (`enabled: false`): a ref to one is explained, not just "not found".
@@ -185,6 +188,8 @@ pub struct Column {
 /// One CSV file under `seed-paths`. First line: column names.
 #[derive(Clone, Debug)]
 pub struct Seed {
+    /// What stands in place of the file's text: rows that a scenario gives the seed.
+    pub text: Option<String>,
     /// File name without `.csv`.
     pub name: String,
     /// The file, below [`Project::root`] as it was passed.

@@ -10,7 +10,7 @@ use super::model::{Column, SourceTable};
 use super::yaml::{Data, Entry, Node, Place, Reader};
 use crate::error::codes;
 
-const TOP_KEYS: [&str; 17] = [
+const TOP_KEYS: [&str; 18] = [
     "version",
     "models",
     "seeds",
@@ -21,6 +21,7 @@ const TOP_KEYS: [&str; 17] = [
     "metrics",
     "semantic_models",
     "unit_tests",
+    "scenario_tests",
     "groups",
     "analyses",
     "data_tests",
@@ -140,6 +141,8 @@ pub(super) struct Properties {
     pub(super) singular: IndexMap<String, Vec<Entry>>,
     /// Entries of `unit_tests:`, to be read when the models are known.
     pub(super) unit_tests: Vec<Node>,
+    /// Entries of `scenario_tests:`, likewise.
+    pub(super) scenario_tests: Vec<Node>,
     pub(super) extras: Extras,
 }
 
@@ -170,6 +173,7 @@ impl Properties {
                 }
             }
         }
+        self.scenario_tests.extend(root.get("scenario_tests").map(Node::items).unwrap_or_default().iter().cloned());
         self.unit_tests.extend(root.get("unit_tests").map(Node::items).unwrap_or_default().iter().cloned());
     }
 

@@ -11,6 +11,7 @@ mod macros;
 mod pycompat;
 mod renderer;
 mod session;
+mod signature;
 mod values;
 
 use std::collections::BTreeMap;

@@ -16,7 +16,7 @@ use super::explain::{Origin, explain};
 use super::macros::{IMPORT, PRELUDE, Prelude, translate};
 use super::session::{Known, ModelFacts, Purpose, Session, Subject};
 use super::values::from_data;
-use super::{RenderContext, SharedRelations, pycompat};
+use super::{RenderContext, SharedRelations, pycompat, signature};
 use crate::error::{Error, Result, codes};
 use crate::project::{GenericTest, Model, NodeId, Project, SingularTest, Uses};
 
@@ -237,7 +237,46 @@ impl Renderer {
             };
             call.arguments.push((key.clone(), argument));
         }
+        self.check_arguments(test, &call)?;
         Ok(call)
+    }
+
+    /// A test takes what its macro's definition names, and needs what has no default there.
+    fn check_arguments(&self, test: &GenericTest, call: &TestCall) -> Result<()> {
+        let Some(parameters) = signature::parameters(&self.prelude.text, &call.name) else { return Ok(()) };
+        let mut faults = Vec::new();
+        let fault = |message: String| Fault::new(message).at(test.location.clone()).code(codes::GENERIC_TEST);
+        for (key, _) in &call.arguments {
+            if parameters.iter().any(|parameter| parameter.name == *key) {
+                continue;
+            }
+            if key == "column_name" {
+                let hint = "declare it on the model, under `data_tests:` beside `columns:`";
+                faults.push(fault(format!("test is not for columns, test=`{}`", test.test)).hint(hint));
+                continue;
+            }
+            let known = || {
+                parameters.iter().map(|one| one.name.as_str()).filter(|name| !["model", "column_name"].contains(name))
+            };
+            let hint = match nearest(key, known()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("it takes: {}", known().collect::<Vec<_>>().join(", ")),
+            };
+            faults
+                .push(fault(format!("unknown argument of a test, argument=`{key}`, test=`{}`", test.test)).hint(hint));
+        }
+        for parameter in parameters.iter().filter(|parameter| !parameter.has_default) {
+            if call.arguments.iter().any(|(key, _)| *key == parameter.name) {
+                continue;
+            }
+            let mut missing =
+                fault(format!("argument of a test is missing, argument=`{}`, test=`{}`", parameter.name, test.test));
+            if parameter.name == "column_name" {
+                missing = missing.hint("declare it below a column, or name one with `column_name:`");
+            }
+            faults.push(missing);
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Error::from_faults(faults)) }
     }
 }
 

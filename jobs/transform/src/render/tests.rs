@@ -54,6 +54,7 @@ fn project(macros: &[(&str, &str)]) -> Project {
         generic_tests: Vec::new(),
         singular_tests: Vec::new(),
         unit_tests: Vec::new(),
+        scenario_tests: Vec::new(),
         macros: macros.iter().map(|(path, text)| MacroFile { path: path.into(), text: (*text).to_owned() }).collect(),
         disabled: Vec::new(),
         extras: crate::project::Extras::default(),

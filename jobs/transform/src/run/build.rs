@@ -56,13 +56,22 @@ pub struct BuildOptions {
     pub fail_fast: bool,
     /// Run tests whose answer cannot have changed, too: `test` does, `build` does not.
     pub all_tests: bool,
+    /// Run the unit tests of what is built.
+    pub unit_tests: bool,
     /// The run's id; a fresh one unless given.
     pub run_id: Option<String>,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
-        Self { plan: PlanOptions::default(), kinds: Kinds::ALL, fail_fast: false, all_tests: false, run_id: None }
+        Self {
+            plan: PlanOptions::default(),
+            kinds: Kinds::ALL,
+            fail_fast: false,
+            all_tests: false,
+            unit_tests: true,
+            run_id: None,
+        }
     }
 }
 
@@ -204,12 +213,27 @@ impl Work {
                     project.models.get(name).ok_or_else(|| BuildFault::UnknownNode { node: self.node.clone() })?;
                 let built = Box::pin(self.executor.build(model, self.observer.as_ref())).await?;
                 let idle = matches!(built.plan.action, Action::Skip);
+                if let Some(audit) = built.audit {
+                    let report = NodeReport {
+                        reason: Some(built.plan.reason),
+                        failures: Some(audit.failures),
+                        message: Some(audit.to_string()),
+                        ..NodeReport::new(&self.node, Outcome::Fail)
+                    };
+                    return Ok((report, None));
+                }
+                let failed = match built.fault {
+                    Some(fault) => NodeReport::failed(&self.node, fault.into()),
+                    None => NodeReport::new(&self.node, if idle { Outcome::UpToDate } else { Outcome::Success }),
+                };
                 let report = NodeReport {
+                    failed_batches: built.failed,
                     reason: Some(built.plan.reason),
+                    whole_because: built.plan.whole_because,
                     rows_written: built.written.rows,
                     batches: built.written.batches,
                     version: built.written.version.map(|version| version.0),
-                    ..NodeReport::new(&self.node, if idle { Outcome::UpToDate } else { Outcome::Success })
+                    ..failed
                 };
                 Ok((report, None))
             }

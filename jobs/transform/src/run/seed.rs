@@ -49,11 +49,7 @@ pub(crate) async fn load(
     full_refresh: bool,
 ) -> Result<Written> {
     let node = NodeId::Seed(seed.name.clone());
-    let path = seed.path.clone();
-    let text = tokio::task::spawn_blocking(move || std::fs::read(path))
-        .await
-        .map_err(|source| BuildFault::TaskLost { node: node.clone(), source })?
-        .map_err(|source| BuildFault::ReadSeed { path: project.relative(&seed.path).display().to_string(), source })?;
+    let text = text_of(project, seed).await?;
     let fingerprint = fingerprint(seed, &text);
     let own = lake.open(&table).await.map_err(BuildFault::lake(&table))?;
     if let Some(own) = own.as_ref().filter(|_| !full_refresh) {
@@ -69,6 +65,7 @@ pub(crate) async fn load(
         description: seed.description.trim(),
         columns: &rows.schema(),
         key: &[],
+        keyed: false,
         batched: false,
         run_id,
     };
@@ -83,13 +80,19 @@ pub(crate) async fn load(
 
 /// The rows of a seed's file, as [`load`] would store them.
 pub(crate) async fn rows_of(project: &Project, seed: &Seed, context: &SessionContext) -> Result<RecordBatch> {
+    parse(project, seed, &text_of(project, seed).await?, context).await
+}
+
+async fn text_of(project: &Project, seed: &Seed) -> Result<Vec<u8>> {
+    if let Some(text) = &seed.text {
+        return Ok(text.clone().into_bytes());
+    }
     let node = NodeId::Seed(seed.name.clone());
     let path = seed.path.clone();
-    let text = tokio::task::spawn_blocking(move || std::fs::read(path))
+    tokio::task::spawn_blocking(move || std::fs::read(path))
         .await
         .map_err(|source| BuildFault::TaskLost { node, source })?
-        .map_err(|source| BuildFault::ReadSeed { path: project.relative(&seed.path).display().to_string(), source })?;
-    parse(project, seed, &text, context).await
+        .map_err(|source| BuildFault::ReadSeed { path: project.relative(&seed.path).display().to_string(), source })
 }
 
 fn fingerprint(seed: &Seed, text: &[u8]) -> String {

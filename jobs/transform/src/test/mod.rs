@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | data test | `data` | which rows that are stored should not be? | yes |
 //! | unit test | `unit` | what does a model make of these rows? | no |
+//! | scenario test | `scenario` | what stands in the tables after this story? | one of its own, in memory |
 //!
 //! Who wants to test rows before they are visible (an audit before the commit) asks [`Tester::compile_against`] for the
 //! tests of a model, compiled against any relation of a session of theirs, and judges each with [`CompiledTest::judge`];
@@ -15,6 +16,7 @@ mod ledger;
 mod narrow;
 mod rows;
 mod run;
+mod scenario;
 mod shapes;
 mod store;
 #[cfg(test)]
@@ -25,3 +27,4 @@ pub(crate) use data::{CompiledTest, Finding, Manner, Tester, Verdict};
 pub(crate) use ledger::Ledger;
 pub(crate) use narrow::Proof;
 pub use run::TestOptions;
+pub use scenario::{Books, Feed, FeedError, Feeder, Ground};

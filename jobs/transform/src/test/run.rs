@@ -7,11 +7,12 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ledger, Manner, Proof, Tester};
+use super::scenario::{self, Feeder};
+use super::{Ledger, Manner, Proof, Tester, Verdict};
 use crate::graph::{Selection, TestType};
 use crate::plan::PlanOptions;
 use crate::project::NodeId;
-use crate::run::{BuildError, BuildFault, NodeReport, Observer, Outcome, Report, Result, Runner};
+use crate::run::{BuildError, BuildFault, NodeReport, Observer, Outcome, Report, Result, Runner, TestFacts};
 
 /// How to test.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ pub struct TestOptions {
     pub compiled_dir: Option<PathBuf>,
     /// The run's id; a fresh one unless given.
     pub run_id: Option<String>,
+    /// Brings records of stories the real road; stories that send some cannot be told without.
+    pub feeder: Option<Arc<dyn Feeder>>,
 }
 
 impl Runner {
@@ -74,14 +77,21 @@ impl Runner {
                     compiled_dir: options.compiled_dir.clone(),
                     run_id: run_id.clone(),
                 };
-                let tester = tester.clone();
-                let cancel = cancel.clone();
-                running.spawn(async move { one(&tester, &node, &manner, &cancel).await });
+                let work = Work {
+                    runner: self.clone(),
+                    tester: tester.clone(),
+                    feeder: options.feeder.clone(),
+                    manner,
+                    cancel: cancel.clone(),
+                    node,
+                };
+                running.spawn(work.run());
             }
             let Some(ended) = running.join_next().await else { break };
             let (report, proof) =
                 ended.map_err(|source| BuildFault::TaskLost { node: NodeId::Test("unknown".to_owned()), source })?;
-            if let (Some(ledger), Some(proof)) = (&mut ledger, proof) {
+            let is_data = is_data(&NodeId::Test(report.name.clone()));
+            if let (Some(ledger), Some(proof)) = (ledger.as_mut().filter(|_| is_data), proof) {
                 ledger.pass(&report.name, proof);
             }
             let is_bad = matches!(report.outcome, Outcome::Fail | Outcome::Error);
@@ -105,38 +115,60 @@ impl Runner {
     }
 }
 
-async fn one(
-    tester: &Tester,
-    node: &NodeId,
-    manner: &Manner,
-    cancel: &CancellationToken,
-) -> (NodeReport, Option<Proof>) {
-    let watch = tester.sessions.snapshots.lake().clock().stopwatch();
-    let name = node.name();
-    let ended = tokio::select! {
-        biased;
-        () = cancel.cancelled() => return (stopped(node), None),
-        ended = Box::pin(tester.run(&name, manner)) => ended,
-    };
-    let (mut report, proof) = match ended {
-        Ok(verdict) => {
-            let proof = (verdict.outcome == Outcome::Pass).then_some(verdict.proof);
-            let report = NodeReport {
-                failures: verdict.failures,
-                message: verdict.message,
-                test: Some(verdict.facts),
-                ..NodeReport::new(node, verdict.outcome)
-            };
-            (report, proof)
-        }
-        Err(BuildFault::UpstreamMissing { upstream }) => {
-            let message = format!("`{upstream}` was not built yet");
-            (NodeReport { message: Some(message), ..NodeReport::new(node, Outcome::Skipped) }, None)
-        }
-        Err(fault) => (NodeReport::failed(node, fault.into()), None),
-    };
-    report.elapsed_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
-    (report, proof)
+/// One test, in a task of its own.
+struct Work {
+    runner: Runner,
+    tester: Tester,
+    feeder: Option<Arc<dyn Feeder>>,
+    manner: Manner,
+    cancel: CancellationToken,
+    node: NodeId,
+}
+
+impl Work {
+    async fn run(self) -> (NodeReport, Option<Proof>) {
+        let watch = self.runner.lake.clock().stopwatch();
+        let ended = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return (stopped(&self.node), None),
+            ended = Box::pin(self.attempt()) => ended,
+        };
+        let (mut report, proof) = match ended {
+            Ok(verdict) => {
+                let proof = (verdict.outcome == Outcome::Pass).then_some(verdict.proof);
+                let report = NodeReport {
+                    failures: verdict.failures,
+                    message: verdict.message,
+                    test: Some(verdict.facts),
+                    ..NodeReport::new(&self.node, verdict.outcome)
+                };
+                (report, proof)
+            }
+            Err(BuildFault::UpstreamMissing { upstream }) => {
+                let message = format!("`{upstream}` was not built yet");
+                (NodeReport { message: Some(message), ..NodeReport::new(&self.node, Outcome::Skipped) }, None)
+            }
+            Err(fault) => (NodeReport::failed(&self.node, fault.into()), None),
+        };
+        report.elapsed_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        (report, proof)
+    }
+
+    async fn attempt(&self) -> Result<Verdict> {
+        let name = self.node.name();
+        let Some(story) = self.runner.project.scenario_tests.iter().find(|test| test.name == name) else {
+            return self.tester.run(&name, &self.manner).await;
+        };
+        let departure = scenario::tell(&self.runner, story, self.feeder.as_ref()).await?;
+        let outcome = if departure.is_some() { Outcome::Fail } else { Outcome::Pass };
+        Ok(Verdict {
+            outcome,
+            failures: Some(departure.as_ref().map_or(0, |departure| departure.num_rows)),
+            proof: Proof::default(),
+            message: departure.map(|departure| departure.message),
+            facts: TestFacts::new(TestType::Scenario),
+        })
+    }
 }
 
 fn stopped(node: &NodeId) -> NodeReport {

@@ -193,3 +193,43 @@ async fn the_tests_of_a_model_run_against_other_rows() {
     ]
     "#);
 }
+
+#[test]
+fn tests_that_are_called_wrongly_are_faults_of_the_project() {
+    let tests = "
+models:
+  - name: daily
+    columns:
+      - name: status
+        data_tests:
+          - not_nul
+          - accepted_values: {vlaues: [a]}
+          - accepted_values: {name: b, arguments: {values: [a], quot: false}}
+          - row_count
+          - not_null: {config: {severty: warn}}
+    data_tests:
+      - unique
+      - expression_is_true
+      - relationships: {column_name: id, to: ref('raw')}
+";
+    insta::assert_snapshot!(world(tests, TWO_DAYS).fault(), @"");
+}
+
+#[tokio::test]
+async fn a_projects_own_generic_tests_and_singular_tests_run_like_the_shipped() {
+    let world = world("models: [{name: daily, columns: [{name: id, data_tests: [even, not_null]}]}]", TWO_DAYS);
+    world.write("tests/generic/even.sql", "{% test even(model, column_name) %}\n{{ config(severity='warn') }}\nselect * from {{ model }} where {{ column_name }} % 2 = 1\n{% endtest %}\n");
+    world.write(
+        "macros/not_null.sql",
+        "{% test not_null(model, column_name) %}\nselect 1 as own where 1 = 1\n{% endtest %}\n",
+    );
+    world.write(
+        "tests/no_second.sql",
+        "{{ config(error_if='> 5', tags=['daily']) }}\nselect * from {{ ref('daily') }} where id = 2",
+    );
+    insta::assert_snapshot!(told(&world.build().await), @"");
+    let report = world.select(&["test_type:singular"], &TestOptions::default()).await;
+    assert_eq!(report.nodes.len(), 1);
+    let report = world.select(&["test_type:data,daily"], &TestOptions::default()).await;
+    assert_eq!(report.nodes.len(), 3);
+}

@@ -1,6 +1,7 @@
 //! Tests of testing: small projects in a folder, a lake in memory.
 
 mod data;
+mod scenario;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -70,7 +71,8 @@ impl World {
     }
 
     async fn select(&self, select: &[&str], options: &TestOptions) -> Report {
-        let selection = Selection { select: select.iter().map(|text| (*text).to_owned()).collect(), exclude: vec![] };
+        let selection =
+            Selection { select: select.iter().map(|text| (*text).to_owned()).collect(), ..Selection::default() };
         self.runner().test(&selection, options, Arc::new(Silent), &CancellationToken::new()).await.unwrap()
     }
 
