@@ -40,7 +40,7 @@ models:
 unit_tests:
   - name: orders_pass_through
     model: stg_raw__orders
-    given: [{input: source('raw', 'orders'), rows: [{id: 1, customer: ann, amount: 2}]}]
+    given: [{input: "source('raw', 'orders')", rows: [{id: 1, customer: ann, amount: 2}]}]
     expect: {rows: [{id: 1, customer: ann, amount: 2}]}
 """,
     "models/marts/fct_customers.sql": """

@@ -55,7 +55,7 @@ def test_the_graph_shows_every_node_and_edge_without_overlap(page: Page) -> None
     nodes.first.wait_for()
     assert nodes.count() == len(data["nodes"]) == 7
     edges = sum(len(node["parents"]) for node in data["nodes"])
-    assert page.locator("path.edge").count() == edges == 6
+    assert page.locator("path.edge").count() == edges == 5
     boxes = [nodes.nth(index).locator("rect").bounding_box() for index in range(nodes.count())]
     frame = page.locator(".graph").bounding_box()
     for index, one in enumerate(boxes):
@@ -97,7 +97,7 @@ def test_a_model_shows_its_columns_tests_and_sql_and_nothing_becomes_markup(page
     assert cells[:3] == ["total", "bigint", "What they spent."]
     assert main.locator(".verdict.pass").count() >= 3
     assert "select customer, sum(amount) as total from" in main.text_content()
-    assert main.locator(".node").count() == 5
+    assert main.locator(".node").count() == 4
     screenshot(page, "docs-model.png")
 
 
