@@ -265,9 +265,12 @@ pub(crate) struct BuildArgs {
     /// Start nothing more after the first failure
     #[arg(long, short = 'x')]
     pub(crate) fail_fast: bool,
-    /// Print the plan and do nothing
+    /// Print the plan and do nothing; with `--format json` it is a file for `--plan`
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Do exactly what the plan in this file says, and nothing when the lake has moved since
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "full_refresh", "event_time_start", "event_time_end"])]
+    pub(crate) plan: Option<std::path::PathBuf>,
     /// Rebuild batches from this event time on (included)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) event_time_start: Option<String>,

@@ -246,6 +246,33 @@ pub struct TransformNote {
     /// Least W of the sources it stands on, when it depends on W.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark_us: Option<i64>,
+    /// Batches that could not be computed: they still show older inputs than `inputs` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<String>,
+    /// The state beside the table that the table's rows follow from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateNote>,
+    /// The model's compiled query, column by column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<QueryNote>,
+}
+
+/// Which version of its state table a model's table shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateNote {
+    /// Delta id of the state table.
+    pub table_id: String,
+    /// Its version.
+    pub version: u64,
+}
+
+/// Fingerprints of a compiled query, so that a later plan can say what changed in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryNote {
+    /// Everything below the query's outermost list of columns.
+    pub body: String,
+    /// Output column -> what it is computed from, in the order of the output.
+    pub columns: Vec<(String, String)>,
 }
 
 /// What was published.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidemill_project::TableVersion;
@@ -13,7 +14,7 @@ use crate::error::Cause;
 use crate::metadata::CommitNote;
 use crate::state::State;
 use crate::store::TableStore;
-use crate::{Lake, LogCommit, Result, TableId, replay, schema};
+use crate::{Lake, LogCommit, Result, TableId, replay, schema, stats};
 
 /// Entries that a search for a note reads at once. The newest are in memory; the one behind them is mostly near.
 const NOTE_WINDOW: u64 = 16;
@@ -58,6 +59,23 @@ pub struct DataFile {
     pub stats: BTreeMap<String, ColumnStats>,
     /// Delta's `tags` of the file.
     pub tags: BTreeMap<String, String>,
+}
+
+/// The tag of a file that holds one range of a table's keys. Compaction leaves such files alone: joined ones would hold more
+/// keys, and each change of a key would rewrite more rows.
+pub const LEAF_TAG: &str = "tidemill.leaf";
+
+impl DataFile {
+    /// Least and greatest value of a column as scalars of its type, `data_type`; `None` when the log does not say both.
+    ///
+    /// No value of the file lies outside; the bounds themselves need not occur.
+    #[must_use]
+    pub fn bounds(&self, column: &str, data_type: &DataType) -> Option<(ScalarValue, ScalarValue)> {
+        let stats = self.stats.get(column)?;
+        let min = stats::bound(stats.min.as_ref()?, data_type, false)?;
+        let max = stats::bound(stats.max.as_ref()?, data_type, true)?;
+        Some((min, max))
+    }
 }
 
 /// Least and greatest value of a column in one file, in Delta's JSON form (timestamps as ISO 8601 text).

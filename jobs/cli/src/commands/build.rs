@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use serde_json::{Map, Value as Json, json};
 use tidemill_transform::Runner;
 use tidemill_transform::graph::{Indirect, Selection};
-use tidemill_transform::plan::{Action, Plan, PlanOptions, TimeRange};
+use tidemill_transform::plan::{Action, Plan, PlanFile, PlanOptions, TimeRange};
 use tidemill_transform::run::{BuildOptions, Kinds, Outcome, Report};
 
 use super::context::{Context, instant};
@@ -32,6 +33,21 @@ pub(crate) async fn run_kinds(
     printer: Printer,
 ) -> anyhow::Result<Exit> {
     let workspace = Workspace::load(global)?;
+    if let Some(path) = &args.plan {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("failed to read a plan, path=`{}`", path.display()))?;
+        let file = PlanFile::parse(&path.display().to_string(), &text)?;
+        let selection = file.selection();
+        let options = BuildOptions {
+            plan: file.options(),
+            kinds,
+            fail_fast: args.fail_fast,
+            run_id: Some(workspace.context.run_id.clone()),
+            ..BuildOptions::default()
+        };
+        let recorded = recorded_args("build", global, &args.selection);
+        return Box::pin(build_in(&workspace, &selection, &options, recorded, printer)).await;
+    }
     let plan = PlanOptions {
         full_refresh: args.full_refresh,
         event_time: event_time(args.event_time_start.as_deref(), args.event_time_end.as_deref())?,
@@ -184,7 +200,7 @@ pub(crate) fn event_time(start: Option<&str>, end: Option<&str>) -> anyhow::Resu
 }
 
 pub(crate) fn plan_text(plan: &Plan) -> String {
-    let mut rows = vec![["model", "action", "because"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["model", "action", "because", "reads"].map(str::to_owned).to_vec()];
     for model in &plan.models {
         let action = match &model.action {
             Action::Inline => "view".to_owned(),
@@ -197,12 +213,31 @@ pub(crate) fn plan_text(plan: &Plan) -> String {
                 [first, .., last] => format!("{} batches ({} to {})", batches.len(), first.name, last.name),
             },
             Action::Append { files, .. } => format!("append {} files", files.len()),
+            Action::Keys { .. } => "keys that changed rows touch".to_owned(),
+            Action::Upsert => "incremental SQL, by key".to_owned(),
         };
         let mut because = model.reason.to_string();
+        if let Some(change) = &model.sql_change {
+            because.push_str(&format!(" ({change})"));
+        }
         if !model.after.is_empty() {
             because.push_str(&format!("; planned again after {}", model.after.join(", ")));
         }
-        rows.push(vec![model.model.clone(), action, because]);
+        let reads = match model.reads.files {
+            0 => String::new(),
+            files => format!("{} files, {}", thousands(files), bytes(model.reads.bytes)),
+        };
+        rows.push(vec![model.model.clone(), action, because, reads]);
     }
     table(&rows)
+}
+
+/// Bytes for people: three digits are enough.
+fn bytes(count: u64) -> String {
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => format!("{} kB", count / 1_000),
+        1_000_000..1_000_000_000 => format!("{}.{} MB", count / 1_000_000, count % 1_000_000 / 100_000),
+        _ => format!("{}.{} GB", count / 1_000_000_000, count % 1_000_000_000 / 100_000_000),
+    }
 }

@@ -40,7 +40,33 @@ const SLOPPY: [(&str, &str); 5] = [
 
 #[test]
 fn each_rule_points_to_the_place() {
-    insta::assert_snapshot!(findings(&SLOPPY, &[]), @"");
+    insta::assert_snapshot!(findings(&SLOPPY, &[]), @"
+    models/intermediate/joined.sql:1:1: TL004 joined is not named like int_<entities>_<verbed>
+    models/intermediate/joined.sql:1:1: TL008 joined has no description
+    models/intermediate/joined.sql:1:1: TL023 nothing reads joined
+    models/intermediate/joined.sql:1:36: TL013 keyword RIGHT is not lower case
+    models/intermediate/joined.sql:1:36: TL015 turn it round: a left join reads from left to right
+    models/intermediate/joined.sql:1:47: TL022 main.other is named directly
+    models/intermediate/joined.sql:2:1: TL016 a bare union drops duplicates silently
+    models/intermediate/joined.sql:3:16: TL018 grouped by position
+    models/marts/orders.sql:1:1: TL005 orders begins with neither fct_ nor dim_
+    models/marts/orders.sql:2:1: TL007 select * hides which columns are used
+    models/marts/orders.sql:2:11: TL019 rows that no `when` takes become null
+    models/marts/orders.sql:2:81: TL014 the line has 122 columns
+    models/marts/orders.sql:3:9: TL001 orders reads source s.t; read a staging model instead
+    models/other/orders.yml:1:10: TL010 nothing tests the key of orders
+    models/other/orders.yml:1:10: TL011 orders lies elsewhere: models/marts/orders.sql
+    models/other/orders.yml:1:10: TL012 the description of orders does not say `one row per …`
+    models/other/orders.yml:1:57: TL006 column orderId is not lower case with underscores
+    models/other/orders.yml:1:57: TL009 column orderId of orders has no description
+    models/staging/Events.sql:1:1: TL002 Events reads 2 inputs
+    models/staging/Events.sql:1:1: TL004 Events is not named like stg_<source>__<entities>
+    models/staging/Events.sql:1:1: TL006 Events is not lower case with underscores
+    models/staging/Events.sql:1:1: TL008 Events has no description
+    models/staging/Events.sql:2:1: TL017 the join does not say its kind
+    models/staging/_s.yml:1:30: TL020 source s.t has no description
+    models/staging/_s.yml:1:41: TL020 source s.u has no description
+    ");
 }
 
 #[test]
@@ -53,8 +79,13 @@ fn rules_can_be_left_out() {
     assert!(["TL001", "TL002", "TL004", "TL005", "TL006", "TL007"].iter().all(|rule| !quiet.contains(rule)), "{quiet}");
     files[3].1 = "{# lint: off TL007, mart-name, TL001 #}\nselect * from {{ source('s', 't') }}";
     let quiet = findings(&files, &[]);
-    assert!(!quiet.contains("orders.sql"), "{quiet}");
-    insta::assert_snapshot!(findings(&SLOPPY, &["TL99", "selct-star"]), @"");
+    assert!(!quiet.lines().any(|line| line.starts_with("models/marts/orders.sql")), "{quiet}");
+    insta::assert_snapshot!(findings(&SLOPPY, &["TL99", "selct-star"]), @"
+    TM0313 : no lint rule of that name, rule=`TL99`
+      hint: did you mean `TL009`?
+    TM0313 : no lint rule of that name, rule=`selct-star`
+      hint: did you mean `select-star`?
+    ");
 }
 
 #[test]

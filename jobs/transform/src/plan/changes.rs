@@ -1,6 +1,6 @@
 //! What happened to an input since a version, told by its log alone: no Parquet file is opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde_json::Value as Json;
@@ -47,8 +47,10 @@ pub(crate) enum InputChange {
     Changed {
         /// Where.
         touched: Touched,
-        /// The new files, when nothing was removed.
-        appended: Option<Vec<DataFile>>,
+        /// New files.
+        added: Vec<DataFile>,
+        /// Files that went away; what is not vacuumed yet can still be read.
+        removed: Vec<DataFile>,
     },
     /// It is another table than the one that was read, or a build gave it other columns.
     Recreated,
@@ -86,8 +88,13 @@ fn is_reshaped(commit: &LogCommit) -> bool {
 
 fn summarise(commits: &[LogCommit], layout: Option<&TimeLayout>) -> InputChange {
     let changing: Vec<&LogCommit> = commits.iter().filter(|commit| commit.data_change).collect();
-    let added: Vec<&DataFile> = changing.iter().flat_map(|commit| &commit.add).collect();
-    let removed: Vec<&DataFile> = changing.iter().flat_map(|commit| &commit.remove).collect();
+    let mut added: Vec<&DataFile> = changing.iter().flat_map(|commit| &commit.add).collect();
+    let mut removed: Vec<&DataFile> = changing.iter().flat_map(|commit| &commit.remove).collect();
+    // A file that came and went again was never seen.
+    let came: HashSet<&str> = added.iter().map(|file| file.path.as_str()).collect();
+    let went: HashSet<&str> = removed.iter().map(|file| file.path.as_str()).collect();
+    added.retain(|file| !went.contains(file.path.as_str()));
+    removed.retain(|file| !came.contains(file.path.as_str()));
     if added.is_empty() && removed.is_empty() {
         return InputChange::Unchanged;
     }
@@ -95,8 +102,8 @@ fn summarise(commits: &[LogCommit], layout: Option<&TimeLayout>) -> InputChange 
         Some(layout) => touched_by(added.iter().chain(&removed).copied(), layout),
         None => Touched::All,
     };
-    let appended = removed.is_empty().then(|| added.into_iter().cloned().collect());
-    InputChange::Changed { touched, appended }
+    let owned = |files: Vec<&DataFile>| files.into_iter().cloned().collect();
+    InputChange::Changed { touched, added: owned(added), removed: owned(removed) }
 }
 
 /// The event times that some files hold.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 use tidemill_project::SourceName;
 
 use super::batch::BatchSize;
+use super::keyed::{KeyedConfig, OnSqlChange};
 
 fn in_order<V: Serialize, S: Serializer>(map: &IndexMap<String, V>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(map)
@@ -42,6 +43,8 @@ pub enum Strategy {
     /// dbt's `delete+insert` over `unique_key`.
     #[serde(rename = "delete+insert")]
     DeleteInsert,
+    /// dbt's `insert_overwrite` over `partition_by`.
+    InsertOverwrite,
     /// Groups of mergeable aggregates.
     Aggregate,
 }
@@ -166,8 +169,11 @@ pub struct PublishEntry {
     pub cluster_by: Vec<String>,
     /// Kafka topic.
     pub topic: Option<String>,
-    /// Kafka: key column; Redis: key pattern, `{column}` filled in.
+    /// Kafka: key column, or a pattern, `{column}` filled in, the unique key unless given; Redis: key pattern.
     pub key: Option<String>,
+    /// Fields of a message -> model column, in order; empty = all columns under their own names.
+    #[serde(serialize_with = "in_order")]
+    pub fields: IndexMap<String, String>,
     /// When rows leave.
     pub emit: Emit,
     /// The column that says when a window ends; for `on_close`, `on_final` and `alert`.
@@ -217,6 +223,12 @@ pub struct ModelConfig {
     pub publish: Vec<PublishEntry>,
     /// Rows that change by time alone.
     pub watermark: Option<WatermarkRule>,
+    /// How rows are kept by key.
+    pub keyed: KeyedConfig,
+    /// What changed SQL comes to, when the model says so.
+    pub on_sql_change: Option<OnSqlChange>,
+    /// `audit: before`: the model's tests run before its rows are visible.
+    pub audit_before: bool,
     /// All merged keys, raw: what `config.get()` sees.
     pub raw: Map<String, Json>,
 }

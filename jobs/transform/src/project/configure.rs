@@ -10,6 +10,7 @@ use tidemill_project::error::nearest;
 
 use super::batch::BatchSize;
 use super::config::{Materialized, ModelConfig, Severity, Storage, Strategy, TestConfig};
+use super::keyed::{KEYED_KEYS, read_keyed};
 use super::publish::{read_context, read_tidemill_meta};
 use super::yaml::{Data, Entry, Node, Place, Reader};
 use crate::error::codes;
@@ -81,6 +82,11 @@ const TEST_KEYS: [&str; 13] = [
     "alias",
     "schema",
 ];
+
+/// Whether a key of a model's configuration means something to us.
+pub(super) fn is_known(key: &str) -> bool {
+    MODEL_KEYS.contains(&key) || KEYED_KEYS.contains(&key)
+}
 
 /// Merges one layer into those below it.
 pub(super) fn merge(base: &mut Vec<Entry>, layer: &[Entry]) {
@@ -164,6 +170,7 @@ pub(super) fn model_config(reader: &mut Reader, merged: Vec<Entry>, at: &Place) 
         .and_then(|contract| contract.get("enforced"))
         .and_then(|value| reader.boolean(value, "enforced"))
         .unwrap_or(false);
+    read_keyed(reader, &node, &mut config);
     if let Some(meta) = node.get("meta") {
         config.meta = reader.object(meta, "meta").unwrap_or_default();
         if let Some(tidemill) = meta.get("tidemill") {
@@ -178,10 +185,10 @@ pub(super) fn model_config(reader: &mut Reader, merged: Vec<Entry>, at: &Place) 
 fn report_typos(reader: &mut Reader, node: &Node) {
     for entry in node.entries() {
         let key = entry.key.as_str();
-        if MODEL_KEYS.contains(&key) || OTHER_KEYS.contains(&key) {
+        if is_known(key) || OTHER_KEYS.contains(&key) {
             continue;
         }
-        if let Some(near) = nearest(key, MODEL_KEYS) {
+        if let Some(near) = nearest(key, MODEL_KEYS.into_iter().chain(KEYED_KEYS)) {
             reader.fault_hint(
                 &entry.key_place,
                 codes::UNKNOWN_KEY,
@@ -210,6 +217,9 @@ fn check(reader: &mut Reader, node: &Node, config: &ModelConfig) {
         Storage::Incremental(Strategy::Merge | Strategy::DeleteInsert) if config.unique_key.is_empty() => {
             reader.fault(&node.place, codes::MISSING_KEY, "a merge model needs a key, key=`unique_key`");
         }
+        Storage::Incremental(Strategy::InsertOverwrite) if config.keyed.partition_by.is_empty() => {
+            reader.fault(&node.place, codes::MISSING_KEY, "an insert_overwrite model needs a key, key=`partition_by`");
+        }
         _ => {}
     }
 }
@@ -230,6 +240,7 @@ fn read_strategy(reader: &mut Reader, node: &Node) -> Strategy {
         ("microbatch", Strategy::Microbatch),
         ("merge", Strategy::Merge),
         ("delete+insert", Strategy::DeleteInsert),
+        ("insert_overwrite", Strategy::InsertOverwrite),
         ("aggregate", Strategy::Aggregate),
     ];
     reader.word(node, "incremental_strategy", &words).unwrap_or_default()

@@ -10,6 +10,7 @@ mod extras;
 mod files;
 mod fixtures;
 mod folders;
+mod keyed;
 mod load;
 mod model;
 mod naming;
@@ -30,6 +31,7 @@ pub(crate) use configure::parse_instant;
 pub use extras::{Age, Exposure, Extras, Freshness, Group, ModelExtras, Period, SourceExtras};
 pub use fixtures::{Fixture, FixtureRow};
 pub use folders::{BuildFolders, build_folders};
+pub use keyed::{Keeping, KeyColumns, KeyedConfig, OnSqlChange};
 pub use load::{LoadOptions, load_project};
 pub use model::{
     Column, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,

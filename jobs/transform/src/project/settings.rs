@@ -140,7 +140,7 @@ impl Settings {
 /// Folder configs below a name that is nearly the project's own would be passed over in silence.
 fn check_package_names(reader: &mut Reader, configs: Option<&Node>, own: &str) {
     for entry in configs.map(Node::entries).unwrap_or_default() {
-        let is_config = entry.key.starts_with('+') || configure::MODEL_KEYS.contains(&entry.key.as_str());
+        let is_config = entry.key.starts_with('+') || configure::is_known(&entry.key);
         if entry.key != own && !is_config && nearest(&entry.key, [own]).is_some() {
             reader.fault_hint(
                 &entry.key_place,
@@ -155,7 +155,7 @@ fn check_package_names(reader: &mut Reader, configs: Option<&Node>, own: &str) {
 /// The configs that a level sets itself: keys with a `+`, and known ones without (dbt takes both unless it is a folder).
 fn own_configs(level: &Node, kind: Kind) -> Vec<Entry> {
     let known = |key: &str| match kind {
-        Kind::Models | Kind::Seeds => configure::MODEL_KEYS.contains(&key),
+        Kind::Models | Kind::Seeds => configure::is_known(key),
         Kind::Tests => configure::is_test_config_key(key),
     };
     level

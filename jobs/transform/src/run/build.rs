@@ -213,12 +213,27 @@ impl Work {
                     project.models.get(name).ok_or_else(|| BuildFault::UnknownNode { node: self.node.clone() })?;
                 let built = Box::pin(self.executor.build(model, self.observer.as_ref())).await?;
                 let idle = matches!(built.plan.action, Action::Skip);
+                if let Some(audit) = built.audit {
+                    let report = NodeReport {
+                        reason: Some(built.plan.reason),
+                        failures: Some(audit.failures),
+                        message: Some(audit.to_string()),
+                        ..NodeReport::new(&self.node, Outcome::Fail)
+                    };
+                    return Ok((report, None));
+                }
+                let failed = match built.fault {
+                    Some(fault) => NodeReport::failed(&self.node, fault.into()),
+                    None => NodeReport::new(&self.node, if idle { Outcome::UpToDate } else { Outcome::Success }),
+                };
                 let report = NodeReport {
+                    failed_batches: built.failed,
                     reason: Some(built.plan.reason),
+                    whole_because: built.plan.whole_because,
                     rows_written: built.written.rows,
                     batches: built.written.batches,
                     version: built.written.version.map(|version| version.0),
-                    ..NodeReport::new(&self.node, if idle { Outcome::UpToDate } else { Outcome::Success })
+                    ..failed
                 };
                 Ok((report, None))
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Result;
 use crate::graph::Graph;
 use crate::plan::{identifier_of, is_stored, schema_of};
-use crate::project::{Model, NodeId, Project, Storage, Strategy};
+use crate::project::{Keeping, Model, NodeId, Project, Storage, Strategy};
 use crate::render::{Relation, Relations, RenderContext, Renderer, SharedRelations, quote};
 
 /// Compiles models. Cheap to clone.
@@ -80,7 +80,9 @@ impl Compiler {
     pub(crate) fn fingerprint_sql(&self, model: &Model) -> Result<Vec<String>> {
         let context = RenderContext::default();
         let mut texts = vec![self.sql(model, &context)?];
-        if model.config.storage() == Storage::Incremental(Strategy::Append) {
+        let is_incremental = model.config.storage() == Storage::Incremental(Strategy::Append)
+            || model.config.keeping() == Some(Keeping::Upsert);
+        if is_incremental {
             texts.push(self.sql(model, &RenderContext { incremental: true, ..context.clone() })?);
         }
         let mut views = Vec::new();

@@ -78,6 +78,20 @@ pub(crate) enum BuildFault {
     SourceMissing { source_name: String, location: Option<Location> },
     #[error("an upstream model or seed was not built yet, upstream=`{upstream}`")]
     UpstreamMissing { upstream: String },
+    #[error("the model does not produce a column that its rows are kept by, model=`{model}`, column=`{column}`")]
+    NoKeyColumn { model: String, column: String, location: Option<Location> },
+    #[error("the flag of deletions is no boolean, model=`{model}`, deleted=`{column}`, type=`{data_type}`")]
+    DeletedType { model: String, column: String, data_type: String, location: Option<Location> },
+    #[error("a merge got several rows for one key, model=`{model}`, unique_key=`{key}`, rows too many=`{rows}`")]
+    RepeatedKey { model: String, key: String, rows: usize, location: Option<Location> },
+    #[error("the query cannot be kept as an aggregate, model=`{model}`, because=`{because}`")]
+    AggregateShape { model: String, because: String, location: Option<Location> },
+    #[error("the model's SQL changed and its configuration forbids to go on, model=`{model}`, change=`{change}`")]
+    SqlChanged { model: String, change: String, location: Option<Location> },
+    #[error("the lake has moved since the plan was made, model=`{model}`")]
+    PlanMoved { model: String },
+    #[error("the file is no plan, path=`{path}`, because=`{because}`")]
+    PlanFile { path: String, because: String },
     #[error("other builds won every race for the next version, model=`{model}`, attempts=`{attempts}`")]
     Contended { model: String, attempts: usize },
     #[error("a task that built a model ended without an answer, node=`{node}`")]
@@ -120,17 +134,23 @@ impl Diagnostic for BuildFault {
             Self::Plan { source, .. } | Self::Execute { source, .. } if store_fault_within(source).is_some() => {
                 store_fault_within(source).unwrap_or(ErrorKind::Unavailable)
             }
-            Self::Contended { .. } => ErrorKind::Conflict,
+            Self::Contended { .. } | Self::PlanMoved { .. } => ErrorKind::Conflict,
             Self::TaskLost { .. } | Self::UnknownNode { .. } => ErrorKind::Bug,
             Self::Seed { .. }
             | Self::Plan { .. }
             | Self::ColumnType { .. }
             | Self::NoEventTime { .. }
             | Self::EventTimeType { .. }
-            | Self::NoBegin { .. } => ErrorKind::Configuration,
+            | Self::NoBegin { .. }
+            | Self::NoKeyColumn { .. }
+            | Self::DeletedType { .. }
+            | Self::AggregateShape { .. }
+            | Self::SqlChanged { .. }
+            | Self::PlanFile { .. } => ErrorKind::Configuration,
             Self::ReadSeed { .. }
             | Self::Execute { .. }
             | Self::Shape { .. }
+            | Self::RepeatedKey { .. }
             | Self::SourceMissing { .. }
             | Self::UpstreamMissing { .. } => ErrorKind::Invalid,
         }
@@ -148,6 +168,11 @@ impl Diagnostic for BuildFault {
             Self::NoBegin { .. } => Some(ErrorCode(355)),
             Self::SourceMissing { .. } => Some(ErrorCode(356)),
             Self::UpstreamMissing { .. } => Some(ErrorCode(357)),
+            Self::NoKeyColumn { .. } | Self::DeletedType { .. } => Some(ErrorCode(370)),
+            Self::RepeatedKey { .. } => Some(ErrorCode(371)),
+            Self::AggregateShape { .. } => Some(ErrorCode(372)),
+            Self::SqlChanged { .. } => Some(ErrorCode(373)),
+            Self::PlanMoved { .. } | Self::PlanFile { .. } => Some(ErrorCode(374)),
             Self::Shape { .. } | Self::Contended { .. } | Self::TaskLost { .. } | Self::UnknownNode { .. } => None,
         }
     }
@@ -165,6 +190,18 @@ impl Diagnostic for BuildFault {
             Self::SourceMissing { source_name, .. } => Some(format!(
                 "declare a contract for `{source_name}` and run `tidemill ingest`, or add a seed of that name"
             )),
+            Self::NoKeyColumn { column, .. } => Some(format!("select `{column}`, or name other columns")),
+            Self::DeletedType { column, .. } => Some(format!("make `{column}` a boolean")),
+            Self::RepeatedKey { .. } => Some(
+                "select one row per key, or name `event_time` or `latest_by` so that the latest is kept".to_owned(),
+            ),
+            Self::AggregateShape { .. } => {
+                Some("select each expression of one `group by`, or use another strategy".to_owned())
+            }
+            Self::SqlChanged { model, .. } => {
+                Some(format!("run `tidemill build --full-refresh --select {model}`, or set `on_sql_change`"))
+            }
+            Self::PlanMoved { .. } => Some("make a new plan with `tidemill build --dry-run --format json`".to_owned()),
             Self::UpstreamMissing { upstream } => Some(format!("run `tidemill build --select +{upstream}` first")),
             _ => None,
         }
@@ -178,6 +215,11 @@ impl Diagnostic for BuildFault {
             | Self::NoEventTime { location, .. }
             | Self::EventTimeType { location, .. }
             | Self::NoBegin { location, .. }
+            | Self::NoKeyColumn { location, .. }
+            | Self::DeletedType { location, .. }
+            | Self::RepeatedKey { location, .. }
+            | Self::AggregateShape { location, .. }
+            | Self::SqlChanged { location, .. }
             | Self::SourceMissing { location, .. } => location.as_ref(),
             Self::Project(error) => error.location(),
             Self::Seed { faults, .. } => faults.first().and_then(|fault| fault.location.as_ref()),

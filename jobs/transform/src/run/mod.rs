@@ -4,15 +4,20 @@
 //! was computed from. A run that is killed has built some models and not others, each of them old or new, never half; the
 //! next run goes on from there.
 
+mod audit;
+mod batches;
 mod build;
 mod compile;
+mod described;
 mod error;
 mod execute;
 mod inline;
 mod label;
+mod keyed;
 mod look;
 mod neighbours;
 mod query;
+mod refine;
 mod report;
 pub(crate) mod rows;
 mod runner;
@@ -24,6 +29,7 @@ mod snapshots;
 mod tests;
 pub(crate) mod writer;
 
+pub(crate) use audit::AuditFailure;
 pub use build::{BuildOptions, Kinds};
 pub(crate) use compile::Compiler;
 pub use error::BuildError;
@@ -34,5 +40,5 @@ pub(crate) use report::chain;
 pub use report::{NodeReport, Observer, Outcome, Report, Silent, TestFacts};
 pub(crate) use rows::hex;
 pub use runner::Runner;
-pub(crate) use session::Sessions;
+pub(crate) use session::{Narrowing, Sessions};
 pub(crate) use snapshots::Snapshots;

@@ -97,10 +97,15 @@ pub struct NodeReport {
     pub outcome: Outcome,
     /// Why it was (not) built.
     pub reason: Option<Reason>,
-    /// Rows written.
+    /// Why the whole was computed although only parts of the inputs changed.
+    pub whole_because: Option<String>,
+    /// Rows written; for models that are kept by key, rows that are new or others than before.
     pub rows_written: u64,
     /// Batches whose rows changed; `None` for tables without batches.
     pub batches: Option<Vec<String>>,
+    /// Batches that could not be computed; the others were committed. `retry` builds them with
+    /// [`crate::plan::PlanOptions::batches`].
+    pub failed_batches: Vec<String>,
     /// The version that was committed.
     pub version: Option<u64>,
     /// Rows that a test found.
@@ -133,7 +138,9 @@ impl NodeReport {
             name: node.name(),
             outcome,
             reason: None,
+            whole_because: None,
             rows_written: 0,
+            failed_batches: Vec::new(),
             batches: None,
             version: None,
             failures: None,

@@ -74,7 +74,7 @@ impl Runner {
             }) else {
                 continue;
             };
-            let mut plan = executor.planner.plan_model(model).await?.plan;
+            let mut plan = executor.plan(model).await?.plan;
             let ancestors = self.graph.ancestors(&node, None);
             plan.after = stale.iter().filter(|node| ancestors.contains(*node)).map(NodeId::name).collect();
             if !plan.is_fresh() {
@@ -82,7 +82,8 @@ impl Runner {
             }
             models.push(plan);
         }
-        Ok(Plan { as_of_us: executor.planner.as_of_us, models })
+        let planner = &executor.planner;
+        Ok(Plan::new(models, planner.as_of_us, selection, options, &planner.watermarks))
     }
 
     pub(crate) async fn executor(&self, options: &PlanOptions, run_id: &str) -> Result<Executor> {

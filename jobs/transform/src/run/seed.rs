@@ -65,6 +65,7 @@ pub(crate) async fn load(
         description: seed.description.trim(),
         columns: &rows.schema(),
         key: &[],
+        keyed: false,
         batched: false,
         run_id,
     };

@@ -21,7 +21,7 @@ use super::data::{CompiledTest, Tester};
 use crate::plan::{is_stored, table_of};
 use crate::project::{GenericTest, NodeId};
 use crate::render::Relation;
-use crate::run::session::{provider_of, register};
+use crate::run::session::{Narrowing, register};
 use crate::run::{BuildFault, Result};
 
 /// The name of the new rows in the session of a test of uniqueness.
@@ -75,15 +75,15 @@ impl Tester {
         };
         let Some(table) = self.sessions.snapshots.get(&id).await? else { return Ok(None) };
         let Some(files) = files_since(&table, clean_at).await else { return Ok(None) };
+        let part = Narrowing::files(&self.sessions.empty(), &table, files)?;
         if sight == Sight::Row {
-            let path = id.path();
-            let context = self.sessions.over(full.inputs.clone(), &self.render, Some((&path, &files))).await?;
+            let part = std::slice::from_ref(&part);
+            let context = self.sessions.over(full.inputs.clone(), &self.render, Some(part)).await?;
             return Ok(Some(Narrow { context, test: full.clone() }));
         }
         let Some(key) = key_of(test) else { return Ok(None) };
         let context = self.sessions.over(full.inputs.clone(), &self.render, None).await?;
-        let new_rows = provider_of(&context, &table, Some(files))?;
-        register(&context, &TableReference::bare(NEW_ROWS), new_rows).map_err(BuildFault::plan(node, None))?;
+        register(&context, &TableReference::bare(NEW_ROWS), part.shown).map_err(BuildFault::plan(node, None))?;
         // Rows without a value there may still be copies of each other.
         let narrowed = Relation {
             sql: format!(

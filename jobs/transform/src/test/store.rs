@@ -44,6 +44,7 @@ impl Tester {
             description: "Rows that failed a test, as of its last run.",
             columns: &columns,
             key: &[],
+            keyed: false,
             batched: false,
             run_id,
         };

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use tidemill_lake::Lake;
 use tidemill_project::Diagnostic as _;
 use tidemill_project::config::WarehouseSettings;
+use tidemill_publish::Target;
 use tidemill_publish::snowflake::SnowflakeSink;
 use tidemill_transform::graph::Selection;
 
@@ -63,7 +64,11 @@ pub(super) async fn check_warehouse(context: &Context) -> Vec<Finding> {
     // A project that cannot be read has its own finding.
     let published = runner(context).and_then(|runner| publications(&runner, &Selection::default())).unwrap_or_default();
     let own_name = |database: &String| snowflake.databases.get(database).unwrap_or(database).clone();
-    let mut databases: BTreeSet<String> = published.iter().map(|one| own_name(&one.target.database)).collect();
+    let tables = published.iter().filter_map(|one| match &one.target {
+        Target::Table(table) => Some(table),
+        Target::Topic { .. } | Target::Keys { .. } => None,
+    });
+    let mut databases: BTreeSet<String> = tables.map(|table| own_name(&table.database)).collect();
     if databases.is_empty() {
         databases.insert("SNOWFLAKE".to_owned());
     }

@@ -1,6 +1,8 @@
 //! Building, seen from outside: what stands in the tables after runs.
 
 mod increments;
+mod keyed;
+mod plans;
 mod seeds;
 mod shipped;
 mod world;
