@@ -17,18 +17,23 @@ pub(super) fn read_sinks(
 ) -> Option<SinkSettings> {
     let section = reader.section(name, node, &settings_keys("target.<name>.sinks"))?;
     let mut sinks = SinkSettings::default();
-    if let Some(node) = section.get("ledger_suffix") {
-        sinks.ledger_suffix = read_suffix(reader, &section.path("ledger_suffix"), node)?;
-    }
-    if let Some(node) = section.get("create_topics") {
-        sinks.create_topics = reader.flag(&section.path("create_topics"), node)?;
-    }
+    // Every part is read before any fault ends it: all faults of a file are told at once.
+    let suffix = section.get("ledger_suffix").map(|node| read_suffix(reader, &section.path("ledger_suffix"), node));
+    let create_topics = section.get("create_topics").map(|node| reader.flag(&section.path("create_topics"), node));
     sinks.topics = read_topics(reader, section);
-    if let Some(node) = section.get("kafka") {
-        sinks.kafka = Some(read_kafka(reader, context, &section.path("kafka"), node)?);
+    let kafka = section.get("kafka").map(|node| read_kafka(reader, context, &section.path("kafka"), node));
+    let redis = section.get("redis").map(|node| read_redis(reader, context, &section.path("redis"), node));
+    if let Some(suffix) = suffix {
+        sinks.ledger_suffix = suffix?;
     }
-    if let Some(node) = section.get("redis") {
-        sinks.redis = Some(read_redis(reader, context, &section.path("redis"), node)?);
+    if let Some(create_topics) = create_topics {
+        sinks.create_topics = create_topics?;
+    }
+    if let Some(kafka) = kafka {
+        sinks.kafka = Some(kafka?);
+    }
+    if let Some(redis) = redis {
+        sinks.redis = Some(redis?);
     }
     Some(sinks)
 }
@@ -49,15 +54,12 @@ fn read_topics(reader: &mut Reader<'_>, section: Section<'_>) -> BTreeMap<String
         reader.wrong_type(&section.path("topics"), node, "table");
     }
     let names = node.entries().iter();
-    names.filter_map(|(name, value)| Some((name.name.clone(), reader.text(&section.path(&name.name), value)?))).collect()
+    names
+        .filter_map(|(name, value)| Some((name.name.clone(), reader.text(&section.path(&name.name), value)?)))
+        .collect()
 }
 
-fn read_redis(
-    reader: &mut Reader<'_>,
-    context: &TargetContext<'_>,
-    name: &str,
-    node: &Node,
-) -> Option<RedisSettings> {
+fn read_redis(reader: &mut Reader<'_>, context: &TargetContext<'_>, name: &str, node: &Node) -> Option<RedisSettings> {
     let section = reader.section(name, node, &settings_keys("target.<name>.sinks.redis"))?;
     let Some(node) = section.get("url") else {
         reader.missing(section.place(), &section.path("url"), "write url = \"redis://host:6379\"");
@@ -67,7 +69,11 @@ fn read_redis(
     let url = context.secret(reader, &key, node)?;
     // A file of another target was not read: its place says nothing about the value.
     let is_known = context.is_chosen || !url.expose_secret().starts_with("file:");
-    if is_known && !["redis://", "rediss://", "redis+unix://", "unix://"].iter().any(|scheme| url.expose_secret().starts_with(scheme)) {
+    if is_known
+        && !["redis://", "rediss://", "redis+unix://", "unix://"]
+            .iter()
+            .any(|scheme| url.expose_secret().starts_with(scheme))
+    {
         let message = format!("address is not usable, key=`{key}`");
         reader.fault_hint(node.place, codes::BAD_VALUE, message, "write redis://user:password@host:6379/0");
         return None;

@@ -11,8 +11,8 @@ use super::sinks::read_sinks;
 use super::variables::read_secret;
 use super::warehouse::read_warehouse;
 use super::{
-    IngestSettings, KafkaSettings, LakeSettings, MaintenanceSettings, SettingsRequest, SinkSettings,
-    TransformSettings, WarehouseSettings, store_url,
+    IngestSettings, KafkaSettings, LakeSettings, MaintenanceSettings, SettingsRequest, SinkSettings, TransformSettings,
+    WarehouseSettings, store_url,
 };
 use crate::document::{Data, Node, Place, Reader, codes};
 use crate::error::Fault;

@@ -276,7 +276,10 @@ url = "redis://:hunter2@cache:6379/1"
     assert_eq!(sinks.kafka.as_ref().and_then(|kafka| kafka.property("bootstrap.servers")), Some("results:9092"));
     assert!(sinks.redis.is_some() && !format!("{settings:?}").contains(HIDDEN));
     let without = load_toml("").sinks;
-    assert_eq!((without.ledger_suffix.as_str(), without.create_topics, without.redis.is_none()), (".ledger", true, true));
+    assert_eq!(
+        (without.ledger_suffix.as_str(), without.create_topics, without.redis.is_none()),
+        (".ledger", true, true)
+    );
 }
 
 #[test]
@@ -295,7 +298,15 @@ urls = "x"
 url = "cache:6379"
 "#
         ),
-        @""
+        @r#"
+        tidemill.toml:3:1 TM0003 key is not known, section=`target.local.sinks`, key=`ledger_sufix` -> did you mean `ledger_suffix`?
+        tidemill.toml:4:17 TM0005 value is not usable, key=`target.local.sinks.ledger_suffix`, value=`` -> letters, digits, `.`, `_` and `-`, at least one
+        tidemill.toml:5:17 TM0004 value has the wrong type, key=`target.local.sinks.create_topics`, expected=`boolean`, found=`text`
+        tidemill.toml:6:10 TM0004 value has the wrong type, key=`target.local.sinks.topics`, expected=`table`, found=`list`
+        tidemill.toml:7:1 TM0007 key is missing, key=`target.local.sinks.redis.url` -> write url = "redis://host:6379"
+        tidemill.toml:8:1 TM0003 key is not known, section=`target.local.sinks.redis`, key=`urls` -> did you mean `url`?
+        tidemill.toml:10:7 TM0005 address is not usable, key=`target.prod.sinks.redis.url` -> write redis://user:password@host:6379/0
+        "#
     );
 }
 
@@ -317,21 +328,38 @@ options = { aws_region = ["x"], aws_allow_http = "${NOPE}", nested = { key = 1 }
 type = "snowflake"
 account = "a"
 user = "u"
-private_keys = ["file:none.p8", "${ALSO_NOPE}", 7]
+private_keys = ["${ALSO_NOPE}", 7]
 databases = ["ZONER_DB"]
 session_parameters = "x"
 [target.local.colect]
 listen = "x"
 "#
         ),
-        @""
+        @r"
+        tidemill.toml:2:8 TM0004 value has the wrong type, key=`name`, expected=`text`, found=`list`
+        tidemill.toml:3:10 TM0004 value has the wrong type, key=`ingest`, expected=`table`, found=`integer`
+        tidemill.toml:5:9 TM0004 value has the wrong type, key=`target.local.kafka`, expected=`table`, found=`list`
+        tidemill.toml:6:21 TM0004 value has the wrong type, key=`target.local.transform.threads`, expected=`integer`, found=`table`
+        tidemill.toml:7:16 TM0004 value has the wrong type, key=`target.local.ingest.start`, expected=`text`, found=`list`
+        tidemill.toml:9:7 TM0004 value has the wrong type, key=`target.local.lake.url`, expected=`text`, found=`table`
+        tidemill.toml:10:26 TM0004 value has the wrong type, key=`target.local.lake.options.aws_region`, expected=`text`, found=`list`
+        tidemill.toml:10:50 TM0006 environment variable is not set, variable=`NOPE` -> export NOPE, or give a default: ${NOPE:-value}
+        tidemill.toml:10:70 TM0004 value has the wrong type, key=`target.local.lake.options.nested`, expected=`text`, found=`table`
+        tidemill.toml:15:17 TM0006 environment variable is not set, variable=`ALSO_NOPE` -> export ALSO_NOPE, or give a default: ${ALSO_NOPE:-value}
+        tidemill.toml:16:13 TM0004 value has the wrong type, key=`target.local.warehouse.databases`, expected=`table`, found=`list`
+        tidemill.toml:17:22 TM0004 value has the wrong type, key=`target.local.warehouse.session_parameters`, expected=`table`, found=`text`
+        tidemill.toml:18:15 TM0003 key is not known, section=`target.local`, key=`colect` -> did you mean `collect`?
+        "
     );
 }
 
 #[test]
 fn a_list_of_tables_is_no_table() {
-    insta::assert_snapshot!(faults("[[target]]\nname = \"x\"\n[[ingest]]\nmax_batch_rows = 1\n"), @"");
-    insta::assert_snapshot!(faults("[[target.local.kafka]]\n\"bootstrap.servers\" = \"b\"\n"), @"");
+    insta::assert_snapshot!(faults("[[target]]\nname = \"x\"\n[[ingest]]\nmax_batch_rows = 1\n"), @r"
+    tidemill.toml:1:3 TM0004 value has the wrong type, key=`target`, expected=`table`, found=`list`
+    tidemill.toml:3:3 TM0004 value has the wrong type, key=`ingest`, expected=`table`, found=`list`
+    ");
+    insta::assert_snapshot!(faults("[[target.local.kafka]]\n\"bootstrap.servers\" = \"b\"\n"), @"tidemill.toml:1:16 TM0004 value has the wrong type, key=`target.local.kafka`, expected=`table`, found=`list`");
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Executor {
             job.frame(&base, None).await?;
             return Ok(Some(Built::without_rows(plan)));
         }
-        if let Some(keeping) = model.config.keeping().filter(|_| !matches!(plan.action, Action::Record)) {
+        if let Some(keeping) = model.config.keeping() {
             let keyed = Keyed { job: &job, keeping, inputs: &pinned };
             let mut attempt = Box::pin(keyed.build(&plan.action, pinned.note.clone())).await?;
             if let Attempt::Whole(because) = attempt {

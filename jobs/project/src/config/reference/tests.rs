@@ -48,7 +48,11 @@ fn load_toml(text: &str) -> Result<crate::config::Settings, String> {
         std::fs::write(dir.path().join(secret), "-----BEGIN PRIVATE KEY-----").unwrap();
     }
     let env = ["KAFKA_PASSWORD", "SNOWFLAKE_PASSPHRASE", "SNOWFLAKE_PASSWORD"];
-    let env: BTreeMap<String, String> = env.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
+    let env: BTreeMap<String, String> = env
+        .iter()
+        .map(|name| ((*name).to_owned(), "x".to_owned()))
+        .chain([("REDIS_URL".to_owned(), "redis://cache:6379".to_owned())])
+        .collect();
     let request = SettingsRequest { cwd: dir.path().to_path_buf(), env, ..SettingsRequest::default() };
     load(&request).map_err(|error| format!("{error}: {:?} {:?}", error.location(), error.faults()))
 }
@@ -59,8 +63,10 @@ fn file_with(key: &str, line: &str) -> String {
     // Files that examples name lie elsewhere on other machines.
     let line = line.replace("file:/run/secrets/snowflake.p8", "file:new.p8");
     let line = line.replace("file:/run/secrets/snowflake_pat", "file:new.p8");
+    let line = line.replace("file:/run/secrets/snowflake_oauth", "file:new.p8");
     let mut before = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
-    if key.contains("kafka") {
+    // The property of the example may be that one itself.
+    if key.contains("kafka") && !line.contains("bootstrap.servers") {
         before.push_str("\"bootstrap.servers\" = \"b\"\n");
     }
     if key.contains(".collect.") {
@@ -81,7 +87,7 @@ fn file_with(key: &str, line: &str) -> String {
     if !is(".user") {
         file.push_str("user = \"u\"\n");
     }
-    if !is(".private_key") && !is(".private_keys") && !is(".password") && !is(".token") {
+    if !is(".private_key") && !is(".private_keys") && !is(".password") && !is(".token") && !is(".oauth_token") {
         file.push_str("private_key = \"file:new.p8\"\n");
     }
     if is(".<name>") { format!("{file}{before}{line}\n") } else { format!("{file}{line}\n") }
