@@ -32,7 +32,6 @@ impl Cell {
             (Self::Number(left), Self::Number(right)) => {
                 left.to_bits() == right.to_bits()
                     || (left - right).abs() <= TOLERANCE * right.abs().max(1.0)
-                    || left == right
                     || (left.is_nan() && right.is_nan())
             }
             (Self::Text(left), Self::Text(right)) => left == right,

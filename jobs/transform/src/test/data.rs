@@ -151,7 +151,7 @@ impl Tester {
     /// grown since, only what is new is looked at.
     pub(crate) async fn run(&self, name: &str, manner: &Manner) -> Result<Verdict> {
         if let Some(test) = self.sessions.project.unit_tests.iter().find(|test| test.name == name) {
-            return self.run_unit(test, manner).await;
+            return Box::pin(self.run_unit(test, manner)).await;
         }
         let test = self.compile(name)?;
         let generic = self.sessions.project.generic_tests.iter().find(|test| test.name == name);

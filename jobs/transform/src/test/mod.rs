@@ -7,8 +7,8 @@
 //! | scenario test | `scenario` | what stands in the tables after this story? | one of its own, in memory |
 //!
 //! Who wants to test rows before they are visible (an audit before the commit) asks [`Tester::compile_against`] for the
-//! tests of a model, compiled against any relation of a session of theirs, and judges each with [`CompiledTest::judge`];
-//! [`CompiledTest::failing_rows`] hands over what was found.
+//! tests of a model, compiled against any relation of a session of theirs, and judges each with `judge`; `failing_rows` hands over
+//! what was found.
 
 mod compare;
 mod data;
@@ -23,7 +23,7 @@ mod store;
 mod tests;
 mod unit;
 
-pub(crate) use data::{CompiledTest, Finding, Manner, Tester, Verdict};
+pub(crate) use data::{Finding, Manner, Tester, Verdict};
 pub(crate) use ledger::Ledger;
 pub(crate) use narrow::Proof;
 pub use run::TestOptions;

@@ -157,9 +157,9 @@ impl Work {
     async fn attempt(&self) -> Result<Verdict> {
         let name = self.node.name();
         let Some(story) = self.runner.project.scenario_tests.iter().find(|test| test.name == name) else {
-            return self.tester.run(&name, &self.manner).await;
+            return Box::pin(self.tester.run(&name, &self.manner)).await;
         };
-        let departure = scenario::tell(&self.runner, story, self.feeder.as_ref()).await?;
+        let departure = Box::pin(scenario::tell(&self.runner, story, self.feeder.as_ref())).await?;
         let outcome = if departure.is_some() { Outcome::Fail } else { Outcome::Pass };
         Ok(Verdict {
             outcome,

@@ -158,7 +158,7 @@ impl<'a> Stage<'a> {
             return Ok(Some(departure));
         }
         let has_work = self.has_models() && step.build;
-        if has_work && let Some(departure) = self.build(&mut kill, false).await? {
+        if has_work && let Some(departure) = Box::pin(self.build(&mut kill, false)).await? {
             return Ok(Some(departure));
         }
         if let Some(kill) = kill {
@@ -246,7 +246,7 @@ impl<'a> Stage<'a> {
             ..BuildOptions::default()
         };
         let cancel = CancellationToken::new();
-        let built = self.runner.build(&self.selection, &options, Arc::new(Silent), &cancel).await;
+        let built = Box::pin(self.runner.build(&self.selection, &options, Arc::new(Silent), &cancel)).await;
         match built {
             Ok(report) => Ok(report),
             // The end of a process that was killed before its first node was done.
