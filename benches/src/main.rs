@@ -9,6 +9,8 @@
 //! - [`traffic`], [`broker`], [`child`], [`mart`]: events, topics, processes, and a reader of a Delta table.
 //! - [`results`], [`machine`], [`stats`]: the committed table.
 
+#![expect(clippy::print_stderr, reason = "whoever watches a measurement of minutes wants to see it move")]
+
 mod broker;
 mod child;
 mod duplicates;
@@ -66,7 +68,7 @@ struct ThroughputArgs {
     /// Partitions of the topics
     #[arg(long, num_args = 1.., default_values_t = [4, 16])]
     partitions: Vec<i32>,
-    /// Passed on to the product's `perf record`-like wrappers: a command that is put before it
+    /// A command that is put before the product, e.g. 'perf record -o FILE --'
     #[arg(long)]
     wrap: Option<String>,
 }

@@ -47,8 +47,10 @@ mod tests {
     #[test]
     fn quantiles_are_values_of_the_sample() {
         let values: Vec<f64> = (1..=100).map(f64::from).collect();
-        assert_eq!((quantile(&values, 0.5), quantile(&values, 0.99), quantile(&values, 1.0)), (50.0, 99.0, 100.0));
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        let shown =
+            [quantile(&values, 0.5), quantile(&values, 0.99), quantile(&values, 1.0)].map(|value| value.to_string());
+        assert_eq!(shown, ["50", "99", "100"]);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]).to_string(), "2");
         assert_eq!(thousands(1_234_567.0), "1,234,567");
     }
 }
