@@ -6,6 +6,8 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -133,10 +135,42 @@ def test_code_75_is_tried_again(dag: DAG, stand_in: StandIn) -> None:
     assert stand_in.verbs() == ["ingest", "ingest", "ingest", "build", "publish"]
 
 
-@pytest.mark.parametrize("code", [1, 2, 3])
+def test_75_forever_fails_after_the_last_retry_and_stops_the_cycle(dag: DAG, stand_in: StandIn) -> None:
+    stand_in.ends_with(build=[75])
+    assert run(dag, 40) == "failed"
+    assert stand_in.verbs() == ["ingest"] + ["build"] * (1 + dag.get_task("build").retries)
+
+
+def test_a_repeated_run_keeps_its_run_id(dag: DAG, stand_in: StandIn) -> None:
+    # Tries of one task are one run in the lake's commits.
+    stand_in.ends_with(ingest=[75, 0])
+    assert run(dag, 45) == "success"
+    ids = {word for call in stand_in.calls() for word in call if word.startswith("--run-id=")}
+    assert len(ids) == 1
+
+
+def test_a_task_that_is_stopped_stops_its_process(dag: DAG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, stopped = tmp_path / "started", tmp_path / "stopped"
+    script = tmp_path / "tidemill"
+    script.write_text(f"#!/bin/sh\ntrap 'touch {stopped}; exit 0' TERM\ntouch {started}\nwhile :; do sleep 0.1; done\n")
+    script.chmod(0o755)
+    task = dag.get_task("ingest")
+    monkeypatch.setattr(task, "command", [str(script), "ingest"])
+    working = threading.Thread(target=task.execute, args=({},), daemon=True)
+    working.start()
+    while not started.exists():
+        assert working.is_alive()
+        time.sleep(0.02)
+    task.on_kill()
+    working.join(timeout=30)
+    assert not working.is_alive()
+    assert stopped.exists()
+
+
+@pytest.mark.parametrize("code", [1, 2, 3, 137])
 def test_other_codes_fail_without_a_retry_and_stop_the_cycle(dag: DAG, stand_in: StandIn, code: int) -> None:
     stand_in.ends_with(build=[code, 0])
-    assert run(dag, 15 + 5 * code) == "failed"
+    assert run(dag, 100 + code) == "failed"
     assert stand_in.verbs() == ["ingest", "build"]
 
 

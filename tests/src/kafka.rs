@@ -13,6 +13,11 @@ use crate::process::Process;
 use crate::topics::Topics;
 use crate::{installed, ports, wait};
 
+/// The user that the listener with SASL lets in …
+pub const SASL_USER: &str = "keeper";
+/// … and the password.
+pub const SASL_PASSWORD: &str = "Kafka-Passw0rd-8472";
+
 /// Longest time to a broker that answers: a restart after a kill waits for its old session to end (7 s when idle).
 const START_LIMIT: Duration = Duration::from_secs(90);
 
@@ -33,6 +38,8 @@ struct Ports {
     proxied: u16,
     /// … and the port on which that injector is to listen: the one this listener tells its clients.
     proxy: u16,
+    /// The listener that asks for SASL PLAIN.
+    sasl: u16,
 }
 
 impl Broker {
@@ -48,6 +55,7 @@ impl Broker {
             controller: ports::free_port(),
             proxied: ports::free_port(),
             proxy: ports::free_port(),
+            sasl: ports::free_port(),
         };
         let data = folder.path().join("data");
         fs::create_dir(&data)?;
@@ -62,7 +70,10 @@ impl Broker {
             .replace("@PORT@", &ports.client.to_string())
             .replace("@CONTROLLER_PORT@", &ports.controller.to_string())
             .replace("@PROXIED_PORT@", &ports.proxied.to_string())
-            .replace("@PROXY_PORT@", &ports.proxy.to_string());
+            .replace("@PROXY_PORT@", &ports.proxy.to_string())
+            .replace("@SASL_PORT@", &ports.sasl.to_string())
+            .replace("@SASL_USER@", SASL_USER)
+            .replace("@SASL_PASSWORD@", SASL_PASSWORD);
         fs::write(folder.path().join("server.properties"), properties)?;
         let mut broker = Self { process: None, install, folder, ports };
         broker.restart()?;
@@ -79,6 +90,12 @@ impl Broker {
     #[must_use]
     pub fn proxied_bootstrap(&self) -> (String, String) {
         (format!("127.0.0.1:{}", self.ports.proxy), format!("127.0.0.1:{}", self.ports.proxied))
+    }
+
+    /// `bootstrap.servers` of the listener that asks for [`SASL_USER`]'s password, by SASL PLAIN without TLS.
+    #[must_use]
+    pub fn sasl_bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.sasl)
     }
 
     /// Starts the broker on the data that it has; ends a running one by SIGKILL first.

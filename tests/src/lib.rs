@@ -4,6 +4,7 @@
 //! Kafka, an S3 server, the Snowflake emulator, a fault-injecting proxy and the `tidemill` binary itself. Servers come from
 //! `tests/servers/install`; one that is missing is a failure, never a skipped test.
 //!
+//! - [`embedded`]: a broker in the test's own process, for what needs no real one.
 //! - [`kafka`], [`topics`]: a broker that can be killed and restarted on its data, and what is written into it.
 //! - [`s3`], [`snowflake`]: the other servers; [`toxiproxy`], [`faulty`]: what spoils the way to them.
 //! - [`shared`]: the servers that one test run shares.
@@ -11,6 +12,7 @@
 //! - [`logins`], [`simulated`]: seeded traffic with its own truth, of one source and of all systems; [`seed`]: which seed.
 //! - [`process`], [`ports`], [`wait`], [`installed`], [`http`]: what the above is made of.
 
+pub mod embedded;
 pub mod failpoints;
 pub mod faulty;
 pub mod http;

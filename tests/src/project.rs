@@ -18,6 +18,7 @@ pub struct ProjectBuilder {
     kafka_properties: Vec<(String, String)>,
     topic: Option<(String, String)>,
     lake: Lake,
+    lake_options: Vec<(String, String)>,
     snowflake: Option<(Address, String)>,
     ingest: Vec<(String, String)>,
     files: Vec<(String, String)>,
@@ -79,6 +80,13 @@ impl ProjectBuilder {
     #[must_use]
     pub fn s3(mut self, endpoint: &str, prefix: &str) -> Self {
         self.lake = Lake::S3 { endpoint: endpoint.to_owned(), prefix: prefix.to_owned() };
+        self
+    }
+
+    /// Sets an option of object_store.
+    #[must_use]
+    pub fn lake_option(mut self, key: &str, value: &str) -> Self {
+        self.lake_options.push((key.to_owned(), value.to_owned()));
         self
     }
 
@@ -155,7 +163,7 @@ impl ProjectBuilder {
             Lake::S3 { endpoint, prefix } => {
                 line(format_args!("[target.test.lake]\nurl = \"s3://{}/{prefix}\"", s3::BUCKET));
                 line(format_args!("[target.test.lake.options]"));
-                for (key, value) in s3::options(endpoint) {
+                for (key, value) in s3::options(endpoint).iter().chain(&self.lake_options) {
                     line(format_args!("{key} = \"{value}\""));
                 }
             }

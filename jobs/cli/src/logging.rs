@@ -9,7 +9,8 @@ use crate::args::LogFormat;
 
 /// Starts logging. Level `warn` for people, `info` for machines, unless `TIDEMILL_LOG` says otherwise.
 ///
-/// `snowflake_api` prints tokens and SQL below `info`, so it is capped there whatever the filter says.
+/// `snowflake_api` prints tokens and SQL below `info`, so it is capped there whatever the filter says. The retries of object
+/// stores, which that library calls information, are what a person waits for who sees nothing happen.
 pub(crate) fn init(format: LogFormat, env: &BTreeMap<String, String>) {
     let default = match format {
         LogFormat::Text => "warn",
@@ -17,7 +18,8 @@ pub(crate) fn init(format: LogFormat, env: &BTreeMap<String, String>) {
     };
     let asked = env.get("TIDEMILL_LOG").map_or(default, String::as_str);
     let filter = EnvFilter::try_new(format!(
-        "{asked},snowflake_api=info,datafusion=warn,delta_kernel=error,deltalake=error,librdkafka=off"
+        "{asked},snowflake_api=info,datafusion=warn,delta_kernel=error,deltalake=error,librdkafka=off,\
+         object_store::client::retry=info"
     ))
     .unwrap_or_else(|_| EnvFilter::new(default));
     let builder =

@@ -309,7 +309,7 @@ impl Batcher {
                 self.refused.push(raw.to_owned_record());
             }
         }
-        self.remember_last(&chunk);
+        self.remember_last(chunk);
         self.num_bytes += chunk.num_bytes();
     }
 

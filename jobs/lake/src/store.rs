@@ -194,10 +194,11 @@ fn create_folder(folder: &FilePath) -> object_store::Result<()> {
         .map_err(|source| object_store::Error::Generic { store: "LocalFileSystem", source: source.into() })
 }
 
-/// A commit decides by itself what a lost answer means, so the client below it gives up early instead of holding a batch
-/// for the library's three minutes.
+/// A commit decides by itself what a lost answer means, and ingest repeats what failed for minutes, so the client below them
+/// gives up early: a command that only looks at a store that is down ends after this time, instead of the library's three
+/// minutes. Each of its own retries is told in the log.
 fn retry() -> RetryConfig {
-    RetryConfig { max_retries: 8, retry_timeout: std::time::Duration::from_secs(45), ..RetryConfig::default() }
+    RetryConfig { max_retries: 8, retry_timeout: std::time::Duration::from_secs(20), ..RetryConfig::default() }
 }
 
 fn s3(url: &Url, options: &BTreeMap<String, Secret>) -> object_store::Result<impl ObjectStore + use<>> {

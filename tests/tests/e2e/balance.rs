@@ -38,8 +38,9 @@ impl Scene {
     pub(crate) fn project(&self) -> ProjectBuilder {
         ProjectBuilder::shipped()
             .kafka(&self.bootstrap, &shared::unique_name("group"))
-            // The least that the broker allows: a process that was killed leaves its partitions soon.
-            .kafka_property("session.timeout.ms", "6000")
+            // A process that was killed leaves its partitions soon.
+            .kafka_property("session.timeout.ms", "3000")
+            .kafka_property("heartbeat.interval.ms", "500")
             .topic(TOPIC, &self.topic)
     }
 

@@ -92,8 +92,8 @@ fn cycles_that_follow_each_other_leave_the_reading_to_one_consumer() -> Result<(
         // Each part is seen while the cycles go on.
         let done = i64::try_from(sent)?;
         wait::until(&format!("{done} records"), PATIENCE, || {
-            let accounted = books(&tidemill).map(|books| books.iter().filter_map(|part| part["to"].as_i64()).sum());
-            Ok((accounted.unwrap_or(0) >= done).then_some(()))
+            let read = |books: Vec<serde_json::Value>| books.iter().filter_map(|part| part["to"].as_i64()).sum::<i64>();
+            Ok((books(&tidemill).map_or(0, read) >= done).then_some(()))
         })?;
     }
     wait::until("the last part in the warehouse", PATIENCE, || {

@@ -2,10 +2,16 @@
 
 mod balance;
 mod cli;
+mod exits;
+mod foreign;
 mod kafka;
 mod kills;
+mod readme;
+mod prompt;
 mod s3;
+mod secrets;
 mod servers;
 mod snowflake;
+mod soak;
 mod topics;
 mod truth;

@@ -4,7 +4,7 @@
 //! longer runs go by the clock and take a seed of their own:
 //!
 //! ```text
-//! TIDEMILL_FUZZ_MINUTES=30 TIDEMILL_SEED=7 tests/run fuzz
+//! TIDEMILL_FUZZ_MINUTES=30 TIDEMILL_SEED=7 cargo test --release -p tidemill-tests --test fuzz
 //! ```
 //!
 //! A panic fails with the seed, the case and the file that holds its input; so does an answer that breaks an invariant, and a

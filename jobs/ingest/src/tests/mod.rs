@@ -4,5 +4,6 @@ mod by_hand;
 mod by_kafka;
 mod faults;
 mod files;
+mod headers;
 mod property;
 mod support;

@@ -115,6 +115,7 @@ pub(super) fn settings(brokers: Option<&str>, group: &str) -> Settings {
             .map(|(key, value)| (key.to_owned(), Secret::new(value)))
             .into(),
         }),
+        collect: None,
         lake: store.clone(),
         warehouse: WarehouseSettings::Local(store),
         collect: None,

@@ -245,6 +245,15 @@ token = "hunter2"
 }
 
 #[test]
+fn a_fault_shows_what_the_file_says_and_not_what_its_variable_holds() {
+    // A password that stands at the wrong key, found by the fuzzer.
+    let dir = project("[transform]\nmemory_budget = \"a ${SECRET}\"\n");
+    let request = SettingsRequest { env: env(&[("SECRET", HIDDEN)]), ..request(dir.path()) };
+    let shown = describe(&load(&request).unwrap_err());
+    assert!(shown.contains("value=`a ${SECRET}`") && !shown.contains(HIDDEN), "{shown}");
+}
+
+#[test]
 fn sinks_are_read_and_stand_beside_the_warehouse() {
     let settings = load_toml(
         r#"
@@ -288,6 +297,41 @@ url = "cache:6379"
         ),
         @""
     );
+}
+
+#[test]
+fn faults_inside_lists_and_nested_tables_are_told_with_their_places() {
+    insta::assert_snapshot!(
+        faults(
+            r#"
+name = ["x"]
+ingest = 3
+[target.local]
+kafka = ["b:9092"]
+transform.threads = { n = 2 }
+ingest.start = [1]
+[target.local.lake]
+url = { s3 = "bucket" }
+options = { aws_region = ["x"], aws_allow_http = "${NOPE}", nested = { key = 1 } }
+[target.local.warehouse]
+type = "snowflake"
+account = "a"
+user = "u"
+private_keys = ["file:none.p8", "${ALSO_NOPE}", 7]
+databases = ["ZONER_DB"]
+session_parameters = "x"
+[target.local.colect]
+listen = "x"
+"#
+        ),
+        @""
+    );
+}
+
+#[test]
+fn a_list_of_tables_is_no_table() {
+    insta::assert_snapshot!(faults("[[target]]\nname = \"x\"\n[[ingest]]\nmax_batch_rows = 1\n"), @"");
+    insta::assert_snapshot!(faults("[[target.local.kafka]]\n\"bootstrap.servers\" = \"b\"\n"), @"");
 }
 
 #[test]

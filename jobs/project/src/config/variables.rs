@@ -10,13 +10,16 @@ use crate::secret::Secret;
 /// Puts the environment's values where a node's texts ask for them. A variable that is not set is a fault.
 pub(super) fn resolve(reader: &mut Reader<'_>, env: &BTreeMap<String, String>, node: &mut Node) {
     node.for_each_scalar(&mut |node| {
-        let Data::Scalar(Scalar { kind: ScalarKind::Text, text }) = &node.data else { return };
+        let Data::Scalar(Scalar { kind: ScalarKind::Text, text, .. }) = &node.data else { return };
         if !text.contains("${") {
             return;
         }
         let resolved = expand(text, |name| env.get(name).filter(|value| !value.is_empty()).map(String::as_str));
         *node = match resolved {
-            Ok(resolved) => Node::scalar(node.place, ScalarKind::Text, resolved),
+            Ok(resolved) => {
+                let scalar = Scalar { kind: ScalarKind::Text, text: resolved, spelled: Some(text.clone()) };
+                Node { place: node.place, data: Data::Scalar(scalar) }
+            }
             Err(ExpandError::Missing(name)) => {
                 let hint = match nearest(&name, env.keys().map(String::as_str)) {
                     Some(near) => format!("did you mean `{near}`? or give a default: ${{{name}:-value}}"),
@@ -42,7 +45,7 @@ pub(super) fn resolve(reader: &mut Reader<'_>, env: &BTreeMap<String, String>, n
 /// Marks the texts that ask for variables: those of a target that was not chosen, whose variables nobody has to set.
 pub(super) fn leave_open(node: &mut Node) {
     node.for_each_scalar(&mut |node| {
-        if let Data::Scalar(Scalar { kind: kind @ ScalarKind::Text, text }) = &mut node.data
+        if let Data::Scalar(Scalar { kind: kind @ ScalarKind::Text, text, .. }) = &mut node.data
             && text.contains("${")
         {
             *kind = ScalarKind::Unresolved;

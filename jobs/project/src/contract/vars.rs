@@ -117,7 +117,7 @@ static VAR: LazyLock<Regex> = LazyLock::new(|| {
 pub(super) fn resolve(reader: &mut Reader<'_>, vars: &Vars, node: &mut Node) {
     node.for_each_scalar(&mut |node| {
         let place = node.place;
-        let Data::Scalar(Scalar { kind: ScalarKind::Text, text }) = &node.data else { return };
+        let Data::Scalar(Scalar { kind: ScalarKind::Text, text, .. }) = &node.data else { return };
         if !text.contains("{{") {
             return;
         }

@@ -55,6 +55,9 @@ pub(crate) struct Key {
 pub(crate) struct Scalar {
     pub(crate) kind: ScalarKind,
     pub(crate) text: String,
+    /// What the file says where `text` was put together from the environment. Faults show this: a variable may hold a
+    /// password, also one that stands at the wrong key.
+    pub(crate) spelled: Option<String>,
 }
 
 /// What a single value was meant to be.
@@ -74,7 +77,7 @@ pub(crate) enum ScalarKind {
 impl Node {
     /// Builds a single value.
     pub(crate) fn scalar(place: Place, kind: ScalarKind, text: impl Into<String>) -> Self {
-        Self { place, data: Data::Scalar(Scalar { kind, text: text.into() }) }
+        Self { place, data: Data::Scalar(Scalar { kind, text: text.into(), spelled: None }) }
     }
 
     /// Whether the value is YAML's null or an empty YAML value.

@@ -116,9 +116,12 @@ impl<'f> Reader<'f> {
         }
     }
 
-    /// Notes a value that the key does not take. Not for secrets.
+    /// Notes a value that the key does not take, as the file spells it. Not for keys that hold secrets.
     pub(crate) fn bad_value(&mut self, key: &str, node: &Node, hint: impl Into<String>) {
-        let value = node.text().unwrap_or_default();
+        let value = match &node.data {
+            Data::Scalar(Scalar { spelled: Some(spelled), .. }) => spelled,
+            _ => node.text().unwrap_or_default(),
+        };
         let message = format!("value is not usable, key=`{key}`, value=`{value}`");
         self.fault_hint(node.place, codes::BAD_VALUE, message, hint);
     }

@@ -7,7 +7,7 @@ use tidemill_project::{Offset, TopicPartition};
 use tracing::{debug, warn};
 
 use super::context::Context;
-use super::{OTHERS, Poller, QUIET_TICKS, REQUEST, SILENCE, Stop, TICK};
+use super::{Active, OTHERS, Poller, QUIET_TICKS, REQUEST, SILENCE, Stop, TICK};
 use crate::Mode;
 use crate::error::{Cause, is_permanent};
 use crate::source::Event;
@@ -24,7 +24,9 @@ impl Poller {
         let mut finished = Vec::new();
         // Partitions of several topics share a number, and a late message may concern one that is finished.
         let is_certain = self.active.keys().filter(|of| of.partition == number).count() == 1;
-        for (partition, active) in self.active.iter_mut().filter(|(of, _)| of.partition == number) {
+        let is_concerned =
+            |(of, active): &(&TopicPartition, &mut Active)| of.partition == number && !active.is_impostor;
+        for (partition, active) in self.active.iter_mut().filter(is_concerned) {
             let position = positions
                 .find_partition(&partition.topic.0, number)
                 .and_then(|element| element.offset().to_raw())

@@ -25,7 +25,9 @@ impl Poller {
     pub(super) fn poll(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), Stop> {
         let mut wait = POLL;
         let mut finished = Vec::new();
-        while self.chunk.len() < CHUNK_RECORDS && self.chunk.num_bytes() < CHUNK_BYTES && !self.is_over() {
+        let has_room = |chunk: &Chunk| chunk.len() < CHUNK_RECORDS && chunk.num_bytes() < CHUNK_BYTES;
+        // Once a log turns out to be another one, its end says nothing about the one that the lake has read.
+        while has_room(&self.chunk) && !self.has_impostor && !self.is_over() {
             match consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {

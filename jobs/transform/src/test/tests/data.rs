@@ -212,7 +212,23 @@ models:
       - expression_is_true
       - relationships: {column_name: id, to: ref('raw')}
 ";
-    insta::assert_snapshot!(world(tests, TWO_DAYS).fault(), @"");
+    insta::assert_snapshot!(world(tests, TWO_DAYS).fault(), @"
+    TM0322 models/daily.yml:7:13: no generic test of that name, test=`not_nul`
+      hint: did you mean `not_null`?
+    TM0322 models/daily.yml:8:13: unknown argument of a test, argument=`vlaues`, test=`accepted_values`
+      hint: did you mean `values`?
+    TM0322 models/daily.yml:8:13: argument of a test is missing, argument=`values`, test=`accepted_values`
+    TM0322 models/daily.yml:9:13: unknown argument of a test, argument=`quot`, test=`accepted_values`
+      hint: did you mean `quote`?
+    TM0322 models/daily.yml:10:13: test is not for columns, test=`row_count`
+      hint: declare it on the model, under `data_tests:` beside `columns:`
+    TM0312 models/daily.yml:11:33: unknown key, key=`severty`, in=`test config`
+      hint: did you mean `severity`?
+    TM0322 models/daily.yml:13:9: argument of a test is missing, argument=`column_name`, test=`unique`
+      hint: declare it below a column, or name one with `column_name:`
+    TM0322 models/daily.yml:14:9: argument of a test is missing, argument=`expression`, test=`expression_is_true`
+    TM0322 models/daily.yml:15:9: argument of a test is missing, argument=`field`, test=`relationships`
+    ");
 }
 
 #[tokio::test]
@@ -227,7 +243,11 @@ async fn a_projects_own_generic_tests_and_singular_tests_run_like_the_shipped() 
         "tests/no_second.sql",
         "{{ config(error_if='> 5', tags=['daily']) }}\nselect * from {{ ref('daily') }} where id = 2",
     );
-    insta::assert_snapshot!(told(&world.build().await), @"");
+    insta::assert_snapshot!(told(&world.build().await), @"
+    Warn 1 even_daily_id
+    Warn 1 no_second
+    Fail 1 not_null_daily_id
+    ");
     let report = world.select(&["test_type:singular"], &TestOptions::default()).await;
     assert_eq!(report.nodes.len(), 1);
     let report = world.select(&["test_type:data,daily"], &TestOptions::default()).await;

@@ -125,7 +125,26 @@ scenario_tests:
         "models/drifting.sql",
         "{{ config(materialized='table') }} select count(*) as orders, '{{ run_started_at }}{{ flags.FULL_REFRESH }}' as mark from {{ source('shop', 'orders') }}",
     );
-    insta::assert_snapshot!(told(&world.test().await), @"");
+    insta::assert_snapshot!(told(&world.test().await), @"
+    Error misfit
+      TM0331 tests/scenarios/stories.yml:17: no column of that name, column=`amuont`, in=`shop.orders`
+        hint: did you mean `amount`?
+    Error no_feeder
+      TM0332 tests/scenarios/stories.yml:19: records need the program's ingest, which is not at hand here
+    Fail 1 no_kill
+      step 1 of 1, line 12: nothing was committed to `daily`, so the kill never came
+    Fail 1 unstable
+      step 1 of 1, line 22: `drifting` holds other rows than a full refresh makes; expected is the full refresh
+      actual differs from expected:
+
+      @@ ,orders,mark
+      →  ,1     ,2030-01-01T00:00:00.000000ZTrue→2030-01-01T00:00:00.000000ZFalse
+    Fail 1 wrong_rows
+      step 2 of 2 (second), line 7: `daily`: actual differs from expected:
+
+      @@ ,day_start           ,orders,amount
+      →  ,2025-03-09T00:00:00Z,2     ,12.00→11.00
+    ");
 }
 
 #[test]
@@ -148,7 +167,26 @@ scenario_tests:
     steps: [{as_of: yesterday}]
 ",
     );
-    insta::assert_snapshot!(world.fault(), @"");
+    insta::assert_snapshot!(world.fault(), @"
+    TM0332 tests/scenarios/stories.yml:5:16: no source of that name, source=`shop.ordres`
+      hint: did you mean `shop.orders`?
+    TM0332 tests/scenarios/stories.yml:6:18: no model, seed or source of that name, name=`dayly`
+      hint: did you mean `daily`?
+    TM0312 tests/scenarios/stories.yml:7:9: unknown key, key=`kil`, in=`step`
+      hint: did you mean `kill`?
+    TM0332 tests/scenarios/stories.yml:8:15: no model, seed or source of that name, name=`dail`
+      hint: did you mean `daily`?
+    TM0332 tests/scenarios/stories.yml:9:16: a record has one of `value` (JSON), `raw` (its bytes as text) and `tombstone: true`
+    TM0332 tests/scenarios/stories.yml:9:33: a record has one of `value` (JSON), `raw` (its bytes as text) and `tombstone: true`
+    TM0312 tests/scenarios/stories.yml:10:24: unknown key, key=`landet`, in=`expect_books`
+      hint: did you mean `landed`?
+    TM0314 tests/scenarios/stories.yml:11:5: key is missing, key=`steps`, in=`nothing`
+    TM0332 tests/scenarios/stories.yml:13:13: no model, seed or source of that name, name=`dialy`
+      hint: did you mean `daily`?
+    TM0332 tests/scenarios/stories.yml:14:13: no seed of that name, seed=`region`
+      hint: did you mean `regions`?
+    TM0311 tests/scenarios/stories.yml:15:21: value has the wrong type, key=`as_of`, wanted=`date or timestamp, UTC`, found=`text`
+    ");
 }
 
 #[tokio::test]
