@@ -50,6 +50,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: RetryArgs, printer: Printer) 
         full_refresh: before.get("full_refresh").and_then(Json::as_bool).unwrap_or(false),
         as_of_us: workspace.context.as_of_us,
         event_time: event_time(text("event_time_start").as_deref(), text("event_time_end").as_deref())?,
+        batches: previous.failed_batches.clone(),
         ..PlanOptions::default()
     };
     if args.dry_run {

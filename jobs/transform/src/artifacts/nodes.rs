@@ -177,6 +177,7 @@ impl NodeWriter<'_> {
             "database": Json::Null,
             "schema": format!("{}_dbt_test__audit", project.target.schema),
             "alias": name,
+            "checksum": checksum(name),
             "config": config(&node.traits.config),
             "language": "sql",
             "compiled": compiled.is_some(),

@@ -42,7 +42,7 @@ fn result(runner: &Runner, ids: &Ids, id: &NodeId, node: &NodeReport, invocation
         vec![json!({"name": "execute", "started_at": instant(began_us), "completed_at": instant(ended_us)})]
     };
     json!({
-        "status": status(node.kind, node.outcome),
+        "status": status(node),
         "timing": timing,
         "thread_id": "tidemill",
         "execution_time": seconds(node.elapsed_ms),
@@ -59,16 +59,30 @@ fn result(runner: &Runner, ids: &Ids, id: &NodeId, node: &NodeReport, invocation
 
 /// The windows of the batches that a model's report names.
 fn batches(runner: &Runner, id: &NodeId, node: &NodeReport) -> Json {
-    let (NodeId::Model(name), Some(names)) = (id, &node.batches) else { return Json::Null };
+    let NodeId::Model(name) = id else { return Json::Null };
+    if node.batches.is_none() && node.failed_batches.is_empty() {
+        return Json::Null;
+    }
     let Some(size) = runner.project().models.get(name).and_then(|model| model.config.batch_size) else {
         return Json::Null;
     };
-    let windows: Vec<Json> = names
-        .iter()
-        .filter_map(|name| size.parse_name(name))
-        .map(|window| json!([instant(window.start_us), instant(window.end_us)]))
-        .collect();
-    json!({"successful": windows, "failed": []})
+    let windows = |names: &[String]| -> Vec<Json> {
+        let windows = names.iter().filter_map(|name| size.parse_name(name));
+        windows.map(|window| json!([instant(window.start_us), instant(window.end_us)])).collect()
+    };
+    json!({
+        "successful": windows(node.batches.as_deref().unwrap_or_default()),
+        "failed": windows(&node.failed_batches),
+    })
+}
+
+/// The names of the batches that a result calls failed.
+fn failed_batches_of(runner: &Runner, node: &NodeId, result: &Json) -> Vec<String> {
+    let model = runner.project().models.get(&node.name());
+    let Some(size) = model.and_then(|model| model.config.batch_size) else { return Vec::new() };
+    let windows = result["batch_results"]["failed"].as_array().into_iter().flatten();
+    let starts = windows.filter_map(|window| chrono::DateTime::parse_from_rfc3339(window[0].as_str()?).ok());
+    starts.map(|start| size.name(size.window_of(start.timestamp_micros()))).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a run takes less than 2^52 milliseconds")]
@@ -77,14 +91,14 @@ pub(super) fn seconds(ms: u64) -> f64 {
 }
 
 /// dbt's word.
-fn status(kind: &str, outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Success => "success",
-        Outcome::UpToDate if kind == "test" => "pass",
-        Outcome::UpToDate => "success",
+fn status(node: &NodeReport) -> &'static str {
+    match node.outcome {
+        Outcome::UpToDate if node.kind.ends_with("test") => "pass",
+        Outcome::Success | Outcome::UpToDate => "success",
         Outcome::Pass => "pass",
         Outcome::Warn => "warn",
         Outcome::Fail => "fail",
+        Outcome::Error if node.batches.as_ref().is_some_and(|batches| !batches.is_empty()) => "partial success",
         Outcome::Error => "error",
         Outcome::Skipped => "skipped",
     }
@@ -107,6 +121,8 @@ pub struct PreviousRun {
     pub args: Map<String, Json>,
     /// Nodes by dbt's status; ids that the project no longer has are left out.
     pub by_status: BTreeMap<String, BTreeSet<NodeId>>,
+    /// Model -> names of batches that could not be computed, for [`crate::plan::PlanOptions::batches`].
+    pub failed_batches: BTreeMap<String, Vec<String>>,
 }
 
 impl PreviousRun {
@@ -119,15 +135,20 @@ impl PreviousRun {
         let ids = Ids::of(runner.graph());
         let nodes = ids.nodes();
         let mut by_status: BTreeMap<String, BTreeSet<NodeId>> = BTreeMap::new();
+        let mut failed_batches = BTreeMap::new();
         for result in artifact["results"].as_array().into_iter().flatten() {
             let (Some(id), Some(status)) = (result["unique_id"].as_str(), result["status"].as_str()) else { continue };
             if let Some(node) = nodes.get(id) {
                 by_status.entry(status.to_owned()).or_default().insert((*node).clone());
+                let failed = failed_batches_of(runner, node, result);
+                if !failed.is_empty() {
+                    failed_batches.insert(node.name(), failed);
+                }
             }
         }
         let args = artifact["args"].as_object().cloned().unwrap_or_default();
         let which = args.get("which").and_then(Json::as_str).unwrap_or("build").to_owned();
-        Ok(Self { which, args, by_status })
+        Ok(Self { which, args, by_status, failed_batches })
     }
 
     /// What `retry` works on: nodes that failed or were never come to.
