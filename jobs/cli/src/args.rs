@@ -85,6 +85,9 @@ pub(crate) enum Command {
     /// Pull topics or files into raw tables, each event once
     #[command(after_help = "Example: tidemill ingest --select logins.user_login --max-records 100000")]
     Ingest(IngestArgs),
+    /// Take readings by HTTP and send them to Kafka, each acknowledged before it is answered
+    #[command(after_help = "Example: tidemill collect --listen 0.0.0.0:8080")]
+    Collect(CollectArgs),
     /// Build seeds and models and run their tests, only what is stale
     #[command(after_help = "Example: tidemill build --select +zoner_sleep_nightly --dry-run")]
     Build(BuildArgs),
@@ -180,8 +183,11 @@ pub(crate) struct IngestArgs {
     #[arg(long, value_enum)]
     pub(crate) on_gap: Option<OnGapArg>,
     /// Read files instead of topics: JSONL, CSV or Parquet, also .gz and .zst; progress is kept per file
-    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with_all = ["follow", "max_records", "max_duration", "on_gap"])]
     pub(crate) from_files: Vec<String>,
+    /// Say what would be read and read nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// What a gap does.
@@ -191,6 +197,17 @@ pub(crate) enum OnGapArg {
     Stop,
     /// The gap is recorded and reading goes on.
     Skip,
+}
+
+/// Arguments of `collect`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CollectArgs {
+    /// Address and port to listen on [default: the target's `collect.listen`]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
+    /// Read an API key from stdin and print the SHA-256 that the settings want
+    #[arg(long, conflicts_with = "listen")]
+    pub(crate) hash_key: bool,
 }
 
 /// Arguments of `build`.

@@ -21,6 +21,8 @@ fn diagnostic<T>(error: &anyhow::Error, with: impl Fn(&dyn Diagnostic) -> T) -> 
             Some(with(found))
         } else if let Some(found) = cause.downcast_ref::<tidemill_publish::Error>() {
             Some(with(found))
+        } else if let Some(found) = cause.downcast_ref::<tidemill_transform::run::QueryError>() {
+            Some(with(found))
         } else {
             cause.downcast_ref::<tidemill_lake::Error>().map(|found| with(found))
         }

@@ -20,6 +20,7 @@ mod lake;
 pub mod maintain;
 pub mod metadata;
 mod object_reader;
+pub mod ops;
 mod probe;
 mod provider;
 mod prune;
@@ -32,13 +33,13 @@ mod store;
 mod table;
 #[cfg(test)]
 mod tests;
-#[cfg(any(test, feature = "testsuite"))]
+#[doc(hidden)]
 pub mod testsuite;
 mod write;
 
 pub use commit::{CommitOutcome, CommitRequest, LogCommit};
 pub use engine::Engine;
-pub use error::{Error, Result};
+pub use error::{Error, Result, store_fault_within};
 pub use filter::RowFilter;
 pub use id::TableId;
 pub use lake::Lake;

@@ -94,6 +94,18 @@ pub struct PartitionTotals {
     /// The clock at which the partition was last seen fully read (X12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained_at_us: Option<i64>,
+    /// The last record that was read, by which the log is known again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastRecord>,
+}
+
+/// A record by which a log is known again: offsets alone do not tell a topic from one that was created anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// XXH3-128 of its timestamp, key and value, 32 hex digits.
+    pub fingerprint: String,
 }
 
 impl PartitionTotals {
@@ -176,6 +188,9 @@ pub struct PartitionBooks {
     /// The clock at which the partition was last seen fully read (X12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained_at_us: Option<i64>,
+    /// The last record of the span.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastRecord>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +31,14 @@ pub struct TableSpec {
     pub bloom_columns: Vec<String>,
     /// What it is, for readers of the table's metadata.
     pub description: String,
+}
+
+impl TableSpec {
+    /// The columns that stand in the files: all but the partition columns, in the table's order.
+    #[must_use]
+    pub fn file_schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(schema::file_fields(&self.schema, &self.partition_columns)))
+    }
 }
 
 /// A Parquet file of a table, as the log knows it.
@@ -75,6 +83,8 @@ pub struct Table {
     pub(crate) pinned: bool,
     /// How delta-rs reads a table whose features we do not know.
     pub(crate) foreign: Option<Arc<dyn TableProvider>>,
+    /// The metadata in `state` is that of the next commit; see [`Table::reshape`].
+    pub(crate) is_reshaped: bool,
 }
 
 impl Table {
@@ -85,7 +95,7 @@ impl Table {
         pinned: bool,
         foreign: Option<Arc<dyn TableProvider>>,
     ) -> Self {
-        Self { lake, store, state, pinned, foreign }
+        Self { lake, store, state, pinned, foreign, is_reshaped: false }
     }
 
     /// Its place.
@@ -209,6 +219,8 @@ impl Table {
         let entries = replay::entries_from(&self.store, self.state.version + 1, None, 1).await?;
         for entry in &entries {
             self.state.apply(&self.store.id, entry)?;
+            // Somebody else changed the shape meanwhile: theirs holds, and a change of ours has to be asked for again.
+            self.is_reshaped &= entry.metadata.is_none();
         }
         Ok(entries.into_iter().map(crate::state::LogEntry::into_commit).collect())
     }

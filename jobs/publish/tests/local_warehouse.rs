@@ -46,6 +46,7 @@ impl Local {
             lake: place("lake"),
             warehouse: WarehouseSettings::Local(place("warehouse")),
             sinks: tidemill_project::config::SinkSettings::default(),
+            collect: None,
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),
             maintenance,

@@ -38,6 +38,12 @@ pub(crate) mod codes {
     pub(crate) const TEMPLATE: u16 = 321;
     /// A generic test that does not exist or is called wrongly.
     pub(crate) const GENERIC_TEST: u16 = 322;
+    /// A test on a column that is not there.
+    pub(crate) const TEST_COLUMN: u16 = 330;
+    /// Rows of a test that cannot be read or do not fit.
+    pub(crate) const FIXTURE: u16 = 331;
+    /// A scenario that cannot be told as it is written.
+    pub(crate) const SCENARIO: u16 = 332;
 }
 
 /// The result of reading, linking and rendering a project.

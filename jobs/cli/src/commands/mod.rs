@@ -1,6 +1,7 @@
 //! One file per verb: arguments -> settings -> one call into a room -> words.
 
 mod build;
+mod collect;
 mod context;
 mod cycle;
 mod demo;
@@ -13,6 +14,7 @@ mod progress;
 mod publish;
 mod quarantine;
 mod query;
+mod readers;
 mod reconcile;
 mod status;
 
@@ -34,6 +36,7 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Init(args) => init::run(&args, printer),
         Command::Doctor => doctor::run(&global, printer).await,
         Command::Ingest(args) => Box::pin(ingest::run(&global, args, printer)).await,
+        Command::Collect(args) => collect::run(&global, &args, printer).await,
         Command::Build(args) => Box::pin(build::run(&global, args, printer)).await,
         Command::Seed(args) => Box::pin(models::seed(&global, args, printer)).await,
         Command::Test(args) => Box::pin(models::test(&global, args, printer)).await,

@@ -3,6 +3,7 @@
 //! Text becomes [`Settings`] in one step that reports every fault at once, with file, line, key and a suggestion. A project
 //! without the file gets a lake and a local warehouse in a folder, and no Kafka.
 
+mod collect;
 mod kafka;
 mod parse;
 mod reference;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::document::{parse_duration, parse_instant};
+pub use collect::{ApiKey, CollectSettings, OAuthSettings, TlsFiles};
 pub use parse::{ConfigError, SettingsRequest, load};
 pub(crate) use reference::contract_keys;
 pub use reference::{KeyDoc, contract_reference, render_markdown, settings_reference};
@@ -45,6 +47,8 @@ pub struct Settings {
     pub warehouse: WarehouseSettings,
     /// Where `to: kafka` and `to: redis` publish.
     pub sinks: SinkSettings,
+    /// The HTTP door; `None` when the target has none.
+    pub collect: Option<CollectSettings>,
     /// Limits of ingest.
     pub ingest: IngestSettings,
     /// Limits of transform.

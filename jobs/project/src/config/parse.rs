@@ -156,6 +156,7 @@ fn read_settings(
         lake: target.lake,
         warehouse: target.warehouse,
         sinks: target.sinks,
+        collect: target.collect,
         ingest: target.ingest,
         transform: target.transform,
         maintenance: target.maintenance,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::collect::{CollectSettings, read_collect};
 use super::kafka::read_kafka;
 use super::parse::Shared;
 use super::reference::settings_keys;
@@ -65,6 +66,7 @@ pub(super) struct Target {
     pub(super) lake: LakeSettings,
     pub(super) warehouse: WarehouseSettings,
     pub(super) sinks: SinkSettings,
+    pub(super) collect: Option<CollectSettings>,
     pub(super) ingest: IngestSettings,
     pub(super) transform: TransformSettings,
     pub(super) maintenance: MaintenanceSettings,
@@ -100,6 +102,7 @@ pub(super) fn read_target(reader: &mut Reader<'_>, context: &TargetContext<'_>, 
         Some(node) => read_sinks(reader, context, &section.path("sinks"), node),
         None => Some(SinkSettings::default()),
     };
+    let collect = section.get("collect").map(|node| read_collect(reader, context, &section.path("collect"), node));
     Some(Target {
         kafka: match kafka {
             Some(kafka) => Some(kafka?),
@@ -108,6 +111,10 @@ pub(super) fn read_target(reader: &mut Reader<'_>, context: &TargetContext<'_>, 
         lake: lake?,
         warehouse: warehouse?,
         sinks: sinks?,
+        collect: match collect {
+            Some(collect) => Some(collect?),
+            None => None,
+        },
         ingest,
         transform,
         maintenance,

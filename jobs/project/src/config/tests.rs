@@ -449,3 +449,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_http_door_lets_nobody_in_by_default_and_quotes_no_key() {
+    let found = faults(
+        "[target.local.collect]\nlisten = \"somewhere\"\n[[target.local.collect.keys]]\nid = \"a\"\nsha256 = \"the-key-itself\"\nrat = 5\n",
+    );
+    insta::assert_snapshot!(found, @r#"
+    tidemill.toml:2:10 TM0005 value is not usable, key=`target.local.collect.listen`, value=`somewhere` -> write an address and a port: "0.0.0.0:8080"
+    tidemill.toml:5:10 TM0005 value is no SHA-256, key=`target.local.collect.keys.sha256` -> 64 hexadecimal digits; `tidemill collect --hash-key` makes them from a key on stdin
+    tidemill.toml:6:1 TM0003 key is not known, section=`target.local.collect.keys`, key=`rat` -> did you mean `rate`?
+    "#);
+    let found = faults("[target.local.collect]\ntopic = \"raw_sensor_data\"\ntls_key = \"k.pem\"\n");
+    insta::assert_snapshot!(found, @r"
+    tidemill.toml:1:1 TM0007 key is missing, key=`target.local.collect.tls_certificate` -> TLS needs both, certificate chain and key
+    tidemill.toml:1:1 TM0007 key is missing, key=`target.local.collect.keys` -> add [[….keys]] with the SHA-256 of an API key, or `oauth`; `anonymous = true` lets everybody in
+    ");
+}

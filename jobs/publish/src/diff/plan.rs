@@ -38,6 +38,10 @@ pub(crate) async fn plan(request: PlanRequest) -> Result<ChangeSet> {
     let mut request = request;
     // A target that is cut otherwise is laid anew, so all rows have to be sent.
     request.target = request.target.filter(|table| table.partition_columns() == shape.target_partition_columns());
+    if request.publication.messages.is_some() {
+        // Rows of another type cannot be compared; then everything counts as not sent.
+        request.target = request.target.filter(|table| has_types_of(table, &shape));
+    }
     let to = request.model.version();
     let same_table =
         request.base.as_ref().filter(|base| base.table_id == request.model.table_id() && base.version <= to);
@@ -61,12 +65,20 @@ pub(crate) async fn plan(request: PlanRequest) -> Result<ChangeSet> {
             tracing::warn!(
                 model = request.publication.model_name,
                 from = base.version.0,
-                "the log no longer reaches back to the published version, comparing everything with the target"
+                "the log does not tell what changed row by row since the published version, comparing everything with the target"
             );
         }
     }
     let parts = everything(&request, &shape)?;
     ChangeSet::compute(&request, shape, parts, None).await
+}
+
+fn has_types_of(table: &Table, shape: &Shape) -> bool {
+    let known = table.schema();
+    let differs = |field: &arrow::datatypes::FieldRef| {
+        known.field_with_name(field.name()).is_ok_and(|found| found.data_type() != field.data_type())
+    };
+    !shape.schema.fields().iter().any(differs)
 }
 
 /// Files that went and came in `(from, to]`, within the partitions whose rows changed.
@@ -83,6 +95,11 @@ async fn replay(request: &PlanRequest, from: TableVersion) -> Result<Option<Turn
         Err(error) if error.is_version_gone() => return Ok(None),
         Err(error) => return Err(Error::lake("read the log", &request.publication)(error)),
     };
+    // A build that gave the model other columns left no row as it was, and rows that look alike may be of another type.
+    let is_reshaped = |commit: &LogCommit| commit.changes_schema && commit.data_change;
+    if commits.iter().any(is_reshaped) {
+        return Ok(None);
+    }
     Ok(Some(turn_over(&commits)))
 }
 

@@ -9,6 +9,7 @@
 //! | `client.rs`, `shim.rs`, `answer.rs`, `auth.rs` | the session; nothing of the crate leaves these four |
 //! | `ops.rs` | rows that tell people about publications |
 //! | `check.rs` | target against model |
+//! | `probe.rs` | whether the account lets us in |
 
 mod answer;
 mod auth;
@@ -23,6 +24,7 @@ mod load;
 mod names;
 mod ops;
 mod parts;
+mod probe;
 mod protocol;
 mod shim;
 mod sql;

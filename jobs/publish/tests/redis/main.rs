@@ -58,6 +58,7 @@ impl World {
             lake: place("lake"),
             warehouse: WarehouseSettings::Local(place("warehouse")),
             sinks: SinkSettings { redis: Some(redis), ..SinkSettings::default() },
+            collect: None,
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),
             maintenance,
@@ -244,6 +245,16 @@ async fn a_check_finds_foreign_values_and_full_repairs_them() {
     full.full = true;
     world.run(full, &Silent).await.unwrap();
     assert_eq!(world.value(1).await, value(1, "1.000000"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_tells_the_servers_version() {
+    let world = World::new();
+    let sink = tidemill_publish::RedisSink::new(
+        world.settings.sinks.redis.clone().unwrap(),
+        world.models.lake.clone(),
+    );
+    assert!(sink.probe().await.unwrap().starts_with("6."));
 }
 
 #[tokio::test(flavor = "multi_thread")]

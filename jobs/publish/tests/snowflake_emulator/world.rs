@@ -104,6 +104,7 @@ impl World {
             lake: place,
             warehouse: WarehouseSettings::Snowflake(Box::new(snowflake)),
             sinks: tidemill_project::config::SinkSettings::default(),
+            collect: None,
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),
             maintenance,

@@ -55,6 +55,7 @@ impl World {
             lake: place("lake"),
             warehouse: WarehouseSettings::Local(place("warehouse")),
             sinks: SinkSettings::default(),
+            collect: None,
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),
             maintenance,

@@ -6,7 +6,7 @@ use indexmap::{IndexMap, IndexSet};
 use tidemill_project::error::nearest;
 use tidemill_project::{Fault, Location};
 
-use super::{Graph, Node};
+use super::{Graph, Node, TestType};
 use crate::error::{Error, Result, codes};
 use crate::project::{Model, NodeId, Project, Uses};
 
@@ -37,13 +37,22 @@ impl Graph {
             let mut parents = resolve(project, &test.uses, &test.location, &test.name, &mut faults);
             parents.insert(test.attached_to.clone());
             let path = project.relative(&test.location.file).display().to_string();
-            let node = Node { parents, tags: test.config.tags.clone(), path, ..Node::default() };
+            let test_type = Some(TestType::Generic);
+            let node = Node { parents, tags: test.config.tags.clone(), path, test_type, ..Node::default() };
             nodes.insert(NodeId::Test(test.name.clone()), node);
         }
         for test in &project.singular_tests {
             let parents = resolve(project, &test.uses, &test.location, &test.name, &mut faults);
             let path = project.relative(&test.path).display().to_string();
-            let node = Node { parents, tags: test.config.tags.clone(), path, ..Node::default() };
+            let test_type = Some(TestType::Singular);
+            let node = Node { parents, tags: test.config.tags.clone(), path, test_type, ..Node::default() };
+            nodes.insert(NodeId::Test(test.name.clone()), node);
+        }
+        for test in &project.unit_tests {
+            let path = project.relative(&test.location.file).display().to_string();
+            let parents = IndexSet::from([NodeId::Model(test.model.clone())]);
+            let test_type = Some(TestType::Unit);
+            let node = Node { parents, tags: test.tags.clone(), path, test_type, ..Node::default() };
             nodes.insert(NodeId::Test(test.name.clone()), node);
         }
         if !faults.is_empty() {

@@ -6,6 +6,7 @@ mod select;
 use indexmap::{IndexMap, IndexSet};
 
 pub use select::Selection;
+use serde::Serialize;
 
 use crate::project::NodeId;
 
@@ -27,6 +28,38 @@ pub struct Node {
     pub tags: Vec<String>,
     /// The file, relative to the project; selectors by path.
     pub path: String,
+    /// Which kind of test it is; `None` for what is no test.
+    pub test_type: Option<TestType>,
+}
+
+/// The kinds of tests, selectors `test_type:`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestType {
+    /// A data test declared in YAML.
+    Generic,
+    /// A data test in a file of its own.
+    Singular,
+    /// A model's logic on rows that are made up.
+    Unit,
+    /// A story of arriving rows and what must stand in tables after each step.
+    Scenario,
+}
+
+impl TestType {
+    /// Whether `test_type:` of this word means it; `data` means generic and singular ones.
+    #[must_use]
+    pub fn is(self, word: &str) -> bool {
+        match self {
+            Self::Generic => matches!(word, "generic" | "data"),
+            Self::Singular => matches!(word, "singular" | "data"),
+            Self::Unit => word == "unit",
+            Self::Scenario => word == "scenario",
+        }
+    }
+
+    /// The words that `test_type:` knows.
+    pub const WORDS: [&'static str; 5] = ["data", "generic", "singular", "unit", "scenario"];
 }
 
 impl Graph {
@@ -46,6 +79,12 @@ impl Graph {
     #[must_use]
     pub fn get(&self, id: &NodeId) -> Option<&Node> {
         self.nodes.get(id)
+    }
+
+    /// Which kind of test a node is; `None` for what is no test.
+    #[must_use]
+    pub fn test_type(&self, id: &NodeId) -> Option<TestType> {
+        self.nodes.get(id).and_then(|node| node.test_type)
     }
 
     /// What a node reads, directly; nothing for an unknown node.

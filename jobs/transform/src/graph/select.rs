@@ -6,7 +6,7 @@ use indexmap::IndexSet;
 use tidemill_project::Fault;
 use tidemill_project::error::nearest;
 
-use super::{Graph, Node};
+use super::{Graph, Node, TestType};
 use crate::error::{Error, Result, codes};
 use crate::project::NodeId;
 
@@ -68,9 +68,10 @@ enum Method<'a> {
     Tag(&'a str),
     Source(&'a str),
     Kind(&'a str),
+    TestType(&'a str),
 }
 
-const METHODS: [&str; 6] = ["fqn", "path", "file", "tag", "source", "resource_type"];
+const METHODS: [&str; 7] = ["fqn", "path", "file", "tag", "source", "resource_type", "test_type"];
 
 impl Graph {
     /// The nodes of a selection, parents before children.
@@ -164,7 +165,7 @@ impl Graph {
             Method::Source(name) => (name, self.names(|id| matches!(id, NodeId::Source(_)))),
             Method::Name(name) => (name, self.names(|id| !matches!(id, NodeId::Source(_)))),
             Method::Path(path) => (path, self.nodes.values().map(|node| node.path.clone()).collect()),
-            Method::All | Method::Kind(_) => return fault,
+            Method::All | Method::Kind(_) | Method::TestType(_) => return fault,
         };
         match nearest(value, known.iter().map(String::as_str)) {
             Some(near) => fault.hint(format!("did you mean `{near}`?")),
@@ -209,6 +210,11 @@ impl<'a> Term<'a> {
                 "tag" => Method::Tag(value),
                 "source" => Method::Source(value),
                 "resource_type" => Method::Kind(value),
+                "test_type" if TestType::WORDS.contains(&value) => Method::TestType(value),
+                "test_type" => {
+                    let fault = bad(&format!("unknown type of test, test_type=`{value}`"));
+                    return Err(fault.hint(format!("types known: {}", TestType::WORDS.join(", "))));
+                }
                 other => {
                     let fault = bad(&format!("unknown selector method, method=`{other}`"));
                     let near = nearest(other, METHODS).map_or_else(|| METHODS.join(", "), ToOwned::to_owned);
@@ -246,6 +252,8 @@ impl Method<'_> {
                 }
                 _ => false,
             },
+            Self::TestType(word) => node.test_type.is_some_and(|test_type| test_type.is(word)),
+            Self::Kind("unit_test") => node.test_type == Some(TestType::Unit),
             Self::Kind(kind) => match id {
                 NodeId::Source(_) => *kind == "source",
                 NodeId::Seed(_) => *kind == "seed",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde_json::Value as Json;
+use tidemill_lake::metadata::Act;
 use tidemill_lake::{DataFile, LogCommit, Table};
 use tidemill_project::TableVersion;
 
@@ -49,7 +50,7 @@ pub(crate) enum InputChange {
         /// The new files, when nothing was removed.
         appended: Option<Vec<DataFile>>,
     },
-    /// It is another table than the one that was read.
+    /// It is another table than the one that was read, or a build gave it other columns.
     Recreated,
     /// Log clean-up has removed a version that had not been looked at.
     VersionGone,
@@ -71,10 +72,16 @@ pub(crate) async fn changes_since(
         return Ok(InputChange::Unchanged);
     }
     match input.commits(Some(from), input.version()).await {
+        // A raw table that learns a column keeps its rows; a model that changes its columns has none in common with before.
+        Ok(commits) if commits.iter().any(is_reshaped) => Ok(InputChange::Recreated),
         Ok(commits) => Ok(summarise(&commits, layout)),
         Err(error) if error.is_version_gone() => Ok(InputChange::VersionGone),
         Err(error) => Err(error),
     }
+}
+
+fn is_reshaped(commit: &LogCommit) -> bool {
+    commit.changes_schema && commit.note.as_ref().is_some_and(|note| matches!(note.act, Act::Transform(_)))
 }
 
 fn summarise(commits: &[LogCommit], layout: Option<&TimeLayout>) -> InputChange {

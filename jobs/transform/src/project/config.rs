@@ -279,6 +279,8 @@ pub struct TestConfig {
     pub filter: Option<String>,
     /// At most so many failing rows are fetched.
     pub limit: Option<u64>,
+    /// SQL that makes one number of the failing rows; their count unless given.
+    pub fail_calc: Option<String>,
     /// Keep the failing rows.
     pub store_failures: bool,
     /// Selectors `tag:`.
@@ -295,6 +297,7 @@ impl Default for TestConfig {
             warn_if: "!= 0".to_owned(),
             filter: None,
             limit: None,
+            fail_calc: None,
             store_failures: false,
             tags: Vec::new(),
             enabled: true,

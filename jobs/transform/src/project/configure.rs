@@ -286,8 +286,13 @@ pub(super) fn test_config(reader: &mut Reader, merged: Vec<Entry>, at: &Place) -
     }
     config.filter = node.get("where").and_then(|value| reader.text(value, "where"));
     config.limit = node.get("limit").and_then(|value| reader.count(value, "limit"));
+    config.fail_calc = node.get("fail_calc").and_then(|value| reader.text(value, "fail_calc"));
     if let Some(value) = node.get("store_failures") {
         config.store_failures = reader.boolean(value, "store_failures").unwrap_or_default();
+    }
+    if let Some(value) = node.get("store_failures_as") {
+        let words = [("table", true), ("view", true), ("ephemeral", false)];
+        config.store_failures = reader.word(value, "store_failures_as", &words).unwrap_or_default();
     }
     config.tags = node.get("tags").and_then(|value| reader.texts(value, "tags")).unwrap_or_default();
     config.enabled = node.get("enabled").and_then(|value| reader.boolean(value, "enabled")).unwrap_or(true);

@@ -15,6 +15,7 @@ use super::model::{
 use super::naming::test_name;
 use super::properties::{NodeProperties, Properties, TestDeclaration};
 use super::settings::{Kind, Settings};
+use super::unit_tests;
 use super::yaml::{Data, Entry, Node, Place, Reader};
 use crate::error::{Error, Result, codes};
 use crate::render::{Renderer, YamlValues};
@@ -122,7 +123,11 @@ impl Loader {
                 self.load_singular(&dir, path, &properties);
             }
         }
-        self.project.unit_tests = properties.unit_tests;
+        let fixtures: Vec<PathBuf> = self.settings.test_paths.iter().map(|dir| dir.join("fixtures")).collect();
+        for node in std::mem::take(&mut properties.unit_tests) {
+            let read = unit_tests::read_unit_test(&mut self.reader, &self.project, &fixtures, &node);
+            self.project.unit_tests.extend(read);
+        }
         self.report_orphans(&properties.models, "model");
         self.report_orphans(&properties.seeds, "seed");
         self.report_repeated_tests();
@@ -150,7 +155,8 @@ impl Loader {
         let mut faults = Vec::new();
         let singular = self.project.singular_tests.iter().map(|test| (test.name.as_str(), &test.location));
         let generic = self.project.generic_tests.iter().map(|test| (test.name.as_str(), &test.location));
-        for (name, location) in singular.chain(generic) {
+        let unit = self.project.unit_tests.iter().map(|test| (test.name.as_str(), &test.location));
+        for (name, location) in singular.chain(generic).chain(unit) {
             if let Some(before) = first.insert(name, location) {
                 let message = format!("two tests have one name, name=`{name}`, first=`{before}`");
                 faults.push(
@@ -268,6 +274,10 @@ impl Loader {
 
     fn load_singular(&mut self, dir: &Path, path: PathBuf, properties: &Properties) {
         let Some(raw_sql) = self.read_text(&path) else { return };
+        // `tests/fixtures/` holds rows of unit tests.
+        if inner(dir, &path).first() == Some(&"fixtures") {
+            return;
+        }
         // `tests/generic/` holds `{% test %}` blocks, which were read with the macros.
         if raw_sql.contains("{% test ") || raw_sql.contains("{%- test ") || raw_sql.contains("{% data_test ") {
             return;

@@ -13,6 +13,7 @@ use serde_json::{Map, Value as Json};
 use tidemill_project::{Location, SourceName};
 
 use super::config::{ModelConfig, TestConfig};
+use super::unit_tests::UnitTest;
 
 /// A dbt project, read and checked.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ pub struct Project {
     pub generic_tests: Vec<GenericTest>,
     /// SQL files under `test-paths`.
     pub singular_tests: Vec<SingularTest>,
-    /// Unit tests, as they stand in YAML.
+    /// Unit tests, in the order of files and declarations; their names are unique among all tests.
     pub unit_tests: Vec<UnitTest>,
     /// Macro files, in the order of their paths; the shipped ones are not among them.
     pub macros: Vec<MacroFile>,
@@ -260,19 +261,6 @@ pub struct SingularTest {
     /// What the template uses.
     pub uses: Uses,
     /// The start of the file.
-    pub location: Location,
-}
-
-/// A unit test, as it stands in YAML.
-#[derive(Clone, Debug)]
-pub struct UnitTest {
-    /// Its name.
-    pub name: String,
-    /// The model under test.
-    pub model: String,
-    /// The whole entry.
-    pub raw: Json,
-    /// Where it is declared.
     pub location: Location,
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 use tidemill_project::SourceName;
 
 use super::configure;
-use super::model::{Column, SourceTable, UnitTest};
+use super::model::{Column, SourceTable};
 use super::yaml::{Data, Entry, Node, Place, Reader};
 use crate::error::codes;
 
@@ -137,7 +137,8 @@ pub(super) struct Properties {
     pub(super) sources: IndexMap<SourceName, (SourceTable, Vec<TestDeclaration>)>,
     /// Configs of singular tests, by name.
     pub(super) singular: IndexMap<String, Vec<Entry>>,
-    pub(super) unit_tests: Vec<UnitTest>,
+    /// Entries of `unit_tests:`, to be read when the models are known.
+    pub(super) unit_tests: Vec<Node>,
 }
 
 impl Properties {
@@ -167,12 +168,7 @@ impl Properties {
                 }
             }
         }
-        for node in root.get("unit_tests").map(Node::items).unwrap_or_default() {
-            let (Some(name), Some(model)) = (required(reader, node, "name"), required(reader, node, "model")) else {
-                continue;
-            };
-            self.unit_tests.push(UnitTest { name, model, raw: node.to_json(), location: node.place.location() });
-        }
+        self.unit_tests.extend(root.get("unit_tests").map(Node::items).unwrap_or_default().iter().cloned());
     }
 
     fn read_source(&mut self, reader: &mut Reader, node: &Node) {

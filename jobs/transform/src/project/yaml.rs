@@ -58,6 +58,7 @@ pub(super) struct Entry {
 impl Node {
     /// Parses the first document of a file; an empty file gives a null.
     pub(super) fn parse(file: &Path, text: &str) -> Result<Self, Fault> {
+        tidemill_project::yaml::check_size(file, text).map_err(|fault| fault.code(codes::YAML))?;
         let file: Arc<Path> = Arc::from(file);
         let documents = MarkedYaml::load_from_str(text).map_err(|error| {
             let mark = error.marker();

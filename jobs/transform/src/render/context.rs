@@ -11,6 +11,7 @@ use tidemill_project::SourceName;
 use tidemill_project::clock::Micros;
 
 use super::Relation;
+use super::constant::constant;
 use super::session::Session;
 use super::values::{from_data, look_up_env, look_up_var, to_json};
 use crate::project::{NodeId, RefCall};
@@ -36,6 +37,9 @@ impl Object for Root {
             return Some(value.clone());
         }
         let session = &self.session;
+        if let Some(constant) = constant(session, key) {
+            return Some(constant);
+        }
         if let Some(function) = Function::named(key) {
             return Some(Value::from_object(Call { function, session: Arc::clone(session) }));
         }
@@ -193,7 +197,10 @@ impl Object for Call {
             }
             Function::EnvVar => {
                 let (name, default): (&str, Option<Value>) = var_args(args)?;
-                look_up_env(&session.known.env, name, default)
+                match session.context().and_then(|context| context.env.get(name)) {
+                    Some(value) => Ok(Value::from(value.as_str())),
+                    None => look_up_env(&session.known.env, name, default),
+                }
             }
             Function::IsIncremental => Ok(Value::from(session.is_incremental())),
             Function::Watermark => {
@@ -223,6 +230,10 @@ impl Object for Call {
                 let (name, inner): (&str, Value) = from_args(args)?;
                 if inner.is_undefined() {
                     return Ok(inner);
+                }
+                if let Some(constant) = constant(session, name) {
+                    session.register_macro(name, constant.clone());
+                    return Ok(constant);
                 }
                 let wrapped = Value::from_object(Macro { name: name.to_owned(), inner, session: Arc::clone(session) });
                 session.register_macro(name, wrapped.clone());

@@ -4,6 +4,7 @@
 //! relations have made-up names. The *compile* pass ([`Renderer::model`] and its siblings) gives the SQL that runs; relations
 //! are asked for through [`Relations`], so that the caller decides what a `ref` reads: a table, a batch of it, a fixture.
 
+mod constant;
 mod context;
 mod explain;
 mod macros;
@@ -91,6 +92,10 @@ pub struct RenderContext {
     pub as_of_us: Micros,
     /// Variables that override those of the project, e.g. of a unit test.
     pub vars: Map<String, Json>,
+    /// Macros that answer with a constant, e.g. of a unit test.
+    pub macros: Map<String, Json>,
+    /// Environment variables that override those of the project, e.g. of a unit test.
+    pub env: BTreeMap<String, String>,
     /// The target; the project's unless given.
     pub target: Option<Target>,
     /// `this`; asked from the relations unless given.

@@ -73,6 +73,12 @@ impl Renderer {
         self.prelude.names.iter().map(String::as_str)
     }
 
+    /// Whether a generic test is the one that comes with the engine, and not a project's of the same name.
+    #[must_use]
+    pub fn is_shipped_test(&self, test: &str) -> bool {
+        self.prelude.is_shipped(&format!("test_{test}"))
+    }
+
     /// Learns what a template uses; `path` is for faults.
     ///
     /// # Errors

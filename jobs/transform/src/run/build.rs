@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::execute::Executor;
 use super::schedule::Schedule;
 use super::{BuildError, BuildFault, NodeReport, Observer, Outcome, Report, Result, Runner, seed};
-use crate::graph::Selection;
+use crate::graph::{Selection, TestType};
 use crate::plan::{Action, PlanOptions, table_of};
 use crate::project::{NodeId, Project};
-use crate::test::{Ledger, Tester, Verdict};
+use crate::test::{Ledger, Manner, Proof, Tester, Verdict};
 
 /// Which kinds of nodes a run works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -85,7 +85,8 @@ impl Runner {
         let watch = self.lake.clock().stopwatch();
         let run_id = options.run_id.clone().unwrap_or_else(|| self.lake.clock().new_id().to_string());
         let mut selected = self.graph.select(selection)?;
-        selected.retain(|node| options.kinds.contains(node));
+        // Stories have lakes of their own; `test` tells them.
+        selected.retain(|node| options.kinds.contains(node) && self.graph.test_type(node) != Some(TestType::Scenario));
         observer.begin(selected.len());
         let executor = self.executor(&options.plan, &run_id).await?;
         let mut ledger = Ledger::open(&self.lake, &run_id).await?;
@@ -93,7 +94,7 @@ impl Runner {
         let tester = Tester { sessions: executor.sessions.clone(), render: Self::looking(&executor) };
         let mut schedule = Schedule::new(&self.graph, &selected);
         let mut nodes = Vec::new();
-        let mut running: JoinSet<(NodeId, NodeReport, Option<i64>)> = JoinSet::new();
+        let mut running: JoinSet<(NodeId, NodeReport, Option<Proof>)> = JoinSet::new();
         loop {
             while running.len() < self.threads && !cancel.is_cancelled() {
                 let Some(node) = schedule.start_next() else { break };
@@ -167,13 +168,13 @@ struct Work {
     observer: Arc<dyn Observer>,
     cancel: CancellationToken,
     full_refresh: bool,
-    passed: Option<i64>,
+    passed: Option<Proof>,
     node: NodeId,
 }
 
 impl Work {
     /// The third part is the proof of a test's pass.
-    async fn run(self) -> (NodeId, NodeReport, Option<i64>) {
+    async fn run(self) -> (NodeId, NodeReport, Option<Proof>) {
         let watch = self.executor.planner.snapshots.lake().clock().stopwatch();
         // A dropped attempt has committed or not; files without a commit belong to nobody.
         let attempt = tokio::select! {
@@ -193,7 +194,7 @@ impl Work {
         (self.node, report, proof)
     }
 
-    async fn attempt(&self) -> Result<(NodeReport, Option<i64>)> {
+    async fn attempt(&self) -> Result<(NodeReport, Option<Proof>)> {
         let project: &Project = &self.executor.planner.project;
         match &self.node {
             NodeId::Model(name) => {
@@ -231,8 +232,10 @@ impl Work {
                 Ok((report, None))
             }
             NodeId::Test(name) => {
-                let Verdict { outcome, failures, proof } = self.tester.run(name, self.passed).await?;
-                let report = NodeReport { failures, ..NodeReport::new(&self.node, outcome) };
+                let manner = Manner { seen: self.passed, run_id: self.executor.run_id.clone(), ..Manner::default() };
+                let Verdict { outcome, failures, proof, message, facts } = self.tester.run(name, &manner).await?;
+                let report =
+                    NodeReport { failures, message, test: Some(facts), ..NodeReport::new(&self.node, outcome) };
                 Ok((report, (outcome == Outcome::Pass).then_some(proof)))
             }
             NodeId::Source(_) => Err(BuildFault::UnknownNode { node: self.node.clone() }),

@@ -1,7 +1,7 @@
 //! What can go wrong while models are planned, built and tested.
 
 use datafusion::error::DataFusionError;
-use tidemill_lake::TableId;
+use tidemill_lake::{TableId, store_fault_within};
 use tidemill_project::{Diagnostic, ErrorCode, ErrorKind, Fault, Location};
 
 use crate::project::NodeId;
@@ -110,6 +110,9 @@ impl Diagnostic for BuildFault {
         match self {
             Self::Project(error) => error.kind(),
             Self::Lake { source, .. } => source.kind(),
+            Self::Plan { source, .. } | Self::Execute { source, .. } if store_fault_within(source).is_some() => {
+                store_fault_within(source).unwrap_or(ErrorKind::Unavailable)
+            }
             Self::Contended { .. } => ErrorKind::Conflict,
             Self::TaskLost { .. } | Self::UnknownNode { .. } => ErrorKind::Bug,
             Self::Seed { .. }
@@ -118,7 +121,6 @@ impl Diagnostic for BuildFault {
             | Self::NoEventTime { .. }
             | Self::EventTimeType { .. }
             | Self::NoBegin { .. } => ErrorKind::Configuration,
-            Self::Execute { source, .. } if is_store_fault(source) => ErrorKind::Unavailable,
             Self::ReadSeed { .. }
             | Self::Execute { .. }
             | Self::Shape { .. }
@@ -181,26 +183,6 @@ impl Diagnostic for BuildFault {
             Self::Project(error) => error.faults(),
             Self::Seed { faults, .. } => faults,
             _ => &[],
-        }
-    }
-}
-
-/// A store that did not answer in the middle of a query; the same query may succeed later.
-fn is_store_fault(error: &DataFusionError) -> bool {
-    let mut at: &(dyn std::error::Error + 'static) = error.find_root();
-    loop {
-        if let Some(error) = at.downcast_ref::<std::io::Error>() {
-            return matches!(
-                error.kind(),
-                std::io::ErrorKind::TimedOut
-                    | std::io::ErrorKind::ConnectionReset
-                    | std::io::ErrorKind::ConnectionRefused
-                    | std::io::ErrorKind::ConnectionAborted
-            );
-        }
-        match at.source() {
-            Some(source) => at = source,
-            None => return matches!(error.find_root(), DataFusionError::ObjectStore(_)),
         }
     }
 }

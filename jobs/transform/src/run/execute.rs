@@ -238,7 +238,7 @@ impl Job<'_> {
         let shape = Shape { schema: Arc::clone(&schema), batches_per_query: batches_per_query(&pinned.inputs, size) };
         let mut writer = self.writer(&schema, pinned.own, batched).await?;
         let is_whole = matches!(action, Action::Whole | Action::Batches { all: true, .. });
-        if writer.recreates() && !is_whole {
+        if writer.reshapes() && !is_whole {
             return Ok((None, restated));
         }
         match action {

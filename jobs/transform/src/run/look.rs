@@ -6,10 +6,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result as QueryResult};
 use datafusion::prelude::SessionContext;
 use serde::Serialize;
-use tidemill_lake::TableId;
+use tidemill_lake::{TableId, TableSpec};
 use tidemill_project::Diagnostic as _;
 
 use super::execute::Executor;
@@ -97,7 +98,10 @@ impl Runner {
                     Some(model) => self.compiler.sql(model, &render)?,
                     None => continue,
                 },
-                NodeId::Test(name) => tester.compile(name)?.0,
+                NodeId::Test(name) => match tester.compiled_sql(name)? {
+                    Some(sql) => sql,
+                    None => continue,
+                },
                 NodeId::Source(_) | NodeId::Seed(_) => continue,
             };
             let path = self.graph.get(&id).map(|node| node.path.clone()).unwrap_or_default();
@@ -144,6 +148,11 @@ impl Runner {
         let executor = self.executor(&PlanOptions::default(), "sql").await?;
         let context = executor.sessions.empty();
         let mut schemas: BTreeMap<String, BTreeMap<String, Entry>> = BTreeMap::new();
+        for spec in tidemill_lake::ops::all() {
+            if let TableId::Ops(name) = &spec.id {
+                schemas.entry("ops".to_owned()).or_default().insert(name.clone(), Entry::Ops(Arc::new(spec)));
+            }
+        }
         for id in self.graph.order() {
             let Some(relation) = self.compiler.relation(id) else { continue };
             let entry = Entry::Node(id.clone());
@@ -156,7 +165,8 @@ impl Runner {
         for id in self.lake.list().await.map_err(BuildFault::lake(&TableId::Ops("*".to_owned())))? {
             match &id {
                 TableId::Ops(name) => {
-                    schemas.entry("ops".to_owned()).or_default().insert(name.clone(), Entry::Table(id.clone()));
+                    let tables = schemas.entry("ops".to_owned()).or_default();
+                    tables.entry(name.clone()).or_insert_with(|| Entry::Table(id.clone()));
                 }
                 TableId::Model { schema, name } => {
                     schemas
@@ -190,6 +200,8 @@ impl Runner {
 enum Entry {
     Node(NodeId),
     Table(TableId),
+    /// Empty as long as nobody has written to it.
+    Ops(Arc<TableSpec>),
 }
 
 /// Tables that are opened when they are asked for.
@@ -209,11 +221,17 @@ impl SchemaProvider for LazySchema {
     async fn table(&self, name: &str) -> QueryResult<Option<Arc<dyn TableProvider>>> {
         let Some(entry) = self.tables.get(name) else { return Ok(None) };
         let sessions: &Sessions = &self.executor.sessions;
+        let opened = |id| self.executor.planner.snapshots.get(id);
         let found = match entry {
             Entry::Node(node) => sessions.one(node, &self.render).await,
-            Entry::Table(id) => match self.executor.planner.snapshots.get(id).await {
+            Entry::Table(id) => match opened(id).await {
                 Ok(Some(table)) => provider_of(&sessions.empty(), &table, None),
                 Ok(None) => return Ok(None),
+                Err(fault) => Err(fault),
+            },
+            Entry::Ops(spec) => match opened(&spec.id).await {
+                Ok(Some(table)) => provider_of(&sessions.empty(), &table, None),
+                Ok(None) => return Ok(Some(Arc::new(EmptyTable::new(Arc::clone(&spec.schema))))),
                 Err(fault) => Err(fault),
             },
         };

@@ -5,6 +5,7 @@ use tidemill_project::clock::Micros;
 use tidemill_project::{Diagnostic as _, ErrorKind};
 
 use super::BuildError;
+use crate::graph::TestType;
 use crate::plan::{ModelPlan, Reason};
 use crate::project::NodeId;
 
@@ -62,6 +63,27 @@ pub enum Outcome {
     Skipped,
 }
 
+/// What a report says of a test beside its outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TestFacts {
+    /// Which kind of test it is.
+    pub test_type: TestType,
+    /// What it looked at, when that was not everything.
+    pub looked_at: Option<&'static str>,
+    /// The condition over the number of failures that held: `!= 0`.
+    pub condition: Option<String>,
+    /// The file with its SQL, when it did not pass.
+    pub compiled_path: Option<String>,
+    /// The table with the rows that failed, as SQL names it, when they were kept.
+    pub stored_in: Option<String>,
+}
+
+impl TestFacts {
+    pub(crate) fn new(test_type: TestType) -> Self {
+        Self { test_type, looked_at: None, condition: None, compiled_path: None, stored_in: None }
+    }
+}
+
 /// What became of one node.
 #[derive(Debug, Serialize)]
 pub struct NodeReport {
@@ -83,6 +105,8 @@ pub struct NodeReport {
     pub version: Option<u64>,
     /// Rows that a test found.
     pub failures: Option<u64>,
+    /// What else there is to say of a test that was run.
+    pub test: Option<TestFacts>,
     /// What it says: the error and its causes, or why it was skipped.
     pub message: Option<String>,
     /// Milliseconds from its turn to its end.
@@ -110,6 +134,7 @@ impl NodeReport {
             batches: None,
             version: None,
             failures: None,
+            test: None,
             message: None,
             elapsed_ms: 0,
             error: None,

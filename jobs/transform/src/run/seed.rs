@@ -81,6 +81,17 @@ pub(crate) async fn load(
     }
 }
 
+/// The rows of a seed's file, as [`load`] would store them.
+pub(crate) async fn rows_of(project: &Project, seed: &Seed, context: &SessionContext) -> Result<RecordBatch> {
+    let node = NodeId::Seed(seed.name.clone());
+    let path = seed.path.clone();
+    let text = tokio::task::spawn_blocking(move || std::fs::read(path))
+        .await
+        .map_err(|source| BuildFault::TaskLost { node, source })?
+        .map_err(|source| BuildFault::ReadSeed { path: project.relative(&seed.path).display().to_string(), source })?;
+    parse(project, seed, &text, context).await
+}
+
 fn fingerprint(seed: &Seed, text: &[u8]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(text);
@@ -215,7 +226,8 @@ fn split(
     }
 }
 
-fn infer(texts: &ArrayRef) -> DataType {
+/// The type of a column of texts whose type nobody declares.
+pub(crate) fn infer(texts: &ArrayRef) -> DataType {
     if texts.null_count() == texts.len() {
         return DataType::Utf8;
     }

@@ -54,9 +54,8 @@ pub(crate) struct Writer {
     key: Vec<String>,
     run_id: String,
     table: Option<Table>,
-    /// The table's columns are others than those of the rows: it is made anew when all rows are there, so that readers keep
-    /// the old one until then.
-    recreate: Option<Vec<(Option<String>, Canonical)>>,
+    /// The table's columns are others than those of the rows: the commit replaces all rows and gives it theirs.
+    reshapes: bool,
     live: BTreeMap<Option<String>, Vec<DataFile>>,
     add: Vec<DataFile>,
     remove: Vec<DataFile>,
@@ -79,16 +78,14 @@ impl Writer {
             bloom_columns: Vec::new(),
             description: description.to_owned(),
         };
-        let (table, recreate) = match own {
-            Some(table) if same_shape(&table, &spec) => (Some(table), None),
-            Some(table) => (Some(table), Some(Vec::new())),
-            None => (Some(lake.open_or_create(&spec, run_id).await.map_err(BuildFault::lake(&spec.id))?), None),
+        let (table, reshapes) = match own {
+            Some(table) if same_shape(&table, &spec) => (table, false),
+            Some(table) => (table.reshape(&spec).map_err(BuildFault::lake(&spec.id))?, true),
+            None => (lake.open_or_create(&spec, run_id).await.map_err(BuildFault::lake(&spec.id))?, false),
         };
         let mut live: BTreeMap<Option<String>, Vec<DataFile>> = BTreeMap::new();
-        if recreate.is_none() {
-            for file in table.iter().flat_map(Table::files) {
-                live.entry(batch_of(&file)).or_default().push(file);
-            }
+        for file in table.files() {
+            live.entry(batch_of(&file)).or_default().push(file);
         }
         Ok(Self {
             lake: lake.clone(),
@@ -96,8 +93,8 @@ impl Writer {
             spec,
             key: key.to_vec(),
             run_id: run_id.to_owned(),
-            table,
-            recreate,
+            table: Some(table),
+            reshapes,
             live,
             add: Vec::new(),
             remove: Vec::new(),
@@ -107,18 +104,14 @@ impl Writer {
     }
 
     /// Whether the table's columns are others than those of the rows to come.
-    pub(crate) fn recreates(&self) -> bool {
-        self.recreate.is_some()
+    pub(crate) fn reshapes(&self) -> bool {
+        self.reshapes
     }
 
     /// Replaces the rows of one batch (`None`: of the whole table). Equal rows leave the files alone.
     pub(crate) async fn replace(&mut self, batch: Option<String>, rows: Canonical) -> Result<(), BuildFault> {
-        if let Some(buffer) = &mut self.recreate {
-            buffer.push((batch, rows));
-            return Ok(());
-        }
         let old = self.live.remove(&batch).unwrap_or_default();
-        if self.holds(&old, &rows).await? {
+        if !self.reshapes && self.holds(&old, &rows).await? {
             return Ok(());
         }
         self.remove.extend(old);
@@ -186,10 +179,7 @@ impl Writer {
         mut note: TransformNote,
         batched: bool,
     ) -> Result<Option<(Written, Table)>, BuildFault> {
-        if let Some(buffer) = self.recreate.take() {
-            self.recreate_table(buffer).await?;
-        }
-        let changed = !self.add.is_empty() || !self.remove.is_empty();
+        let changed = self.reshapes || !self.add.is_empty() || !self.remove.is_empty();
         let batches: Option<Vec<String>> = batched.then(|| self.replaced.iter().flatten().cloned().collect());
         note.batches.clone_from(&batches);
         note.rows_written = self.rows;
@@ -216,32 +206,20 @@ impl Writer {
                 }
                 CommitOutcome::Lost(winners) => {
                     let only_care = winners.iter().all(|winner| {
-                        !winner.data_change && !matches!(winner.note, Some(CommitNote { act: Act::Transform(_), .. }))
+                        !winner.data_change
+                            && !winner.changes_schema
+                            && !matches!(winner.note, Some(CommitNote { act: Act::Transform(_), .. }))
                     });
                     if !only_care {
                         return Ok(None);
                     }
                     // Compaction moved rows into other files; the batches that are replaced are still the same.
-                    self.remove =
-                        table.files().into_iter().filter(|file| self.replaced.contains(&batch_of(file))).collect();
+                    let goes = |file: &DataFile| self.reshapes || self.replaced.contains(&batch_of(file));
+                    self.remove = table.files().into_iter().filter(goes).collect();
                 }
             }
         }
         Ok(None)
-    }
-
-    /// Makes the table anew with other columns. Between the two steps readers find no table; a build that dies there leaves
-    /// none, and the next one builds it from its inputs.
-    async fn recreate_table(&mut self, buffer: Vec<(Option<String>, Canonical)>) -> Result<(), BuildFault> {
-        self.lake.drop_table(&self.spec.id).await.map_err(BuildFault::lake(&self.spec.id))?;
-        let table =
-            self.lake.open_or_create(&self.spec, &self.run_id).await.map_err(BuildFault::lake(&self.spec.id))?;
-        self.table = Some(table);
-        for (batch, rows) in buffer {
-            self.replaced.insert(batch.clone());
-            self.write(batch, rows).await?;
-        }
-        Ok(())
     }
 }
 
