@@ -43,6 +43,15 @@ pub enum Target {
 }
 
 impl Target {
+    /// The table, when it is one.
+    #[must_use]
+    pub fn table(&self) -> Option<&TargetTable> {
+        match self {
+            Self::Table(table) => Some(table),
+            Self::Topic { .. } | Self::Keys { .. } => None,
+        }
+    }
+
     /// The sink's name when the target is not a table: a table's depends on the settings.
     pub(crate) fn kind(&self) -> SinkKind {
         match self {

@@ -47,6 +47,7 @@ pub(crate) async fn run(global: &GlobalArgs, printer: Printer) -> anyhow::Result
     findings.push(stores::check_lake("lake", &context.lake, &context.settings.lake.url).await);
     findings.extend(broker::check(&context).await);
     findings.extend(stores::check_warehouse(&context).await);
+    findings.extend(stores::check_redis(&context).await);
 
     let mut rows = vec![["check", "state", "found", "what to do"].map(str::to_owned).to_vec()];
     for finding in &findings {

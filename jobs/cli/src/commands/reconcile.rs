@@ -31,7 +31,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: ReconcileArgs, printer: Print
         })
         .collect();
     // A selection of sources asks about these alone.
-    let pages = if args.source.is_empty() { pages(&context, args.deep).await? } else { Vec::new() };
+    let pages = if args.source.is_empty() { pages(&context, args.deep, printer).await? } else { Vec::new() };
     let closed = closed && pages.iter().all(|page| page.state != PageState::Open);
     let text = format!("{}{}", text(&proofs), sinks_text(&pages));
     printer.result(&json!({ "closed": closed, "sources": sources, "sinks": pages }), &text);
@@ -39,8 +39,15 @@ pub(crate) async fn run(global: &GlobalArgs, args: ReconcileArgs, printer: Print
 }
 
 /// What every sink holds of every model.
-async fn pages(context: &Context, deep: bool) -> anyhow::Result<Vec<SinkPage>> {
-    let runner = runner(context)?;
+async fn pages(context: &Context, deep: bool, printer: Printer) -> anyhow::Result<Vec<SinkPage>> {
+    // The sources' own books close without any model.
+    let runner = match runner(context) {
+        Ok(runner) => runner,
+        Err(error) => {
+            printer.note(&format!("warning: sinks are left out, the models cannot be read: {error}"));
+            return Ok(Vec::new());
+        }
+    };
     let publications = publications(&runner, &Selection::default())?;
     let cancel = signals::cancel_on_signal()?;
     Ok(tidemill_publish::books(&context.settings, &context.lake, &publications, deep, &cancel).await?)

@@ -38,6 +38,10 @@ pub(crate) async fn plan(request: PlanRequest) -> Result<ChangeSet> {
     let mut request = request;
     // A target that is cut otherwise is laid anew, so all rows have to be sent.
     request.target = request.target.filter(|table| table.partition_columns() == shape.target_partition_columns());
+    if request.publication.messages.is_some() {
+        // Rows of another type cannot be compared; then everything counts as not sent.
+        request.target = request.target.filter(|table| has_types_of(table, &shape));
+    }
     let to = request.model.version();
     let same_table =
         request.base.as_ref().filter(|base| base.table_id == request.model.table_id() && base.version <= to);
@@ -67,6 +71,14 @@ pub(crate) async fn plan(request: PlanRequest) -> Result<ChangeSet> {
     }
     let parts = everything(&request, &shape)?;
     ChangeSet::compute(&request, shape, parts, None).await
+}
+
+fn has_types_of(table: &Table, shape: &Shape) -> bool {
+    let known = table.schema();
+    let differs = |field: &arrow::datatypes::FieldRef| {
+        known.field_with_name(field.name()).is_ok_and(|found| found.data_type() != field.data_type())
+    };
+    !shape.schema.fields().iter().any(differs)
 }
 
 /// Files that went and came in `(from, to]`, within the partitions whose rows changed.

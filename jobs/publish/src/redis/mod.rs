@@ -69,6 +69,14 @@ impl RedisSink {
         Self { settings, lake, sent }
     }
 
+    /// Asks the server whether it lets us in and runs scripts; returns its version. Nothing is written.
+    ///
+    /// # Errors
+    /// What the server, or the way to it, says.
+    pub async fn probe(&self) -> Result<String> {
+        Ok(Store::probe(&self.settings).await?)
+    }
+
     async fn connect(&self, publication: &Publication) -> Result<Store> {
         Ok(Store::connect(&self.settings, publication).await?)
     }

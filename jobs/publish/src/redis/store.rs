@@ -40,6 +40,15 @@ static WRITE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+static PROBE: LazyLock<Script> = LazyLock::new(|| Script::new("return redis.call('INFO', 'server')"));
+
+async fn open(settings: &RedisSettings, keys: &str) -> Result<MultiplexedConnection, RedisFault> {
+    let fault = |source| RedisFault::Server { act: "connect", keys: keys.to_owned(), source };
+    let client = Client::open(settings.url.expose_secret()).map_err(fault)?;
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
+    client.get_multiplexed_async_connection_with_config(&config).await.map_err(fault)
+}
+
 /// One publication's way to the server.
 pub(super) struct Store {
     connection: MultiplexedConnection,
@@ -54,13 +63,8 @@ pub(super) struct Store {
 impl Store {
     pub(super) async fn connect(settings: &RedisSettings, publication: &Publication) -> Result<Self, RedisFault> {
         let keys = publication.target.to_string();
-        let fault = |source| RedisFault::Server { act: "connect", keys: keys.clone(), source };
-        let client = Client::open(settings.url.expose_secret()).map_err(fault)?;
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await.map_err(fault)?;
         Ok(Self {
-            connection,
+            connection: open(settings, &keys).await?,
             head: format!("tidemill:published:{keys}"),
             keys,
             owner: String::new(),
@@ -68,6 +72,16 @@ impl Store {
             waiting: Vec::new(),
             waiting_bytes: 0,
         })
+    }
+
+    /// The server's version, asked of it by a script.
+    pub(super) async fn probe(settings: &RedisSettings) -> Result<String, RedisFault> {
+        let keys = "*".to_owned();
+        let mut connection = open(settings, &keys).await?;
+        let fault = |source| RedisFault::Server { act: "run a script", keys: keys.clone(), source };
+        let info: String = PROBE.prepare_invoke().invoke_async(&mut connection).await.map_err(fault)?;
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        Ok(version.unwrap_or("unknown").to_owned())
     }
 
     /// The record, without taking the keys.

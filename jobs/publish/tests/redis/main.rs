@@ -248,6 +248,16 @@ async fn a_check_finds_foreign_values_and_full_repairs_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_probe_tells_the_servers_version() {
+    let world = World::new();
+    let sink = tidemill_publish::RedisSink::new(
+        world.settings.sinks.redis.clone().unwrap(),
+        world.models.lake.clone(),
+    );
+    assert!(sink.probe().await.unwrap().starts_with("6."));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_not_there_asks_for_a_retry_and_tells_no_password() {
     let mut world = World::new();
     world.build(&[(1, 1.0)]).await;

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use tidemill_lake::Lake;
 use tidemill_project::Diagnostic as _;
 use tidemill_project::config::WarehouseSettings;
-use tidemill_publish::Target;
+use tidemill_publish::RedisSink;
 use tidemill_publish::snowflake::SnowflakeSink;
 use tidemill_transform::graph::Selection;
 
@@ -64,10 +64,7 @@ pub(super) async fn check_warehouse(context: &Context) -> Vec<Finding> {
     // A project that cannot be read has its own finding.
     let published = runner(context).and_then(|runner| publications(&runner, &Selection::default())).unwrap_or_default();
     let own_name = |database: &String| snowflake.databases.get(database).unwrap_or(database).clone();
-    let tables = published.iter().filter_map(|one| match &one.target {
-        Target::Table(table) => Some(table),
-        Target::Topic { .. } | Target::Keys { .. } => None,
-    });
+    let tables = published.iter().filter_map(|one| one.target.table());
     let mut databases: BTreeSet<String> = tables.map(|table| own_name(&table.database)).collect();
     if databases.is_empty() {
         databases.insert("SNOWFLAKE".to_owned());
@@ -89,4 +86,17 @@ pub(super) async fn check_warehouse(context: &Context) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// The Redis server of the target, when it has one.
+pub(super) async fn check_redis(context: &Context) -> Option<Finding> {
+    let redis = context.settings.sinks.redis.as_ref()?;
+    let sink = RedisSink::new(redis.clone(), context.lake.clone());
+    Some(match sink.probe().await {
+        Ok(version) => Finding::good("redis", format!("version {version}; scripts run")),
+        Err(error) => {
+            let advice = error.hint().unwrap_or_else(|| "check sinks.redis.url, and that the server runs".to_owned());
+            Finding::bad("redis", one_line(&error), advice)
+        }
+    })
 }
