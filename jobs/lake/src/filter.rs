@@ -76,10 +76,8 @@ mod tests {
     use super::*;
 
     fn rows() -> RecordBatch {
-        let schema = Schema::new(vec![
-            Field::new("n", DataType::Int64, true),
-            Field::new("outcome", DataType::Utf8, true),
-        ]);
+        let schema =
+            Schema::new(vec![Field::new("n", DataType::Int64, true), Field::new("outcome", DataType::Utf8, true)]);
         let outcomes = StringArray::from(vec![Some("missed"), Some("met"), None]);
         let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(Int64Array::from(vec![1, 2, 3])), Arc::new(outcomes)];
         RecordBatch::try_new(Arc::new(schema), columns).unwrap()

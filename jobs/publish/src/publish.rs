@@ -15,9 +15,9 @@ use crate::kafka::KafkaSink;
 use crate::local::LocalSink;
 use crate::redis::RedisSink;
 use crate::report::{CheckedTable, Outcome, PublishObserver, PublishReport, PublishedTable, PublishedVersion};
+use crate::request::{SinkKind, Target};
 use crate::sink::{ApplyContext, Position, Sink};
 use crate::snowflake::SnowflakeSink;
-use crate::request::{SinkKind, Target};
 use crate::{Error, Publication, PublishRequest, Result};
 
 /// Plans of one group before giving up. Each new one needs another publisher that finished meanwhile.
@@ -104,8 +104,9 @@ pub async fn published_versions(
             });
         }
     }
-    let order =
-        |version: &PublishedVersion| publications.iter().position(|one| renamed(one, settings).target == version.target);
+    let order = |version: &PublishedVersion| {
+        publications.iter().position(|one| renamed(one, settings).target == version.target)
+    };
     versions.sort_by_key(order);
     Ok(versions)
 }
@@ -139,7 +140,8 @@ pub async fn check(
         sink.close().await;
         result?;
     }
-    let order = |table: &CheckedTable| publications.iter().position(|one| renamed(one, settings).target == table.target);
+    let order =
+        |table: &CheckedTable| publications.iter().position(|one| renamed(one, settings).target == table.target);
     checked.sort_by_key(order);
     Ok(checked)
 }

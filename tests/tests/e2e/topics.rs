@@ -142,7 +142,8 @@ fn two_publishers_at_once_tell_readers_everything_once() -> Result<()> {
         producer.deliver(&scene.topic, part)?;
         drain(&tidemill)?;
         tidemill.succeed(&["build", "--select", MODELS])?;
-        let mut publishers = [tidemill.spawn(&["publish", "--select", MODELS])?, tidemill.spawn(&["publish", "--select", MODELS])?];
+        let mut publishers =
+            [tidemill.spawn(&["publish", "--select", MODELS])?, tidemill.spawn(&["publish", "--select", MODELS])?];
         for publisher in &mut publishers {
             let status = publisher.wait(PATIENCE)?;
             // One may find that the other was faster; it says so, and a scheduler would come back.

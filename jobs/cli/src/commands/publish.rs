@@ -1,7 +1,9 @@
 //! `tidemill publish`
 
 use serde_json::json;
-use tidemill_publish::{Emit, Messages, Outcome, Publication, PublishReport, PublishRequest, Strategy, Target, TargetTable};
+use tidemill_publish::{
+    Emit, Messages, Outcome, Publication, PublishReport, PublishRequest, Strategy, Target, TargetTable,
+};
 use tidemill_transform::Runner;
 use tidemill_transform::graph::Selection;
 use tidemill_transform::project::{Emit as EmitRule, NodeId, PublishEntry, PublishStrategy, SinkKind};

@@ -41,11 +41,7 @@ impl Judge {
     ///
     /// # Errors
     /// Kind `Configuration` for a condition or a gate over columns that are not there.
-    pub(crate) fn of_rows(
-        publication: &Publication,
-        model: &Table,
-        watermark_us: Option<i64>,
-    ) -> Result<Option<Self>> {
+    pub(crate) fn of_rows(publication: &Publication, model: &Table, watermark_us: Option<i64>) -> Result<Option<Self>> {
         let gate = publication.messages.as_ref().and_then(|messages| {
             let closed = |hold| Gate::Closed { column: messages.window_end.clone(), watermark_us, hold };
             match messages.emit {
@@ -66,10 +62,9 @@ impl Judge {
     fn new(publication: &Publication, model: &Table, gate: Option<Gate>) -> Result<Option<Self>> {
         let schema = model.schema();
         let filter = match &publication.filter {
-            Some(condition) => Some(
-                RowFilter::parse(condition, &schema)
-                    .map_err(|error| Error::lake("read the condition `where`", publication)(error).at(&publication.location))?,
-            ),
+            Some(condition) => Some(RowFilter::parse(condition, &schema).map_err(|error| {
+                Error::lake("read the condition `where`", publication)(error).at(&publication.location)
+            })?),
             None => None,
         };
         let mut columns: Vec<String> = filter.iter().flat_map(|filter| filter.columns().to_vec()).collect();
@@ -97,7 +92,9 @@ impl Judge {
             None => BooleanArray::from(vec![true; rows.num_rows()]),
         };
         let held = self.held(rows).map_err(Error::arrow(publication))?;
-        Ok((0..rows.num_rows()).map(|row| keep.value(row).then(|| held.as_ref().map_or(Hold::No, |held| held[row]))).collect())
+        Ok((0..rows.num_rows())
+            .map(|row| keep.value(row).then(|| held.as_ref().map_or(Hold::No, |held| held[row])))
+            .collect())
     }
 
     fn held(&self, rows: &RecordBatch) -> Result<Option<Vec<Hold>>, arrow::error::ArrowError> {

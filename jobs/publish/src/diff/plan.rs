@@ -48,7 +48,10 @@ pub(crate) async fn plan(request: PlanRequest) -> Result<ChangeSet> {
     if let (Some(base), false) = (same_table, request.full) {
         if let Some(files) = replay(&request, base.version).await? {
             let Some(sides) = sides(&request, &shape, files, base)? else {
-                tracing::warn!(model = request.publication.model_name, "what was sent before is not known, sending everything");
+                tracing::warn!(
+                    model = request.publication.model_name,
+                    "what was sent before is not known, sending everything"
+                );
                 let parts = everything(&request, &shape)?;
                 return ChangeSet::compute(&request, shape, parts, None).await;
             };
@@ -159,9 +162,7 @@ fn sides(request: &PlanRequest, shape: &Shape, files: Turnover, base: &Position)
         }));
     }
     let Some(sent) = &request.target else { return Ok(None) };
-    let released = |file: &DataFile| {
-        judge.as_ref().is_some_and(|judge| judge.may_release(file, base.watermark_us))
-    };
+    let released = |file: &DataFile| judge.as_ref().is_some_and(|judge| judge.may_release(file, base.watermark_us));
     let wanted: BTreeSet<PartitionValues> = files
         .touched
         .iter()

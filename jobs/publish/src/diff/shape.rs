@@ -33,9 +33,7 @@ impl Shape {
     /// Kind `Configuration` for a column that is not there, a merge without key, two columns of one name.
     pub(crate) fn resolve(publication: &Publication, table: &Table) -> Result<Self> {
         let known = table.schema();
-        let is_left_out = |name: &str| {
-            name == BATCH_COLUMN || (publication.messages.is_some() && name == FINAL_COLUMN)
-        };
+        let is_left_out = |name: &str| name == BATCH_COLUMN || (publication.messages.is_some() && name == FINAL_COLUMN);
         let mut pairs: Vec<(String, String)> = match &publication.columns {
             Some(columns) => columns.clone(),
             None => known

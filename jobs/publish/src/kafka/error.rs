@@ -60,9 +60,7 @@ impl KafkaFault {
     pub(crate) fn is_fenced(&self) -> bool {
         matches!(
             self.broker_code(),
-            Some(
-                RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch
-            )
+            Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
         )
     }
 

@@ -106,7 +106,8 @@ impl KafkaSink {
         let (mut table, live) = self.sent.open(changes, context).await?;
         let (edits, num_messages) = {
             let mut edits = Edits::new(&table, changes)?;
-            let mut delivery = Delivery { publication, encoder, edits: &mut edits, transport: session, num_messages: 0 };
+            let mut delivery =
+                Delivery { publication, encoder, edits: &mut edits, transport: session, num_messages: 0 };
             changes.visit(&mut delivery).await?;
             let num_messages = delivery.num_messages;
             edits.flush().await?;
@@ -115,7 +116,8 @@ impl KafkaSink {
         step("publish.kafka.after_rows", context);
         let written = self.sent.commit(&mut table, live, changes, edits, context).await?;
         step("publish.kafka.after_sent_rows", context);
-        let record = LedgerRecord::new(changes, head, written, num_messages, context.run_id, self.lake.clock().now_us());
+        let record =
+            LedgerRecord::new(changes, head, written, num_messages, context.run_id, self.lake.clock().now_us());
         session.write_ledger(&record).await?;
         step("publish.kafka.after_ledger", context);
         Ok(record)
@@ -238,11 +240,7 @@ impl Sink for KafkaSink {
 pub(crate) fn skipped(changes: &ChangeSet) -> Position {
     let next = changes.next_position();
     let base = changes.base();
-    Position {
-        seq: base.map_or(0, |base| base.seq),
-        sent_version: base.and_then(|base| base.sent_version),
-        ..next
-    }
+    Position { seq: base.map_or(0, |base| base.seq), sent_version: base.and_then(|base| base.sent_version), ..next }
 }
 
 /// Names an attempt in a sink's record.

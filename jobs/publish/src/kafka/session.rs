@@ -112,7 +112,8 @@ impl Session {
         .await;
         let Err(source) = result else { return Ok(()) };
         let must_abort = matches!(&source, KafkaError::Transaction(error) if error.txn_requires_abort());
-        let fault = KafkaFault::Client { act: "commit a transaction", topic: self.topic.clone(), source: source.clone() };
+        let fault =
+            KafkaFault::Client { act: "commit a transaction", topic: self.topic.clone(), source: source.clone() };
         if must_abort {
             self.abort().await;
             return Err(fault.into());

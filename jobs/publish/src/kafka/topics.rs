@@ -22,7 +22,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes sure that topics, (name, whether it is a ledger), can be written to. Results get the broker's default number of
 /// partitions; a ledger has one, because its order is what it is for, and keeps the newest record for ever.
-pub(super) async fn ensure(config: &ClientConfig, wanted: &[(&str, bool)], may_create: bool, clock: &Clock) -> Result<()> {
+pub(super) async fn ensure(
+    config: &ClientConfig,
+    wanted: &[(&str, bool)],
+    may_create: bool,
+    clock: &Clock,
+) -> Result<()> {
     let first = wanted.first().map_or("", |(name, _)| *name).to_owned();
     let client_fault = |source| KafkaFault::Client { act: "look for the topic", topic: first.clone(), source };
     let admin: AdminClient<DefaultClientContext> = config.create().map_err(client_fault)?;

@@ -198,7 +198,8 @@ fn plain(array: &ArrayRef) -> Result<Plain, ArrowError> {
 /// Lists, structs and maps as JSON text, times in the same form as elsewhere.
 fn nested(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     const OPEN: &str = r#"{"v":"#;
-    let schema = arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new("v", array.data_type().clone(), true)]);
+    let schema =
+        arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new("v", array.data_type().clone(), true)]);
     let mut lines = Vec::new();
     let mut writer: LineDelimitedWriter<_> = WriterBuilder::new()
         .with_explicit_nulls(true)

@@ -77,7 +77,10 @@ impl SentRows {
             schema: changes.shape().stored_schema(),
             partition_columns: changes.shape().target_partition_columns(),
             bloom_columns: Vec::new(),
-            description: format!("rows of model {} as they were last sent to {}", publication.model_name, publication.target),
+            description: format!(
+                "rows of model {} as they were last sent to {}",
+                publication.model_name, publication.target
+            ),
         };
         let fault = || Error::lake("open the table of sent rows", publication);
         let Some(mut table) = self.lake.open(&spec.id).await.map_err(fault())? else {

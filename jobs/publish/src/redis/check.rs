@@ -60,7 +60,10 @@ impl RedisSink {
 /// `zoner:insights:{user_id}` as Redis matches keys: `zoner:insights:*`.
 fn glob_of(pattern: &str) -> String {
     let mut glob = String::new();
-    for c in columns_of(pattern).fold(pattern.to_owned(), |text, column| text.replace(&format!("{{{column}}}"), "\u{0}")).chars() {
+    for c in columns_of(pattern)
+        .fold(pattern.to_owned(), |text, column| text.replace(&format!("{{{column}}}"), "\u{0}"))
+        .chars()
+    {
         match c {
             '\u{0}' => glob.push('*'),
             '*' | '?' | '[' | ']' | '\\' => glob.extend(['\\', c]),

@@ -70,7 +70,10 @@ impl RedisFault {
             (Self::Head { key, .. }, _) => {
                 Some(format!("delete it: redis-cli DEL '{key}'; the next publication writes every value again"))
             }
-            _ => Some("look at sinks.redis.url, the user's password, and its rights to EVALSHA, GET, SET, DEL, HGET, HSET".to_owned()),
+            _ => Some(
+                "look at sinks.redis.url, the user's password, and its rights to EVALSHA, GET, SET, DEL, HGET, HSET"
+                    .to_owned(),
+            ),
         }
     }
 }

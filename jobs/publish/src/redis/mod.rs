@@ -193,7 +193,10 @@ impl Sink for RedisSink {
             return Err(Error::moved(&publication.target, changes.base().map(|base| base.version), None));
         };
         let position = skipped(changes);
-        let record = HeadRecord { content_hash: head.content_hash.clone(), ..self.record(changes, position.clone(), head.commit_id, head.rows, context) };
+        let record = HeadRecord {
+            content_hash: head.content_hash.clone(),
+            ..self.record(changes, position.clone(), head.commit_id, head.rows, context)
+        };
         store.finish(&record).await?;
         Ok(position)
     }

@@ -285,11 +285,17 @@ async fn a_statement_that_is_sent_again_keeps_its_request_id_and_every_statement
 
 #[tokio::test]
 async fn a_write_whose_answer_was_lost_is_not_sent_again() {
-    for lost in [(502, "<html>bad gateway</html>".to_owned()), (503, String::new()), (200, "{\"success\": tr".to_owned())] {
+    for lost in
+        [(502, "<html>bad gateway</html>".to_owned()), (503, String::new()), (200, "{\"success\": tr".to_owned())]
+    {
         let script = Script::default().reply(lost.clone());
         let settings = script.serve().await;
         let error = client(&settings).run(&write()).await.unwrap_err();
-        assert_eq!((error.kind(), script.ids.lock().unwrap().len()), (ErrorKind::OutcomeUnknown, 1), "{lost:?}: {error}");
+        assert_eq!(
+            (error.kind(), script.ids.lock().unwrap().len()),
+            (ErrorKind::OutcomeUnknown, 1),
+            "{lost:?}: {error}"
+        );
     }
 }
 
@@ -300,7 +306,11 @@ async fn a_poll_that_is_answered_by_a_gateway_is_asked_again() {
     let script = Script::default().reply(running).reply((502, "<html>".to_owned())).reply(rows(&json!([["done"]])));
     let settings = script.serve().await;
     let answer = client(&settings).run(&write()).await.unwrap();
-    assert_eq!((answer.cell(0, 0), script.ids.lock().unwrap().len()), (Some("done"), 1), "the statement itself is sent once");
+    assert_eq!(
+        (answer.cell(0, 0), script.ids.lock().unwrap().len()),
+        (Some("done"), 1),
+        "the statement itself is sent once"
+    );
 }
 
 #[tokio::test]
@@ -325,7 +335,10 @@ async fn an_oauth_token_travels_in_its_own_place() {
     settings.auth = SnowflakeAuth::OAuth(Secret::new("oauth-token"));
     client(&settings).run(&read()).await.unwrap();
     let data = &script.body(0)["data"];
-    assert_eq!((&data["AUTHENTICATOR"], &data["TOKEN"], data.get("PASSWORD")), (&json!("OAUTH"), &json!("oauth-token"), None));
+    assert_eq!(
+        (&data["AUTHENTICATOR"], &data["TOKEN"], data.get("PASSWORD")),
+        (&json!("OAUTH"), &json!("oauth-token"), None)
+    );
     assert_eq!(data["LOGIN_NAME"], json!("LOADER"));
 }
 
@@ -338,7 +351,10 @@ async fn a_key_signs_a_token_that_names_account_user_and_fingerprint() {
     use sha2::Digest as _;
 
     /// What PKCS#1 puts before a SHA-256.
-    const SHA256: [u8; 19] = [0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
+    const SHA256: [u8; 19] = [
+        0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04,
+        0x20,
+    ];
     let script = Script::default();
     let mut settings = script.serve().await;
     settings.auth = SnowflakeAuth::KeyPair { private_keys: vec![Secret::new(KEY)], passphrase: None };
@@ -349,7 +365,8 @@ async fn a_key_signs_a_token_that_names_account_user_and_fingerprint() {
     let scheme = rsa::Pkcs1v15Sign { hash_len: Some(32), prefix: Box::new(SHA256) };
     let hash = sha2::Sha256::digest(signed.as_bytes());
     public.verify(scheme, &hash, &URL_SAFE_NO_PAD.decode(signature).unwrap()).unwrap();
-    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split('.').nth(1).unwrap()).unwrap()).unwrap();
+    let claims: Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split('.').nth(1).unwrap()).unwrap()).unwrap();
     assert_eq!(claims["sub"], json!("ORG-ACCOUNT.LOADER"));
     assert_eq!(claims["iss"], json!("ORG-ACCOUNT.LOADER.SHA256:G14DHbTU8BESSDvHzCJp4saSqdvZ03ETxGZes+nRi8c="));
     assert!(claims["exp"].as_i64() > claims["iat"].as_i64());

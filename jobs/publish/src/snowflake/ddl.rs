@@ -4,8 +4,8 @@
 //! allowed to.
 
 use super::load::Load;
-use super::ops;
 use super::names::{BATCH_COLUMN, Names, OPS, SEQ_COLUMN, STAGE, ident, ledger, quoted};
+use super::ops;
 use super::statement::Statement;
 use crate::Strategy;
 

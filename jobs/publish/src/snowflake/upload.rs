@@ -78,10 +78,8 @@ impl<'a> Place<'a> {
 
     fn azure(&self) -> Result<impl ObjectStore + use<>, SnowflakeError> {
         let account = self.text("/stageInfo/storageAccount");
-        let mut builder = MicrosoftAzureBuilder::new()
-            .with_account(account)
-            .with_container_name(self.location().0)
-            .with_config(
+        let mut builder =
+            MicrosoftAzureBuilder::new().with_account(account).with_container_name(self.location().0).with_config(
                 object_store::azure::AzureConfigKey::SasKey,
                 self.text("/stageInfo/creds/AZURE_SAS_TOKEN").trim_start_matches('?'),
             );

@@ -21,7 +21,8 @@ use tidemill_project::config::{
 };
 use tidemill_project::{Diagnostic as _, ErrorKind, Secret};
 use tidemill_publish::{
-    ChangeCounts, CheckedTable, Emit, Outcome, Publication, PublishObserver, PublishRequest, PublishedTable, Result, Silent, Target,
+    ChangeCounts, CheckedTable, Emit, Outcome, Publication, PublishObserver, PublishRequest, PublishedTable, Result,
+    Silent, Target,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -250,10 +251,7 @@ async fn a_check_finds_foreign_values_and_full_repairs_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_tells_the_servers_version() {
     let world = World::new();
-    let sink = tidemill_publish::RedisSink::new(
-        world.settings.sinks.redis.clone().unwrap(),
-        world.models.lake.clone(),
-    );
+    let sink = tidemill_publish::RedisSink::new(world.settings.sinks.redis.clone().unwrap(), world.models.lake.clone());
     assert!(sink.probe().await.unwrap().starts_with("6."));
 }
 

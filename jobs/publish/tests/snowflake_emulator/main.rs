@@ -324,7 +324,13 @@ fn the_stock_emulator_still_fails_a_merge_inside_a_transaction() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_publication_tells_people_what_it_cost_how_fresh_it_is_and_what_lies_in_quarantine() {
     let world = World::new().await;
-    world.quarantine(&[("logins.user_login", "wrong_type"), ("logins.user_login", "wrong_type"), ("zoner.user_activity", "malformed")]).await;
+    world
+        .quarantine(&[
+            ("logins.user_login", "wrong_type"),
+            ("logins.user_login", "wrong_type"),
+            ("zoner.user_activity", "malformed"),
+        ])
+        .await;
     for minutes in [1, 2] {
         world.build("nights", &["d1"], &[("d1", Some("a"), minutes)]).await;
         world.build("days", &["d1"], &[("d1", Some("b"), minutes)]).await;

@@ -139,10 +139,9 @@ impl World {
             Arc::new(records.iter().map(|record| Some(pick(record))).collect::<arrow::array::StringArray>())
         };
         let columns = [("source", text(|record| record.0.to_owned())), ("class", text(|record| record.1.to_owned()))];
-        let rows = arrow::array::RecordBatch::try_from_iter_with_nullable(
-            columns.map(|(name, array)| (name, array, true)),
-        )
-        .unwrap();
+        let rows =
+            arrow::array::RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true)))
+                .unwrap();
         let spec = tidemill_lake::TableSpec {
             id: tidemill_lake::TableId::quarantine(),
             schema: rows.schema(),
@@ -151,8 +150,11 @@ impl World {
             description: String::new(),
         };
         let mut table = self.models.lake.open_or_create(&spec, "test").await.unwrap();
-        let part =
-            tidemill_lake::PartitionedBatch { partition_values: BTreeMap::new(), batches: vec![rows], tags: BTreeMap::new() };
+        let part = tidemill_lake::PartitionedBatch {
+            partition_values: BTreeMap::new(),
+            batches: vec![rows],
+            tags: BTreeMap::new(),
+        };
         let add = table.write_files(vec![part]).await.unwrap();
         let note = tidemill_lake::metadata::CommitNote {
             commit_id: self.models.lake.clock().new_id(),

@@ -115,10 +115,7 @@ impl Models {
         let note = CommitNote {
             commit_id: self.lake.clock().new_id(),
             run_id: "build".into(),
-            act: Act::Transform(TransformNote {
-                watermark_us,
-                ..TransformNote::default()
-            }),
+            act: Act::Transform(TransformNote { watermark_us, ..TransformNote::default() }),
         };
         let data_change = !(add.is_empty() && remove.is_empty());
         let request = CommitRequest { add, remove, txns: BTreeMap::new(), operation: "WRITE", data_change, note };

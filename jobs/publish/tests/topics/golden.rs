@@ -28,8 +28,13 @@ fn bot_message(clicks: u32, late: u32) -> (String, Option<String>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn gc11_one_alert_then_corrected() {
     let world = World::new();
-    let alerts =
-        messages("potential_bots", topic("alerts.potential-bots"), &["user_id", "window_start"], Emit::Alert, Some("user_id"));
+    let alerts = messages(
+        "potential_bots",
+        topic("alerts.potential-bots"),
+        &["user_id", "window_start"],
+        Emit::Alert,
+        Some("user_id"),
+    );
     world.build("potential_bots", BOTS, &bots(101, 0, false), "2025-03-09T12:00:30Z").await;
     assert_eq!(world.publish(&alerts).await, [bot_message(101, 0)], "at the first count above the threshold");
     world.build("potential_bots", BOTS, &bots(121, 0, false), "2025-03-09T12:00:50Z").await;
@@ -51,8 +56,13 @@ async fn gc11_one_alert_then_corrected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alert_that_was_right_is_sent_once() {
     let world = World::new();
-    let alerts =
-        messages("potential_bots", topic("alerts.potential-bots"), &["user_id", "window_start"], Emit::Alert, Some("user_id"));
+    let alerts = messages(
+        "potential_bots",
+        topic("alerts.potential-bots"),
+        &["user_id", "window_start"],
+        Emit::Alert,
+        Some("user_id"),
+    );
     world.build("potential_bots", BOTS, &bots(101, 0, false), "2025-03-09T12:00:30Z").await;
     assert_eq!(world.publish(&alerts).await.len(), 1);
     world.advance("potential_bots", "2025-03-09T12:01:00Z").await;
@@ -73,7 +83,13 @@ fn windows(all: &[(&str, &str, &str, f64, f64, u32, u32)]) -> Value {
 
 fn processed_activity() -> Publication {
     let key = Some("{session_id}/{device_id}");
-    messages("activity_windows", topic("processed_activity"), &["session_id", "device_id", "window_start"], Emit::OnClose, key)
+    messages(
+        "activity_windows",
+        topic("processed_activity"),
+        &["session_id", "device_id", "window_start"],
+        Emit::OnClose,
+        key,
+    )
 }
 
 /// GA6 (A17): a late reading changes closed windows, which are sent again; the others are not.
@@ -97,11 +113,17 @@ async fn ga6_a_late_reading_sends_the_windows_that_it_changed() {
     );
     world.advance("activity_windows", "2025-03-09T12:00:12Z").await;
     assert_eq!(world.publish(&processed_activity()).await.len(), 2, "W alone closes the others");
-    let after = [before[0], ("11:59:54", "12:00:04", "Walking", 0.5, 3.0, 3, 1), ("12:00:02", "12:00:12", "Walking", 1.0, 4.0, 2, 1)];
+    let after = [
+        before[0],
+        ("11:59:54", "12:00:04", "Walking", 0.5, 3.0, 3, 1),
+        ("12:00:02", "12:00:12", "Walking", 1.0, 4.0, 2, 1),
+    ];
     world.build("activity_windows", WINDOWS, &windows(&after), "2025-03-09T12:00:45Z").await;
     let sent = world.publish(&processed_activity()).await;
-    let samples: Vec<Value> =
-        sent.iter().map(|(_, value)| serde_json::from_str::<Value>(value.as_ref().unwrap()).unwrap()["sample_count"].take()).collect();
+    let samples: Vec<Value> = sent
+        .iter()
+        .map(|(_, value)| serde_json::from_str::<Value>(value.as_ref().unwrap()).unwrap()["sample_count"].take())
+        .collect();
     assert_eq!(samples, [json!(3), json!(2)], "11:59:52 is unchanged and not published again");
 }
 
@@ -115,8 +137,18 @@ fn usage(count: u32, rate: f64, late: u32) -> Value {
 }
 
 fn aggregated_usage() -> Publication {
-    let fields = ["current_time", "time_window", "batch_size", "location_stats", "device_stats", "version_stats", "message_count",
-        "window_start", "window_end", "late_count"];
+    let fields = [
+        "current_time",
+        "time_window",
+        "batch_size",
+        "location_stats",
+        "device_stats",
+        "version_stats",
+        "message_count",
+        "window_start",
+        "window_end",
+        "late_count",
+    ];
     let stats = ["location_stats", "device_stats", "version_stats"];
     Publication {
         columns: Some(fields.map(|field| (field.to_owned(), field.to_owned())).to_vec()),
@@ -151,8 +183,19 @@ async fn gl7_a_window_is_sent_again_for_each_late_login() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_processed_login_has_exactly_the_fields_of_the_example() {
     const LOGINS: &str = "event_key TEXT, user_id TEXT, app_version TEXT, ip TEXT, locale TEXT, device_id TEXT, timestamp BIGINT, device_type TEXT, processed_timestamp TEXT, readable_timestamp TEXT, hour_of_day BIGINT, time_zone TEXT, event_at TS";
-    let fields = ["user_id", "app_version", "ip", "locale", "device_id", "timestamp", "device_type", "processed_timestamp",
-        "readable_timestamp", "hour_of_day", "time_zone"];
+    let fields = [
+        "user_id",
+        "app_version",
+        "ip",
+        "locale",
+        "device_id",
+        "timestamp",
+        "device_type",
+        "processed_timestamp",
+        "readable_timestamp",
+        "hour_of_day",
+        "time_zone",
+    ];
     let logins = Publication {
         columns: Some(fields.map(|field| (field.to_owned(), field.to_owned())).to_vec()),
         ..messages("logins_enriched", topic("processed-logins"), &["event_key"], Emit::OnChange, Some("user_id"))
@@ -177,13 +220,25 @@ async fn a_processed_login_has_exactly_the_fields_of_the_example() {
 /// GE1 (E23): created, updated, deleted; the document carries the number twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn ge1_an_entry_is_indexed_updated_and_ended() {
-    const ENTRIES: &str =
-        "sleep_entry_id BIGINT, user_id BIGINT, sleep_duration BIGINT, sleep_start_at TS, created_at TS, updated_at TS, night_date DATE";
-    let fields = [("sleep_entry_id", "id"), ("user_id", "user_id"), ("sleep_entry_id", "sleep_entry_id"),
-        ("sleep_duration", "sleep_duration"), ("sleep_start_at", "sleep_start_at"), ("created_at", "created_at"), ("updated_at", "updated_at")];
+    const ENTRIES: &str = "sleep_entry_id BIGINT, user_id BIGINT, sleep_duration BIGINT, sleep_start_at TS, created_at TS, updated_at TS, night_date DATE";
+    let fields = [
+        ("sleep_entry_id", "id"),
+        ("user_id", "user_id"),
+        ("sleep_entry_id", "sleep_entry_id"),
+        ("sleep_duration", "sleep_duration"),
+        ("sleep_start_at", "sleep_start_at"),
+        ("created_at", "created_at"),
+        ("updated_at", "updated_at"),
+    ];
     let index = Publication {
         columns: Some(fields.map(|(column, field)| (column.to_owned(), field.to_owned())).to_vec()),
-        ..messages("zentry_sleep_entries", topic("zentry.index.sleep_entries"), &["sleep_entry_id"], Emit::OnChange, None)
+        ..messages(
+            "zentry_sleep_entries",
+            topic("zentry.index.sleep_entries"),
+            &["sleep_entry_id"],
+            Emit::OnChange,
+            None,
+        )
     };
     let entry = |duration: u32, updated: &str| {
         json!([{"sleep_entry_id": 9001, "user_id": 20, "sleep_duration": duration, "sleep_start_at": "2025-04-29T22:30:00Z",
@@ -198,7 +253,9 @@ async fn ge1_an_entry_is_indexed_updated_and_ended() {
         )
     };
     let world = World::new();
-    world.build("zentry_sleep_entries", ENTRIES, &entry(27_000, "2025-04-30T06:12:03.412Z"), "2025-04-30T06:13:00Z").await;
+    world
+        .build("zentry_sleep_entries", ENTRIES, &entry(27_000, "2025-04-30T06:12:03.412Z"), "2025-04-30T06:13:00Z")
+        .await;
     assert_eq!(world.publish(&index).await, [document(27_000, "2025-04-30T06:12:03.412000Z")]);
     world.build("zentry_sleep_entries", ENTRIES, &entry(28_800, "2025-04-30T07:00:00Z"), "2025-04-30T07:01:00Z").await;
     assert_eq!(world.publish(&index).await, [document(28_800, "2025-04-30T07:00:00.000000Z")]);
@@ -210,9 +267,17 @@ async fn ge1_an_entry_is_indexed_updated_and_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ge5_copies_of_a_feed_end_by_their_own_keys() {
     const FEED: &str = "user_id BIGINT, author_id BIGINT, sleep_entry_id BIGINT";
-    let feeds = messages("zentry_feed_fanout", topic("zentry.index.feeds"), &["user_id", "sleep_entry_id"], Emit::OnChange, None);
+    let feeds = messages(
+        "zentry_feed_fanout",
+        topic("zentry.index.feeds"),
+        &["user_id", "sleep_entry_id"],
+        Emit::OnChange,
+        None,
+    );
     let copies = |entries: &[u32]| {
-        Value::Array(entries.iter().map(|entry| json!({"user_id": 10, "author_id": 20, "sleep_entry_id": entry})).collect())
+        Value::Array(
+            entries.iter().map(|entry| json!({"user_id": 10, "author_id": 20, "sleep_entry_id": entry})).collect(),
+        )
     };
     let document = |entry: u32| {
         message(&format!("10/{entry}"), &format!(r#"{{"user_id":10,"author_id":20,"sleep_entry_id":{entry}}}"#))
@@ -239,7 +304,13 @@ fn key_event(outcome: &str) -> Value {
 async fn z22_a_missed_window_is_told_and_taken_back() {
     let alerts = Publication {
         filter: Some("outcome in ('missed', 'delayed')".into()),
-        ..messages("zoner_key_events", topic("zoner.alerts"), &["user_id", "event_type", "window_start"], Emit::Alert, Some("alert_id"))
+        ..messages(
+            "zoner_key_events",
+            topic("zoner.alerts"),
+            &["user_id", "event_type", "window_start"],
+            Emit::Alert,
+            Some("alert_id"),
+        )
     };
     let key = "55/missed_morning_light/2025-03-10T05:00:00.000000Z";
     let alert = r#"{"alert_id":"55/missed_morning_light/2025-03-10T05:00:00.000000Z","user_id":55,"event_type":"missed_morning_light","window_start":"2025-03-10T05:00:00.000000Z","window_end":"2025-03-10T09:00:00.000000Z","local_date":"2025-03-10","tz":"Europe/Berlin","rule_source":"default","outcome":"missed","due_at":"2025-03-10T09:15:00.000000Z","recommendation":"evening_light_adjustment","flight_id":null}"#;
@@ -257,7 +328,8 @@ async fn z22_a_missed_window_is_told_and_taken_back() {
 /// A18: told when the rule is met, again when the bout is over; a bout that ends as it was told is not repeated.
 #[tokio::test(flavor = "multi_thread")]
 async fn a18_an_activity_alert_is_corrected_when_the_bout_is_over() {
-    const BOUTS: &str = "rule_id TEXT, session_id TEXT, device_id TEXT, bout_start TS, bout_end TS, activity TEXT, seconds BIGINT";
+    const BOUTS: &str =
+        "rule_id TEXT, session_id TEXT, device_id TEXT, bout_start TS, bout_end TS, activity TEXT, seconds BIGINT";
     let mut alerts = messages(
         "activity_alerts",
         topic("activity.alerts"),

@@ -142,7 +142,10 @@ async fn a_dry_run_counts_and_sends_nothing() {
     let mut request = request_of(&counts);
     request.dry_run = true;
     let planned = world.run(request, &Silent).await.unwrap();
-    assert_eq!((planned.outcome, planned.counts), (Outcome::Planned, ChangeCounts { inserted: 2, updated: 0, deleted: 0 }));
+    assert_eq!(
+        (planned.outcome, planned.counts),
+        (Outcome::Planned, ChangeCounts { inserted: 2, updated: 0, deleted: 0 })
+    );
     assert_eq!(world.publish(&counts).await.len(), 2, "nothing had been sent");
 }
 

@@ -20,8 +20,8 @@ use tidemill_project::config::{
 use tidemill_publish::{Publication, PublishObserver, PublishRequest, PublishedTable, Result, Silent};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::Models;
 use crate::rows::{request_of, rows, us};
+use crate::support::Models;
 
 /// Key and value; a tombstone has none.
 pub(crate) type Seen = (String, Option<String>);

@@ -25,9 +25,9 @@ use tidemill_project::SourceName;
 use tidemill_project::clock::Micros;
 
 pub use changes::BATCH_COLUMN;
+pub(crate) use changes::{Touched, touched_by};
 pub use cost::Reads;
 pub use file::{PLAN_FORMAT, PlanFile, PlannedFor};
-pub(crate) use changes::{Touched, touched_by};
 pub(crate) use inputs::{Leaf, event_time_of, identifier_of, is_stored, schema_of, table_of};
 pub(crate) use planner::{Pinned, Planned, Planner, last_transform};
 pub use range::{RangeSet, Reach, TimeRange};

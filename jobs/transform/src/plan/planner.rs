@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidemill_lake::metadata::{Act, TransformNote};
 use tidemill_lake::Table;
+use tidemill_lake::metadata::{Act, TransformNote};
 use tidemill_project::clock::Micros;
 use tidemill_project::{SourceName, TableVersion};
 

@@ -132,8 +132,7 @@ pub(super) fn read_keyed(reader: &mut Reader, node: &Node, config: &mut ModelCon
         config.keyed.deletion_is_final = reader.word(value, "deletion", &words).unwrap_or_default();
     }
     if let Some(value) = node.get("on_sql_change") {
-        let words =
-            [("rebuild", OnSqlChange::Rebuild), ("fail", OnSqlChange::Fail), ("ignore", OnSqlChange::Ignore)];
+        let words = [("rebuild", OnSqlChange::Rebuild), ("fail", OnSqlChange::Fail), ("ignore", OnSqlChange::Ignore)];
         config.on_sql_change = reader.word(value, "on_sql_change", &words);
     }
     if let Some(value) = node.get("audit") {

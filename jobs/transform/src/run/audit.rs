@@ -113,11 +113,7 @@ impl Executor {
                 txns: BTreeMap::new(),
                 operation: "WRITE",
                 data_change: true,
-                note: CommitNote {
-                    commit_id: lake.clock().new_id(),
-                    run_id: self.run_id.clone(),
-                    act: Act::Maintain,
-                },
+                note: CommitNote { commit_id: lake.clock().new_id(), run_id: self.run_id.clone(), act: Act::Maintain },
             };
             if let CommitOutcome::Committed(_) = table.commit(request).await.map_err(fault())? {
                 return Ok(());

@@ -110,9 +110,9 @@ impl Job<'_> {
             }
         }
         match writer.num_left() {
-            left if left > 0 && left == batches.len() => Err(writer.first_fault().unwrap_or(BuildFault::UnknownNode {
-                node: self.node.clone(),
-            })),
+            left if left > 0 && left == batches.len() => {
+                Err(writer.first_fault().unwrap_or(BuildFault::UnknownNode { node: self.node.clone() }))
+            }
             _ => Ok(()),
         }
     }

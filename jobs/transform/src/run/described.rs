@@ -81,13 +81,16 @@ fn walk(plan: &LogicalPlan) -> Described {
     let own = |origins: Vec<String>| names.iter().cloned().zip(origins).collect::<HashMap<_, _>>();
     let Some(first) = inputs.first() else {
         let (rows, table) = match plan {
-            LogicalPlan::TableScan(scan) => (format!("{} {:?}", scan.table_name, scan.filters), scan.table_name.to_string()),
+            LogicalPlan::TableScan(scan) => {
+                (format!("{} {:?}", scan.table_name, scan.filters), scan.table_name.to_string())
+            }
             other => (other.display().to_string(), String::new()),
         };
         let origins = names.iter().map(|column| format!("{table}.{}", column.name)).collect();
         return Described { rows, columns: own(origins) };
     };
-    let passed_on = || names.iter().map(|column| first.columns.get(column).cloned().unwrap_or_else(|| column.flat_name()));
+    let passed_on =
+        || names.iter().map(|column| first.columns.get(column).cloned().unwrap_or_else(|| column.flat_name()));
     let (rows, origins): (String, Vec<String>) = match plan {
         LogicalPlan::Projection(projection) => {
             (first.rows.clone(), projection.expr.iter().map(|expr| first.expand(expr)).collect())
@@ -172,7 +175,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_query_in_other_words_is_no_change() {
-        let same = "select user_id, sum(amount) as total from (select * from orders) as every where amount > 0 group by 1";
+        let same =
+            "select user_id, sum(amount) as total from (select * from orders) as every where amount > 0 group by 1";
         assert_eq!(difference(&note(BEFORE).await, &note(same).await), None);
     }
 

@@ -138,7 +138,13 @@ impl Executor {
             && model.config.audit_before
             && let Some(failure) = Box::pin(self.audit(model, &writer)).await?
         {
-            return Ok(Some(Built { plan, written: Written::default(), failed: Vec::new(), fault, audit: Some(failure) }));
+            return Ok(Some(Built {
+                plan,
+                written: Written::default(),
+                failed: Vec::new(),
+                fault,
+                audit: Some(failure),
+            }));
         }
         let is_whole = matches!(plan.action, Action::Whole | Action::Batches { all: true, .. });
         if (is_whole || note.query.is_none() || plan.sql_change.is_some())

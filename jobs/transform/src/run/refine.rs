@@ -3,8 +3,8 @@
 //! The planner compares texts, which is quick and decides nearly always. Where texts differ the query is planned by the engine
 //! (no data is read), and compared column by column with that of the last build.
 
-use super::execute::{Executor, Job};
 use super::described::{describe, difference};
+use super::execute::{Executor, Job};
 use super::{BuildFault, Result};
 use crate::plan::{Action, Planned, Reason, SqlChange};
 use crate::project::{Model, NodeId, OnSqlChange};
@@ -65,7 +65,6 @@ fn noted(mut planned: Planned) -> Planned {
 
 /// A model that is never to be refreshed keeps its rows when its SQL changes, unless it says otherwise.
 fn policy(model: &Model) -> OnSqlChange {
-    let default =
-        if model.config.full_refresh == Some(false) { OnSqlChange::Ignore } else { OnSqlChange::Rebuild };
+    let default = if model.config.full_refresh == Some(false) { OnSqlChange::Ignore } else { OnSqlChange::Rebuild };
     model.config.on_sql_change.unwrap_or(default)
 }

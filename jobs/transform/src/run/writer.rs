@@ -79,9 +79,8 @@ impl Writer {
         if batched {
             fields.push(Field::new(BATCH_COLUMN, DataType::Utf8, true));
         }
-        let is_text = |column: &&String| {
-            columns.field_with_name(column).is_ok_and(|field| *field.data_type() == DataType::Utf8)
-        };
+        let is_text =
+            |column: &&String| columns.field_with_name(column).is_ok_and(|field| *field.data_type() == DataType::Utf8);
         let bloom_columns = if keyed { key.iter().filter(is_text).cloned().collect() } else { Vec::new() };
         let spec = TableSpec {
             id,

@@ -83,8 +83,10 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The signature that S3 computes for a request. Source: AWS Signature Version 4, "Signing a request".
 fn signature(asked: &Asked, signed: &str, date: &str) -> String {
-    let headers: String =
-        signed.split(';').map(|name| format!("{name}:{}\n", asked.headers.get(name).map_or("", |value| value.trim()))).collect();
+    let headers: String = signed
+        .split(';')
+        .map(|name| format!("{name}:{}\n", asked.headers.get(name).map_or("", |value| value.trim())))
+        .collect();
     let content = &asked.headers["x-amz-content-sha256"];
     let canonical = format!("{}\n{}\n{}\n{headers}\n{signed}\n{content}", asked.method, asked.path, asked.query);
     let scope = format!("{date}/eu-central-1/s3/aws4_request");
@@ -106,7 +108,10 @@ async fn a_part_for_s3_is_put_signed_with_the_temporary_keys() {
     upload(&s3(&store.serve().await), b"PAR1").await.unwrap();
     let asked = store.last();
     assert_eq!((asked.method.as_str(), asked.path.as_str()), ("PUT", "/stage-bucket/tables/7/part-00000.parquet"));
-    assert_eq!((asked.body.as_slice(), asked.headers["x-amz-security-token"].as_str()), (b"PAR1".as_slice(), "session-token"));
+    assert_eq!(
+        (asked.body.as_slice(), asked.headers["x-amz-security-token"].as_str()),
+        (b"PAR1".as_slice(), "session-token")
+    );
     let header = asked.headers["authorization"].clone();
     let field = |name: &str| {
         header.split(&[' ', ','][..]).find_map(|part| part.strip_prefix(&format!("{name}="))).unwrap().to_owned()
@@ -159,7 +164,8 @@ async fn a_part_for_gcs_goes_to_the_presigned_place_or_under_the_token() {
 
 #[test]
 fn a_stage_with_client_side_encryption_is_refused() {
-    let info = json!({"encryptionMaterial": {"queryStageMasterKey": "a2V5", "queryId": "1", "smkId": 1}, "stageInfo": {}});
+    let info =
+        json!({"encryptionMaterial": {"queryStageMasterKey": "a2V5", "queryId": "1", "smkId": 1}, "stageInfo": {}});
     assert!(matches!(Place::new(&info, "f", "DB.STAGE.FILES"), Err(SnowflakeError::Encryption { .. })));
     for material in [json!(null), json!([]), json!([null]), json!({"queryStageMasterKey": null})] {
         assert!(Place::new(&json!({ "encryptionMaterial": material }), "f", "DB.STAGE.FILES").is_ok(), "{material}");

@@ -250,23 +250,13 @@ impl Keyed<'_> {
         Ok(Halves { root, partial })
     }
 
-    async fn partial_rows(
-        &self,
-        context: &SessionContext,
-        halves: &Halves,
-        schema: &SchemaRef,
-    ) -> Result<RecordBatch> {
+    async fn partial_rows(&self, context: &SessionContext, halves: &Halves, schema: &SchemaRef) -> Result<RecordBatch> {
         let batches = self.run(context, Arc::clone(&halves.partial)).await?;
         into_stored(&batches, schema).map_err(BuildFault::shape(&self.job.node))
     }
 
     /// One row a group.
-    async fn merged(
-        &self,
-        context: &SessionContext,
-        halves: &Halves,
-        states: Vec<RecordBatch>,
-    ) -> Result<RecordBatch> {
+    async fn merged(&self, context: &SessionContext, halves: &Halves, states: Vec<RecordBatch>) -> Result<RecordBatch> {
         let Some(schema) = states.first().map(RecordBatch::schema) else {
             return Ok(RecordBatch::new_empty(Arc::new(Schema::empty())));
         };
@@ -384,10 +374,7 @@ fn group_of(plan: &LogicalPlan, output: usize) -> Option<usize> {
 }
 
 /// The query with another input below its aggregate.
-fn over(
-    plan: &LogicalPlan,
-    mut input: impl FnMut(&Aggregate) -> QueryResult<LogicalPlan>,
-) -> QueryResult<LogicalPlan> {
+fn over(plan: &LogicalPlan, mut input: impl FnMut(&Aggregate) -> QueryResult<LogicalPlan>) -> QueryResult<LogicalPlan> {
     let changed = plan.clone().transform_down(|node| match node {
         LogicalPlan::Aggregate(aggregate) => {
             let below = input(&aggregate)?;

@@ -76,8 +76,8 @@ impl Leaves<'_> {
             let mut goes = 0;
             let stays: BooleanArray = (0..stored.num_rows())
                 .map(|index| {
-                    let is_wanted = !touched.value(index)
-                        || wanted.get_mut(codes.row(index).data()).and_then(Vec::pop).is_some();
+                    let is_wanted =
+                        !touched.value(index) || wanted.get_mut(codes.row(index).data()).and_then(Vec::pop).is_some();
                     goes += u64::from(!is_wanted);
                     Some(is_wanted)
                 })

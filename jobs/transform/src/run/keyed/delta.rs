@@ -65,9 +65,8 @@ pub(crate) async fn changed_rows(
     {
         rows.remove_column(index);
     }
-    let shown: Arc<dyn TableProvider> = Arc::new(
-        MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(BuildFault::plan(node, None))?,
-    );
+    let shown: Arc<dyn TableProvider> =
+        Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(BuildFault::plan(node, None))?);
     Ok(ChangedRows { narrowing: Narrowing::rows(table, shown), has_removed })
 }
 

@@ -149,7 +149,8 @@ impl Keyed<'_> {
             order.extend(config.keyed.latest_by.iter().map(String::as_str));
         }
         let others = schema.fields().iter().filter(|field| !field.data_type().is_nested());
-        let others: Vec<&str> = others.map(|field| field.name().as_str()).filter(|name| !order.contains(name)).collect();
+        let others: Vec<&str> =
+            others.map(|field| field.name().as_str()).filter(|name| !order.contains(name)).collect();
         order.extend(others);
         let order: Vec<String> = order.iter().map(|column| format!("{} desc nulls last", quote(column))).collect();
         format!(

@@ -19,10 +19,7 @@ pub(crate) fn is_linear_in(plan: &LogicalPlan, table: &Arc<dyn TableProvider>) -
 }
 
 /// The plan without branches of unions that do not read `table`: their rows are no part of what its rows make.
-pub(crate) fn without_foreign_branches(
-    plan: LogicalPlan,
-    table: &Arc<dyn TableProvider>,
-) -> QueryResult<LogicalPlan> {
+pub(crate) fn without_foreign_branches(plan: LogicalPlan, table: &Arc<dyn TableProvider>) -> QueryResult<LogicalPlan> {
     let pruned = plan.transform_down(|plan| match plan {
         LogicalPlan::Union(union) if union.inputs.iter().any(|input| reads(input, table)) => {
             let inputs: Vec<_> = union.inputs.iter().filter(|input| reads(input, table)).map(Arc::clone).collect();

@@ -63,7 +63,8 @@ impl Keyed<'_> {
         let base = self.job.base(None).await?;
         let schema = self.job.output_schema(&base).await?;
         let visible = latest::visible_schema(self.keeping, &schema, &self.job.model.config);
-        if let Some(column) = self.job.model.config.cluster_columns().iter().find(|key| visible.index_of(key).is_err()) {
+        if let Some(column) = self.job.model.config.cluster_columns().iter().find(|key| visible.index_of(key).is_err())
+        {
             return Err(BuildFault::NoKeyColumn {
                 model: self.job.model.name.clone(),
                 column: column.clone(),

@@ -88,7 +88,8 @@ impl State {
         if existing.is_some_and(|table| !same_columns(&table, schema)) {
             lake.drop_table(&id).await.map_err(fault())?;
         }
-        let is_text = |column: &&String| schema.field_with_name(column).is_ok_and(|field| *field.data_type() == DataType::Utf8);
+        let is_text =
+            |column: &&String| schema.field_with_name(column).is_ok_and(|field| *field.data_type() == DataType::Utf8);
         let spec = TableSpec {
             id: id.clone(),
             schema: Arc::clone(schema),
@@ -107,7 +108,12 @@ impl State {
     }
 
     /// Commits; `None` when another build was faster. With nothing changed the version that counts stays.
-    pub(crate) async fn commit(mut self, change: Change, note: &TransformNote, run_id: &str) -> Result<Option<StateNote>> {
+    pub(crate) async fn commit(
+        mut self,
+        change: Change,
+        note: &TransformNote,
+        run_id: &str,
+    ) -> Result<Option<StateNote>> {
         let by_path = |files: &[DataFile]| -> BTreeMap<String, DataFile> {
             files.iter().map(|file| (file.path.clone(), file.clone())).collect()
         };

@@ -81,7 +81,8 @@ impl Keyed<'_> {
         let fields = new_keys.iter().map(|column| SortField::new(column.data_type().clone())).collect();
         let converter = RowConverter::new(fields)?;
         let old_rows = converter.convert_columns(&columns_of(old)?)?;
-        let known: HashMap<&[u8], usize> = (0..old.num_rows()).map(|index| (old_rows.row(index).data(), index)).collect();
+        let known: HashMap<&[u8], usize> =
+            (0..old.num_rows()).map(|index| (old_rows.row(index).data(), index)).collect();
         let new_rows = converter.convert_columns(&new_keys)?;
         let origins: Vec<(usize, usize)> = (0..rows.num_rows())
             .map(|index| known.get(new_rows.row(index).data()).map_or((1, index), |old| (0, *old)))

@@ -146,7 +146,11 @@ async fn hidden_columns_and_state_are_not_shown() {
     let world = world();
     world.land(&[event("a", 1, 1, START_US)]).await;
     world.build().await;
-    let names = world.rows("select column_name from information_schema.columns where table_name = 'entries' and table_schema = 'main'").await;
+    let names = world
+        .rows(
+            "select column_name from information_schema.columns where table_name = 'entries' and table_schema = 'main'",
+        )
+        .await;
     assert_eq!(names, ["amount", "entry_id", "updated_at", "user_id"]);
 }
 
@@ -177,8 +181,9 @@ async fn a_join_costs_the_keys_that_are_touched() {
 #[tokio::test]
 async fn an_aggregate_reads_the_new_files_alone() {
     let world = filled(World::in_folder());
-    let events: Vec<Event> =
-        (0..50).map(|index| event(&format!("e{index}"), index % 3, 1 + index % 8, START_US + index * MINUTE_US)).collect();
+    let events: Vec<Event> = (0..50)
+        .map(|index| event(&format!("e{index}"), index % 3, 1 + index % 8, START_US + index * MINUTE_US))
+        .collect();
     world.land(&events).await;
     world.build().await;
     // Whoever still reads the old file fails.
@@ -186,7 +191,11 @@ async fn an_aggregate_reads_the_new_files_alone() {
         std::fs::remove_file(world.root().join("lake/raw/shop/events").join(file.path)).unwrap();
     }
     world.land(&[event("late", 1, 7, START_US + 3 * MINUTE_US)]).await;
-    let selection = crate::graph::Selection { select: vec!["totals".to_owned(), "entries".to_owned()], exclude: vec![], ..Default::default() };
+    let selection = crate::graph::Selection {
+        select: vec!["totals".to_owned(), "entries".to_owned()],
+        exclude: vec![],
+        ..Default::default()
+    };
     let report = world.build_selected(&selection, &BuildOptions::default()).await;
     assert!(report.failure().is_none(), "{report:#?}");
     assert_incremental(&report);
@@ -196,8 +205,9 @@ async fn an_aggregate_reads_the_new_files_alone() {
 #[tokio::test]
 async fn rows_that_leave_an_input_leave_its_readers() {
     let world = world();
-    let events: Vec<Event> =
-        (0..30).map(|index| event(&format!("e{index}"), index % 4, 1 + index % 8, START_US + index * MINUTE_US)).collect();
+    let events: Vec<Event> = (0..30)
+        .map(|index| event(&format!("e{index}"), index % 4, 1 + index % 8, START_US + index * MINUTE_US))
+        .collect();
     world.land(&events).await;
     world.build().await;
     world.delete(&["e3", "e7", "e8"]).await;
@@ -211,8 +221,9 @@ async fn rows_that_leave_an_input_leave_its_readers() {
 #[tokio::test]
 async fn two_builds_at_once_give_the_rows_of_one() {
     let world = world();
-    let events: Vec<Event> =
-        (0..60).map(|index| event(&format!("e{index}"), index % 4, 1 + index % 8, START_US + index * MINUTE_US)).collect();
+    let events: Vec<Event> = (0..60)
+        .map(|index| event(&format!("e{index}"), index % 4, 1 + index % 8, START_US + index * MINUTE_US))
+        .collect();
     for part in events.chunks(20) {
         world.land(part).await;
         let (one, other, third) = tokio::join!(world.build(), world.build(), world.build());
@@ -298,7 +309,11 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let row = (0..6_i64, 1..10_i64, 0..50 * 60_i64);
     let land = prop::collection::vec(row, 1..25).prop_map(|rows| {
-        Step::Land(rows.into_iter().map(|(user, amount, minute)| event("", user, amount, START_US + minute * MINUTE_US)).collect())
+        Step::Land(
+            rows.into_iter()
+                .map(|(user, amount, minute)| event("", user, amount, START_US + minute * MINUTE_US))
+                .collect(),
+        )
     });
     let delete = prop::collection::vec(0..60_usize, 1..4).prop_map(Step::Delete);
     prop::collection::vec(prop_oneof![5 => land, 1 => delete, 1 => Just(Step::Compact)], 2..6)
