@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tidemill_tests::logins;
 use tidemill_tests::project::{Project, ProjectBuilder};
 use tidemill_tests::wait;
@@ -23,6 +24,15 @@ const MICRO_BATCH: u64 = 1_000;
 const MODELS: &str = "source:logins.user_login+";
 const STEPS: [&str; 4] = ["ingest", "build", "publish", "run"];
 
+/// What one table cost.
+#[derive(Debug)]
+struct Measured {
+    /// By step.
+    usages: Vec<Vec<Usage>>,
+    models_ms: f64,
+    tests_ms: f64,
+}
+
 /// Measures on one table after the other.
 pub(crate) fn measure(args: &HistoryArgs) -> Result<Section> {
     let kafka = Kafka::start()?;
@@ -36,9 +46,12 @@ pub(crate) fn measure(args: &HistoryArgs) -> Result<Section> {
     let mut rows = Vec::new();
     for (&(commits, days), measured) in args.tables.iter().zip(&tables) {
         let mut row = vec![commits.to_string(), days.to_string()];
-        for (step, first) in measured.iter().zip(&tables[0]) {
+        for ((name, step), first) in STEPS.iter().zip(&measured.usages).zip(&tables[0].usages) {
             let (wall, cpu) = (middle(step, |usage| usage.wall), middle(step, |usage| usage.cpu));
-            row.push(format!("{wall:.0} ms / {cpu:.0} ms ({:.2}x)", cpu / middle(first, |usage| usage.cpu)));
+            row.push(format!("{wall:.0} / {cpu:.0} ({:.2}x)", cpu / middle(first, |usage| usage.cpu)));
+            if *name == "build" {
+                row.push(format!("{:.0} + {:.0}", measured.models_ms, measured.tests_ms));
+            }
         }
         rows.push(row);
     }
@@ -54,16 +67,17 @@ pub(crate) fn measure(args: &HistoryArgs) -> Result<Section> {
             "A history of so many commits of the raw table, made by `tidemill ingest --follow` from Kafka, about {STEP} events\n\
              a commit, evenly over so many days (hourly partitions), checkpoints and compaction as they come; then all login\n\
              models built and published. Measured: {MICRO_BATCH} new events of one hour, {} times, each command a process of its\n\
-             own, start included: time / processor time, medians, and processor time as a multiple of the first row's.\n\
-             *build* is four models with their tests; *run* is all three for the next {MICRO_BATCH} events.",
+             own, start included: milliseconds / milliseconds of processor time, medians, and processor time as a multiple of\n\
+             the first row's. *build* is four models with their tests, *models + tests* the time that either took inside it, added\n\
+             up over the nodes; *run* is all three for the next {MICRO_BATCH} events.",
             args.rounds,
         ),
-        heading: vec!["commits", "days", "ingest", "build", "publish", "run"],
+        heading: vec!["commits", "days", "ingest", "build", "models + tests", "publish", "run"],
         rows,
     })
 }
 
-fn run(kafka: &Kafka, topic: &str, commits: u64, days: u32, rounds: usize) -> Result<Vec<Vec<Usage>>> {
+fn run(kafka: &Kafka, topic: &str, commits: u64, days: u32, rounds: usize) -> Result<Measured> {
     kafka.create(topic, PARTITIONS)?;
     let project = ProjectBuilder::shipped()
         .kafka(&kafka.bootstrap(), topic)
@@ -75,13 +89,20 @@ fn run(kafka: &Kafka, topic: &str, commits: u64, days: u32, rounds: usize) -> Re
     ingest(&project, None)?;
     child::run(project.tidemill().command(&["run", "--select", MODELS])?)?;
     let mut usages = vec![Vec::new(); STEPS.len()];
+    let (mut models, mut tests) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         for (step, name) in STEPS.iter().enumerate() {
             if matches!(*name, "ingest" | "run") {
                 send(&mut sender, topic, &mut sent)?;
             }
             let select = if *name == "ingest" { SOURCE } else { MODELS };
-            let (_, usage) = child::run(project.tidemill().command(&[name, "--select", select])?)?;
+            let (stdout, usage) =
+                child::run(project.tidemill().command(&["--format", "json", name, "--select", select])?)?;
+            if *name == "build" {
+                let report: Value = serde_json::from_str(&stdout).context("the report is JSON")?;
+                models.push(milliseconds(&report, |kind| kind != "test"));
+                tests.push(milliseconds(&report, |kind| kind == "test"));
+            }
             eprintln!("commits={commits} days={days} round={round} {name} {usage:?}");
             usages[step].push(usage);
         }
@@ -89,7 +110,14 @@ fn run(kafka: &Kafka, topic: &str, commits: u64, days: u32, rounds: usize) -> Re
     let counted = project.tidemill().number("select sum(message_count) from logins_usage_window")?;
     ensure!(u64::try_from(counted) == Ok(sent), "{sent} events were sent, the model counts {counted}");
     kafka.delete(topic)?;
-    Ok(usages)
+    Ok(Measured { usages, models_ms: median(models), tests_ms: median(tests) })
+}
+
+/// Time that a build spent on nodes of some kind, all of them added up.
+fn milliseconds(report: &Value, wanted: impl Fn(&str) -> bool) -> f64 {
+    let nodes = report["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of_kind = nodes.iter().filter(|node| node["kind"].as_str().is_some_and(&wanted));
+    of_kind.filter_map(|node| node["elapsed_ms"].as_f64()).sum()
 }
 
 /// Makes the history; returns how many events it has.

@@ -85,7 +85,7 @@ fn run(kafka: &Kafka, args: &LatencyArgs, before: u64) -> Result<Vec<String>> {
     if !seen.last().is_some_and(|(_, count)| u64::try_from(*count).is_ok_and(|count| count == total)) {
         return Err(anyhow!("{total} events were sent, the mart shows {:?}\n{}", seen.last(), cycle.output()?));
     }
-    eprintln!("{}", tail(&cycle.output()?));
+    eprintln!("{}", middle(&cycle.output()?));
     kafka.delete(&topic)?;
     let latencies = latencies(&sent, &seen, before);
     let milliseconds = |share: f64| format!("{:.0} ms", quantile(&latencies, share) / 1000.0);
@@ -169,9 +169,11 @@ fn latencies(sent: &[Micros], seen: &Seen, before: u64) -> Vec<f64> {
     latencies
 }
 
-fn tail(output: &str) -> String {
-    let lines: Vec<&str> = output.lines().collect();
-    lines[lines.len().saturating_sub(12)..].join("\n")
+/// The summary lines of some cycles in the middle, for whoever looks for the cause.
+fn middle(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().filter(|line| !line.starts_with(' ') || line.contains(" OK ")).collect();
+    let from = lines.len() / 2;
+    lines[from..lines.len().min(from + 40)].join("\n")
 }
 
 #[cfg(test)]

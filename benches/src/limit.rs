@@ -110,8 +110,7 @@ fn decode(chunks: &Receiver<Vec<u8>>, batches: &SyncSender<RecordBatch>) -> Resu
 }
 
 fn write(batches: &Receiver<RecordBatch>, folder: &std::path::Path) -> Result<u64> {
-    let properties =
-        WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?)).build();
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?)).build();
     let mut rows = 0;
     for (number, batch) in batches.iter().enumerate() {
         let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.clone()))?;

@@ -26,6 +26,7 @@ pub(crate) fn describe() -> String {
 }
 
 fn commit() -> String {
-    let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(installed::repository()).output();
+    let output =
+        Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(installed::repository()).output();
     output.map_or_else(|_| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -60,7 +60,8 @@ fn render(section: &Section, machine: &str) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let heading: Vec<String> = heading.iter().map(|&cell| cell.to_owned()).collect();
     let rule: Vec<String> = heading.iter().map(|_| "---".to_owned()).collect();
-    let mut out = format!("## ({id}) {title}\n\n`{command}`\n\n{machine}\n\n{data}\n\n{}{}", line(&heading), line(&rule));
+    let mut out =
+        format!("## ({id}) {title}\n\n`{command}`\n\n{machine}\n\n{data}\n\n{}{}", line(&heading), line(&rule));
     for row in rows {
         out.push_str(&line(row));
     }

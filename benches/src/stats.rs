@@ -10,7 +10,12 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 
 /// The least value that `share` of all values do not exceed. `values` are sorted.
 pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index"
+    )]
     let rank = (share * values.len() as f64).ceil() as usize;
     values.get(rank.clamp(1, values.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
 }

@@ -1,8 +1,15 @@
 //! The command line, as typed.
 
+mod models;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use models::{
+    CleanArgs, CompileArgs, DocsArgs, DocsCommand, IndirectArg, LintArgs, LsArgs, LsOutput, RetryArgs, SelectArgs,
+    ShowArgs, SourceCommand, WorkArgs,
+};
 
 /// Keeps a data warehouse fresh from Kafka, each event counted once.
 #[derive(Debug, Parser)]
@@ -45,6 +52,12 @@ pub(crate) struct GlobalArgs {
     /// Clock for watermarks: an instant such as 2025-03-09T12:00:00Z [default: now]
     #[arg(long, global = true, value_name = "INSTANT")]
     pub(crate) as_of: Option<String>,
+    /// Nodes that are worked on side by side [default: transform.threads]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+    /// Folder for dbt's artifacts and the docs site [default: target/ of the models project]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) target_path: Option<PathBuf>,
 }
 
 /// Output of a command.
@@ -91,21 +104,45 @@ pub(crate) enum Command {
     /// Build seeds and models and run their tests, only what is stale
     #[command(after_help = "Example: tidemill build --select +zoner_sleep_nightly --dry-run")]
     Build(BuildArgs),
+    /// Build models without seeds and tests, only what is stale; dbt's `run`
+    #[command(after_help = "Example: tidemill run-models --select tag:nightly+")]
+    RunModels(BuildArgs),
     /// Load seeds
     #[command(after_help = "Example: tidemill seed --select user_time_zones")]
-    Seed(SelectArgs),
+    Seed(WorkArgs),
     /// Run data tests
     #[command(after_help = "Example: tidemill test --select zoner_sleep_nightly")]
     Test(SelectArgs),
     /// Render models to SQL
     #[command(after_help = "Example: tidemill compile --select logins_usage_window")]
-    Compile(SelectArgs),
+    Compile(CompileArgs),
     /// Run a model's SQL and print rows without storing them
     #[command(after_help = "Example: tidemill show --select logins_usage_window --limit 5")]
     Show(ShowArgs),
-    /// List models, seeds and sources
-    #[command(after_help = "Example: tidemill ls --select tag:nightly+")]
-    Ls(SelectArgs),
+    /// List models, seeds, sources, tests and exposures
+    #[command(alias = "list", after_help = "Example: tidemill ls --select tag:nightly+ --output name")]
+    Ls(LsArgs),
+    /// Read and check the models project and write manifest.json
+    #[command(after_help = "Example: tidemill parse --target-path /tmp/state")]
+    Parse,
+    /// Write the documentation site
+    #[command(subcommand)]
+    Docs(DocsCommand),
+    /// Compare the newest row of sources with their `freshness`
+    #[command(after_help = "Example: tidemill source-freshness --select source:logins")]
+    SourceFreshness(SelectArgs),
+    /// dbt's spelling of source-freshness
+    #[command(subcommand, hide = true)]
+    Source(SourceCommand),
+    /// Do again what failed or was skipped in the last command, with that command's arguments
+    #[command(after_help = "Example: tidemill retry")]
+    Retry(RetryArgs),
+    /// Check names, layers and descriptions of the models project
+    #[command(after_help = "Example: tidemill lint --off TL012")]
+    Lint(LintArgs),
+    /// Delete the target folder and the project's clean-targets
+    #[command(after_help = "Example: tidemill clean --dry-run")]
+    Clean(CleanArgs),
     /// Merge what changed in models into the warehouse
     #[command(after_help = "Example: tidemill publish --select zoner_sleep_nightly --dry-run")]
     Publish(PublishArgs),
@@ -151,17 +188,6 @@ pub(crate) struct DemoArgs {
 pub(crate) struct InitArgs {
     /// Folder to write into; must not hold a project yet
     pub(crate) dir: PathBuf,
-}
-
-/// What to work on.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct SelectArgs {
-    /// dbt selectors: names, paths, tag:, source:, +x, x+, @x
-    #[arg(long, short = 's', value_name = "SELECTOR", num_args = 1..)]
-    pub(crate) select: Vec<String>,
-    /// dbt selectors to leave out
-    #[arg(long, value_name = "SELECTOR", num_args = 1..)]
-    pub(crate) exclude: Vec<String>,
 }
 
 /// Arguments of `ingest`.
@@ -218,6 +244,9 @@ pub(crate) struct BuildArgs {
     /// Rebuild everything that is selected
     #[arg(long)]
     pub(crate) full_refresh: bool,
+    /// Start nothing more after the first failure
+    #[arg(long, short = 'x')]
+    pub(crate) fail_fast: bool,
     /// Print the plan and do nothing; with `--format json` it is a file for `--plan`
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -230,16 +259,6 @@ pub(crate) struct BuildArgs {
     /// Rebuild batches before this event time (excluded)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) event_time_end: Option<String>,
-}
-
-/// Arguments of `show`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct ShowArgs {
-    #[command(flatten)]
-    pub(crate) selection: SelectArgs,
-    /// Rows per model
-    #[arg(long, default_value_t = 10)]
-    pub(crate) limit: usize,
 }
 
 /// Arguments of `publish`.

@@ -66,6 +66,10 @@ pub(crate) enum Cause {
     Outcome { table: TableId, version: TableVersion, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("table does not exist, table=`{table}`")]
     Missing { table: TableId },
+    #[error("condition over rows cannot be used, condition=`{condition}`")]
+    Condition { condition: String, source: Box<datafusion::error::DataFusionError> },
+    #[error("condition over rows yields no truth value, condition=`{condition}`, type=`{found}`")]
+    NoCondition { condition: String, found: String },
 }
 
 impl Diagnostic for Error {
@@ -79,7 +83,7 @@ impl Diagnostic for Error {
             }
             Cause::Query { source, .. } => store_fault_within(source).unwrap_or(ErrorKind::Invalid),
             Cause::Arrow { source, .. } => store_fault_within(source).unwrap_or(ErrorKind::Invalid),
-            Cause::Address { .. } => ErrorKind::Configuration,
+            Cause::Address { .. } | Cause::Condition { .. } | Cause::NoCondition { .. } => ErrorKind::Configuration,
             Cause::Outcome { .. } => ErrorKind::OutcomeUnknown,
             Cause::Replaced { .. } => ErrorKind::Conflict,
             Cause::Delta { source, .. } => store_fault_within(source).unwrap_or(ErrorKind::Invalid),

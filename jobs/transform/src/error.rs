@@ -14,6 +14,8 @@ pub(crate) mod codes {
     pub(crate) const EMPTY_SELECTOR: u16 = 304;
     /// A selector that cannot be read.
     pub(crate) const BAD_SELECTOR: u16 = 305;
+    /// A selector that needs artifacts which are not there.
+    pub(crate) const NO_STATE: u16 = 307;
     /// Configuration about an input that the model does not have.
     pub(crate) const UNKNOWN_INPUT: u16 = 306;
     /// A file that is not YAML.

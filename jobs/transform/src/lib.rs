@@ -11,9 +11,13 @@
 //! | plan | [`plan`] | [`plan::Plan`]: which parts of which models are stale, and why |
 //! | execute | [`run`] | [`run::Report`]: what was built, one commit a model |
 //! | test | [`test`] | data tests, run behind what they test |
+//! | tell | [`artifacts`] | dbt's artifacts and the facts that later commands read out of them |
 
+pub mod artifacts;
+pub mod docs;
 mod error;
 pub mod graph;
+pub mod lint;
 pub mod plan;
 pub mod project;
 pub mod render;

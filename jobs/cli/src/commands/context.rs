@@ -28,7 +28,10 @@ pub(crate) struct Context {
 impl Context {
     /// Loads the settings and connects to the lake.
     pub(crate) fn load(global: &GlobalArgs) -> anyhow::Result<Self> {
-        let settings = settings::load(global)?;
+        let mut settings = settings::load(global)?;
+        if let Some(threads) = global.threads {
+            settings.transform.threads = usize::from(threads);
+        }
         Self::with_settings(global, settings)
     }
 

@@ -29,6 +29,9 @@ use crate::{report, signals};
 /// may be older anyway, and they make few large commits instead of one per batch age.
 const FOLLOW_UP_TO: Duration = Duration::from_secs(10);
 
+/// How long a cycle that would find nothing new waits for news before it looks whether time alone has made something due.
+const IDLE: Duration = Duration::from_millis(500);
+
 /// Runs cycles until they are done, or until a signal comes.
 pub(crate) async fn run(global: &GlobalArgs, args: RunArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
@@ -80,6 +83,13 @@ async fn repeat(
             readers = Some(Readers::start(context, &cycle.contracts, cancel));
         }
         pause(context, every.saturating_sub(watch.elapsed()), cancel).await;
+        if let Some(readers) = &readers {
+            // Windows fall due without news, so the wait has an end; without it a short interval would keep a core busy.
+            tokio::select! {
+                () = readers.news() => {}
+                () = pause(context, IDLE, cancel) => {}
+            }
+        }
     }
     (readers, Ok(Exit::Done))
 }
@@ -216,7 +226,7 @@ impl Cycle {
             run_id: Some(run_id.to_owned()),
             ..BuildOptions::default()
         };
-        let lines = Arc::new(BuildLines::new(printer, true));
+        let lines = Arc::new(BuildLines::new(printer, true, &self.runner));
         let mut report = self.runner.build(&self.selection, &options, lines, cancel).await?;
         summary_of.built = report.nodes.iter().map(|node| node.rows_written).sum();
         printer.step("build", summary(&report, Kinds::ALL).trim_start_matches("build: ").trim_end());

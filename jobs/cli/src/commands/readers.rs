@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidemill_ingest::{BatchSummary, Error, IngestObserver, IngestReport, IngestRequest, Mode};
+use tidemill_ingest::{BatchSummary, Error, IngestObserver, IngestReport, IngestRequest, Mode, SourceReport};
 use tidemill_project::SourceName;
 use tidemill_project::contract::Contract;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,8 @@ use crate::report;
 /// One reader per source, so that the fault of one is noticed while the others go on.
 pub(crate) struct Readers {
     sources: Vec<Reader>,
+    /// Rings when something was committed.
+    news: Arc<Notify>,
 }
 
 struct Reader {
@@ -42,6 +45,7 @@ struct Counts {
     landed: AtomicU64,
     duplicates: AtomicU64,
     quarantined: AtomicU64,
+    news: Arc<Notify>,
     /// Ends the reader.
     stop: CancellationToken,
 }
@@ -53,6 +57,7 @@ impl IngestObserver for Counts {
             self.duplicates.fetch_add(books.duplicates, Ordering::Relaxed);
             self.quarantined.fetch_add(books.quarantined, Ordering::Relaxed);
         }
+        self.news.notify_one();
     }
 
     /// A reader that goes on without one of its partitions would hide it: it ends, and with it the command, as a cycle does
@@ -60,14 +65,24 @@ impl IngestObserver for Counts {
     fn partition_stopped(&self, _source: &SourceName, _error: &Error) {
         self.stop.cancel();
     }
+
+    fn source_finished(&self, _report: &SourceReport) {
+        self.news.notify_one();
+    }
 }
 
 impl Readers {
     /// Starts to follow the sources. They end with `cancel`.
     pub(crate) fn start(context: &Context, contracts: &[Contract], cancel: &CancellationToken) -> Self {
         let share = context.settings.ingest.memory_budget_bytes / contracts.len().max(1);
-        let sources = contracts.iter().map(|contract| Reader::start(context, contract.clone(), share, cancel));
-        Self { sources: sources.collect() }
+        let news = Arc::new(Notify::new());
+        let start = |contract: &Contract| Reader::start(context, contract.clone(), share, &news, cancel);
+        Self { sources: contracts.iter().map(start).collect(), news: Arc::clone(&news) }
+    }
+
+    /// Waits for the next commit that is not known to [`Self::arrived`].
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
     }
 
     /// What has arrived since the last call. A reader that ended by a temporary fault is started again; any other fault is
@@ -99,7 +114,7 @@ impl Readers {
                 }
                 printer.error(&report::render(&error));
             }
-            *reader = Reader::start(context, reader.contract.clone(), share, cancel);
+            *reader = Reader::start(context, reader.contract.clone(), share, &self.news, cancel);
         }
         Ok(arrived)
     }
@@ -116,7 +131,13 @@ impl Readers {
 }
 
 impl Reader {
-    fn start(context: &Context, contract: Contract, budget_bytes: usize, cancel: &CancellationToken) -> Self {
+    fn start(
+        context: &Context,
+        contract: Contract,
+        budget_bytes: usize,
+        news: &Arc<Notify>,
+        cancel: &CancellationToken,
+    ) -> Self {
         let mut settings = context.settings.clone();
         settings.ingest.memory_budget_bytes = budget_bytes;
         let lake = context.lake.clone();
@@ -125,6 +146,7 @@ impl Reader {
             landed: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             quarantined: AtomicU64::new(0),
+            news: Arc::clone(news),
             stop: stop.clone(),
         });
         let request = IngestRequest {

@@ -203,8 +203,24 @@ mod tests {
     fn any_text() -> impl Strategy<Value = String> {
         let key = prop::sample::select(vec!["user_id", "timestamp", "flag", "a", "", "é", "unknown"]);
         let value = prop::sample::select(vec![
-            r#""text""#, r#""""#, r#""日本""#, "\"\u{7f}\"", "0", "-0", "-0.50", "17", "007", "1.5e3", "true", "false", "null",
-            "nul", "[1]", "{}", "", "NaN",
+            r#""text""#,
+            r#""""#,
+            r#""日本""#,
+            "\"\u{7f}\"",
+            "0",
+            "-0",
+            "-0.50",
+            "17",
+            "007",
+            "1.5e3",
+            "true",
+            "false",
+            "null",
+            "nul",
+            "[1]",
+            "{}",
+            "",
+            "NaN",
         ]);
         let blank = || prop::sample::select(vec!["", " ", "  ", "\n"]);
         let field = (blank(), key, blank(), value, blank())

@@ -324,7 +324,13 @@ impl Pass<'_> {
 
 /// Finds the entry of `key` in `object`: first where it stood the last time, then everywhere.
 #[inline]
-pub(super) fn find(paths: &Paths, followers: &mut [usize], object: usize, previous: &mut usize, key: &str) -> Option<usize> {
+pub(super) fn find(
+    paths: &Paths,
+    followers: &mut [usize],
+    object: usize,
+    previous: &mut usize,
+    key: &str,
+) -> Option<usize> {
     let guess = followers[*previous];
     let found = paths.find(object, guess, key)?;
     followers[*previous] = found;

@@ -118,6 +118,7 @@ pub(super) fn settings(brokers: Option<&str>, group: &str) -> Settings {
         lake: store.clone(),
         warehouse: WarehouseSettings::Local(store),
         collect: None,
+        sinks: tidemill_project::config::SinkSettings::default(),
         ingest: IngestSettings { max_batch_age: Duration::from_millis(50), ..IngestSettings::default() },
         transform: TransformSettings::default(),
         maintenance: MaintenanceSettings::default(),

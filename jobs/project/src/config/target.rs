@@ -7,11 +7,12 @@ use super::kafka::read_kafka;
 use super::parse::Shared;
 use super::reference::settings_keys;
 use super::sections::{read_ingest, read_maintenance, read_transform};
+use super::sinks::read_sinks;
 use super::variables::read_secret;
 use super::warehouse::read_warehouse;
 use super::{
-    IngestSettings, KafkaSettings, LakeSettings, MaintenanceSettings, SettingsRequest, TransformSettings,
-    WarehouseSettings, store_url,
+    IngestSettings, KafkaSettings, LakeSettings, MaintenanceSettings, SettingsRequest, SinkSettings,
+    TransformSettings, WarehouseSettings, store_url,
 };
 use crate::document::{Data, Node, Place, Reader, codes};
 use crate::error::Fault;
@@ -65,6 +66,7 @@ pub(super) struct Target {
     pub(super) lake: LakeSettings,
     pub(super) warehouse: WarehouseSettings,
     pub(super) collect: Option<CollectSettings>,
+    pub(super) sinks: SinkSettings,
     pub(super) ingest: IngestSettings,
     pub(super) transform: TransformSettings,
     pub(super) maintenance: MaintenanceSettings,
@@ -97,6 +99,10 @@ pub(super) fn read_target(reader: &mut Reader<'_>, context: &TargetContext<'_>, 
     let warehouse =
         read_warehouse(reader, context, &section.path("warehouse"), section.get("warehouse"), lake.as_ref());
     let collect = section.get("collect").map(|node| read_collect(reader, context, &section.path("collect"), node));
+    let sinks = match section.get("sinks") {
+        Some(node) => read_sinks(reader, context, &section.path("sinks"), node),
+        None => Some(SinkSettings::default()),
+    };
     Some(Target {
         kafka: match kafka {
             Some(kafka) => Some(kafka?),
@@ -108,6 +114,7 @@ pub(super) fn read_target(reader: &mut Reader<'_>, context: &TargetContext<'_>, 
             Some(collect) => Some(collect?),
             None => None,
         },
+        sinks: sinks?,
         ingest,
         transform,
         maintenance,

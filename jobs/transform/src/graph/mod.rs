@@ -2,19 +2,24 @@
 
 mod build;
 mod select;
+mod traits;
 
 use indexmap::{IndexMap, IndexSet};
 
-pub use select::Selection;
+pub(crate) use select::STATES;
+pub use select::{Facts, Indirect, Selected, Selection};
 use serde::Serialize;
+pub use traits::Traits;
 
-use crate::project::NodeId;
+use crate::project::{NodeId, SelectorDefinition};
 
 /// Nodes and their edges. It has no cycles, every edge leads to a node that exists, and [`Graph::nodes`] stands in
 /// topological order: parents before children, otherwise by kind and name, so the order is the same on every machine.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     nodes: IndexMap<NodeId, Node>,
+    /// `selectors.yml`.
+    definitions: IndexMap<String, SelectorDefinition>,
 }
 
 /// One node.
@@ -28,6 +33,8 @@ pub struct Node {
     pub tags: Vec<String>,
     /// The file, relative to the project; selectors by path.
     pub path: String,
+    /// What selectors ask for beside tags and path.
+    pub traits: Traits,
     /// Which kind of test it is; `None` for what is no test.
     pub test_type: Option<TestType>,
 }
@@ -73,6 +80,11 @@ impl Graph {
     #[must_use]
     pub fn order(&self) -> impl DoubleEndedIterator<Item = &NodeId> {
         self.nodes.keys()
+    }
+
+    /// The selections of `selectors.yml`.
+    pub fn definitions(&self) -> impl Iterator<Item = &SelectorDefinition> {
+        self.definitions.values()
     }
 
     /// A node by id.
@@ -127,5 +139,7 @@ impl Graph {
     }
 }
 
+#[cfg(test)]
+mod selector_tests;
 #[cfg(test)]
 mod tests;

@@ -169,8 +169,11 @@ pub struct PublishEntry {
     pub cluster_by: Vec<String>,
     /// Kafka topic.
     pub topic: Option<String>,
-    /// Kafka: key column; Redis: key pattern, `{column}` filled in.
+    /// Kafka: key column, or a pattern, `{column}` filled in, the unique key unless given; Redis: key pattern.
     pub key: Option<String>,
+    /// Fields of a message -> model column, in order; empty = all columns under their own names.
+    #[serde(serialize_with = "in_order")]
+    pub fields: IndexMap<String, String>,
     /// When rows leave.
     pub emit: Emit,
     /// The column that says when a window ends; for `on_close`, `on_final` and `alert`.

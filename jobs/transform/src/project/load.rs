@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 use tidemill_project::{Fault, Location};
 
 use super::configure;
+use super::extras::Extras;
 use super::files::{files, inner, place_of_config, read_text, stem};
 use super::model::{
     EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target, Uses,
@@ -68,6 +69,7 @@ pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> 
         unit_tests: Vec::new(),
         macros: Vec::new(),
         disabled: Vec::new(),
+        extras: Extras::default(),
     };
     project.macros = read_macros(&mut reader, &settings);
     let renderer = match Renderer::new(&project) {
@@ -77,7 +79,9 @@ pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> 
             return Err(Error::from_faults(reader.faults));
         }
     };
-    let properties = read_properties(&mut reader, &settings, &values);
+    let mut properties = read_properties(&mut reader, &settings, &values);
+    project.extras = std::mem::take(&mut properties.extras);
+    project.extras.selectors = super::selectors::read(&mut reader, models_dir);
     let mut loader = Loader { reader, settings, values, renderer, project };
     loader.load(properties);
     let Loader { reader, mut project, .. } = loader;
@@ -375,6 +379,7 @@ fn read_properties(reader: &mut Reader, settings: &Settings, values: &YamlValues
                 Ok(mut root) => {
                     resolve_configs(reader, values, &mut root);
                     properties.read(reader, &root);
+                    properties.extras.read(reader, &root);
                 }
                 Err(fault) => reader.faults.push(fault),
             }

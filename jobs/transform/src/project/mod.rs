@@ -6,14 +6,17 @@
 mod batch;
 mod config;
 mod configure;
+mod extras;
 mod files;
 mod fixtures;
+mod folders;
 mod keyed;
 mod load;
 mod model;
 mod naming;
 mod properties;
 mod publish;
+mod selectors;
 mod settings;
 mod unit_tests;
 mod yaml;
@@ -24,7 +27,9 @@ pub use config::{
     Span, Storage, Strategy, TestConfig, WatermarkRule,
 };
 pub(crate) use configure::parse_instant;
+pub use extras::{Age, Exposure, Extras, Freshness, Group, ModelExtras, Period, SourceExtras};
 pub use fixtures::{Fixture, FixtureRow};
+pub use folders::{BuildFolders, build_folders};
 pub use keyed::{Keeping, KeyColumns, KeyedConfig, OnSqlChange};
 pub use load::{LoadOptions, load_project};
 pub use model::{
@@ -32,6 +37,8 @@ pub use model::{
     Uses,
 };
 pub use unit_tests::{Given, Overrides, UnitTest};
+
+pub use selectors::{SelectorDefinition, SelectorRule, SelectorTerm};
 
 #[cfg(test)]
 pub(crate) mod tests;

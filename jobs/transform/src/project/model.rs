@@ -13,6 +13,7 @@ use serde_json::{Map, Value as Json};
 use tidemill_project::{Location, SourceName};
 
 use super::config::{ModelConfig, TestConfig};
+use super::extras::Extras;
 use super::unit_tests::UnitTest;
 
 /// A dbt project, read and checked.
@@ -44,6 +45,8 @@ pub struct Project {
     pub macros: Vec<MacroFile>,
     /// Models that are switched off (`enabled: false`): a ref to one is explained, not just "not found".
     pub disabled: Vec<String>,
+    /// Exposures, groups, freshness, selectors: what commands read beside the rest.
+    pub extras: Extras,
 }
 
 impl Project {
@@ -90,6 +93,8 @@ pub enum NodeId {
     Model(String),
     /// A generic or singular test.
     Test(String),
+    /// A reader outside of the project; it stands at the end of the graph and is never built.
+    Exposure(String),
 }
 
 impl NodeId {
@@ -98,7 +103,7 @@ impl NodeId {
     pub fn name(&self) -> String {
         match self {
             Self::Source(name) => name.to_string(),
-            Self::Seed(name) | Self::Model(name) | Self::Test(name) => name.clone(),
+            Self::Seed(name) | Self::Model(name) | Self::Test(name) | Self::Exposure(name) => name.clone(),
         }
     }
 }
@@ -110,6 +115,7 @@ impl fmt::Display for NodeId {
             Self::Seed(name) => write!(f, "seed.{name}"),
             Self::Model(name) => write!(f, "model.{name}"),
             Self::Test(name) => write!(f, "test.{name}"),
+            Self::Exposure(name) => write!(f, "exposure.{name}"),
         }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json};
 use tidemill_project::SourceName;
 
 use super::configure;
+use super::extras::Extras;
 use super::model::{Column, SourceTable};
 use super::yaml::{Data, Entry, Node, Place, Reader};
 use crate::error::codes;
@@ -139,6 +140,7 @@ pub(super) struct Properties {
     pub(super) singular: IndexMap<String, Vec<Entry>>,
     /// Entries of `unit_tests:`, to be read when the models are known.
     pub(super) unit_tests: Vec<Node>,
+    pub(super) extras: Extras,
 }
 
 impl Properties {

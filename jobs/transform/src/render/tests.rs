@@ -56,6 +56,7 @@ fn project(macros: &[(&str, &str)]) -> Project {
         unit_tests: Vec::new(),
         macros: macros.iter().map(|(path, text)| MacroFile { path: path.into(), text: (*text).to_owned() }).collect(),
         disabled: Vec::new(),
+        extras: crate::project::Extras::default(),
     }
 }
 

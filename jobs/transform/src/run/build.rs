@@ -37,7 +37,7 @@ impl Kinds {
 
     fn contains(self, node: &NodeId) -> bool {
         match node {
-            NodeId::Source(_) => false,
+            NodeId::Source(_) | NodeId::Exposure(_) => false,
             NodeId::Seed(_) => self.seeds,
             NodeId::Model(_) => self.models,
             NodeId::Test(_) => self.tests,
@@ -175,7 +175,8 @@ struct Work {
 impl Work {
     /// The third part is the proof of a test's pass.
     async fn run(self) -> (NodeId, NodeReport, Option<Proof>) {
-        let watch = self.executor.planner.snapshots.lake().clock().stopwatch();
+        let clock = self.executor.planner.snapshots.lake().clock().clone();
+        let (watch, started_at_us) = (clock.stopwatch(), clock.now_us());
         // A dropped attempt has committed or not; files without a commit belong to nobody.
         let attempt = tokio::select! {
             biased;
@@ -191,6 +192,7 @@ impl Work {
             Err(fault) => (NodeReport::failed(&self.node, fault.into()), None),
         };
         report.elapsed_ms = millis(watch.elapsed());
+        report.started_at_us = Some(started_at_us);
         (self.node, report, proof)
     }
 
@@ -253,7 +255,7 @@ impl Work {
                     NodeReport { failures, message, test: Some(facts), ..NodeReport::new(&self.node, outcome) };
                 Ok((report, (outcome == Outcome::Pass).then_some(proof)))
             }
-            NodeId::Source(_) => Err(BuildFault::UnknownNode { node: self.node.clone() }),
+            NodeId::Source(_) | NodeId::Exposure(_) => Err(BuildFault::UnknownNode { node: self.node.clone() }),
         }
     }
 }

@@ -90,7 +90,7 @@ impl Executor {
             job.frame(&base, None).await?;
             return Ok(Some(Built::without_rows(plan)));
         }
-        if let Some(keeping) = model.config.keeping().filter(|_| !matches!(plan.action, Action::Record)) {
+        if let Some(keeping) = model.config.keeping() {
             let keyed = Keyed { job: &job, keeping, inputs: &pinned };
             let mut attempt = Box::pin(keyed.build(&plan.action, pinned.note.clone())).await?;
             if let Attempt::Whole(because) = attempt {
@@ -290,6 +290,7 @@ impl Job<'_> {
             key: &self.model.config.unique_key,
             batched,
             keyed: false,
+            event_time: None,
             run_id: &executor.run_id,
         };
         Writer::begin(lake, target, own).await
@@ -303,6 +304,9 @@ impl Job<'_> {
         cluster: &[String],
     ) -> Result<Writer> {
         let executor = self.executor;
+        let is_stored = |column: &&str| {
+            schema.field_with_name(column).is_ok_and(|field| is_event_time_type(field.data_type()))
+        };
         let target = Target {
             id: self.table_id()?,
             node: self.node.clone(),
@@ -311,6 +315,7 @@ impl Job<'_> {
             key: cluster,
             batched: false,
             keyed: true,
+            event_time: self.model.config.event_time.as_deref().filter(is_stored),
             run_id: &executor.run_id,
         };
         Writer::begin(executor.planner.snapshots.lake(), target, own).await

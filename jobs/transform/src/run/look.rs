@@ -68,6 +68,7 @@ impl Runner {
                 NodeId::Seed(_) => ("seed", None),
                 NodeId::Model(name) => ("model", self.project.models.get(name).map(|model| model.config.storage())),
                 NodeId::Test(_) => ("test", None),
+                NodeId::Exposure(_) => ("exposure", None),
             };
             Some(Listed {
                 node: id.to_string(),
@@ -102,7 +103,7 @@ impl Runner {
                     Some(sql) => sql,
                     None => continue,
                 },
-                NodeId::Source(_) | NodeId::Seed(_) => continue,
+                NodeId::Source(_) | NodeId::Seed(_) | NodeId::Exposure(_) => continue,
             };
             let path = self.graph.get(&id).map(|node| node.path.clone()).unwrap_or_default();
             compiled.push(Compiled { node: id.to_string(), name: id.name(), path, sql });

@@ -114,6 +114,8 @@ pub struct NodeReport {
     pub test: Option<TestFacts>,
     /// What it says: the error and its causes, or why it was skipped.
     pub message: Option<String>,
+    /// When its turn came, microseconds UTC; `None` for one that was never come to.
+    pub started_at_us: Option<Micros>,
     /// Milliseconds from its turn to its end.
     pub elapsed_ms: u64,
     /// The error, for printers that show places and hints.
@@ -128,6 +130,7 @@ impl NodeReport {
             NodeId::Seed(_) => "seed",
             NodeId::Model(_) => "model",
             NodeId::Test(_) => "test",
+            NodeId::Exposure(_) => "exposure",
         };
         Self {
             node: node.to_string(),
@@ -143,6 +146,7 @@ impl NodeReport {
             failures: None,
             test: None,
             message: None,
+            started_at_us: None,
             elapsed_ms: 0,
             error: None,
         }
@@ -154,7 +158,7 @@ impl NodeReport {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut at = error.source();
     while let Some(source) = at {

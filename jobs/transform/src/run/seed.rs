@@ -70,6 +70,7 @@ pub(crate) async fn load(
         columns: &rows.schema(),
         key: &[],
         keyed: false,
+            event_time: None,
         batched: false,
         run_id,
     };

@@ -74,7 +74,7 @@ impl<'a> Shapes<'a> {
                 },
                 None => Ok(unknown()),
             },
-            NodeId::Test(_) => Ok(unknown()),
+            NodeId::Test(_) | NodeId::Exposure(_) => Ok(unknown()),
         }
     }
 

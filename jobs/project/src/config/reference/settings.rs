@@ -396,6 +396,51 @@ pub(super) const SETTINGS: &[KeyDoc] = &[
         "Readings per second of one subject (`sub`).",
     ),
     doc(
+        "target.<name>.warehouse.oauth_token",
+        "secret",
+        "none",
+        "oauth_token = \"file:/run/secrets/snowflake_oauth\"",
+        "Access token of an identity provider that the account trusts (External OAuth). It is read once per invocation: renew it \
+         outside.",
+    ),
+    doc(
+        "target.<name>.sinks.redis.url",
+        "secret",
+        "none",
+        "url = \"${REDIS_URL}\"",
+        "Server of `to: redis`, `redis://user:password@host:6379/0`. Without it such publications are passed over, and told as \
+         `no sink`.",
+    ),
+    doc(
+        "target.<name>.sinks.kafka.<property>",
+        "text, integer, decimal or boolean",
+        "the target's `kafka`",
+        "\"bootstrap.servers\" = \"results:9092\"",
+        "Another cluster for `to: kafka`, described as in `kafka`. A target with neither passes over such publications.",
+    ),
+    doc(
+        "target.<name>.sinks.topics.<name>",
+        "text",
+        "none",
+        "\"zoner.alerts\" = \"dev.zoner.alerts\"",
+        "Replaces a topic of `to: kafka` by another one.",
+    ),
+    doc(
+        "target.<name>.sinks.ledger_suffix",
+        "text",
+        "`.ledger`",
+        "ledger_suffix = \"-ledger\"",
+        "Name of a topic's ledger after the topic's own. A ledger has one partition and is compacted; who deletes it has \
+         everything sent again.",
+    ),
+    doc(
+        "target.<name>.sinks.create_topics",
+        "boolean",
+        "true",
+        "create_topics = false",
+        "Whether topics that are missing are made, with the broker's default partitions and replicas.",
+    ),
+    doc(
         "target.<name>.ingest",
         "table",
         "none",

@@ -83,6 +83,7 @@ impl Keyed<'_> {
             return Ok(Attempt::Whole("its columns changed".to_owned()));
         }
         let done = match (action, self.keeping, &aggregate) {
+            (Action::Record, ..) => Done::Ready,
             (Action::Whole, Keeping::Upsert | Keeping::Touched, _) => {
                 let rows = self.job.collect(self.job.frame(&base, None).await?, &schema).await?;
                 writer.replace(None, self.job.canonical_by(&rows, &cluster)?).await?;

@@ -27,7 +27,7 @@ fn prefix(place: &str, publication: &Publication) -> String {
 }
 
 /// What was written down for `publication`; `None` when nothing was.
-pub(super) async fn read(lake: &Lake, place: &str, publication: &Publication) -> Result<Option<Position>> {
+pub(crate) async fn read(lake: &Lake, place: &str, publication: &Publication) -> Result<Option<Position>> {
     let table =
         lake.open(&table_id()).await.map_err(crate::Error::lake("read the notes on publications", publication))?;
     Ok(table.and_then(|table| position(&table, &prefix(place, publication))))
@@ -45,18 +45,19 @@ fn position(table: &Table, prefix: &str) -> Option<Position> {
         version: TableVersion(u64::try_from(number("version")?).ok()?),
         seq,
         watermark_us: number("watermark"),
+        sent_version: number("sent").and_then(|version| u64::try_from(version).ok()).map(TableVersion),
     })
 }
 
 /// One thing to write down.
-pub(super) struct Entry<'a> {
-    pub(super) publication: &'a Publication,
-    pub(super) from: Option<TableVersion>,
-    pub(super) applied: &'a Applied,
+pub(crate) struct Entry<'a> {
+    pub(crate) publication: &'a Publication,
+    pub(crate) from: Option<TableVersion>,
+    pub(crate) applied: &'a Applied,
 }
 
 /// Writes down where targets stand. A fault is only logged: without the note the next publication asks the warehouse.
-pub(super) async fn write(lake: &Lake, place: &str, run_id: &str, entries: &[Entry<'_>]) {
+pub(crate) async fn write(lake: &Lake, place: &str, run_id: &str, entries: &[Entry<'_>]) {
     if let Err(error) = try_write(lake, place, run_id, entries).await {
         tracing::warn!(%error, "the note on a publication could not be written, the next one will ask the warehouse");
     }
@@ -82,6 +83,9 @@ async fn try_write(lake: &Lake, place: &str, run_id: &str, entries: &[Entry<'_>]
         note("version", i64::try_from(position.version.0).unwrap_or(i64::MAX));
         if let Some(watermark) = position.watermark_us {
             note("watermark", watermark);
+        }
+        if let Some(sent) = position.sent_version {
+            note("sent", i64::try_from(sent.0).unwrap_or(i64::MAX));
         }
     }
     for _ in 0..MAX_RACES {
