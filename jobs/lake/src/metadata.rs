@@ -255,6 +255,18 @@ pub struct TransformNote {
     /// The model's compiled query, column by column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<QueryNote>,
+    /// Event times of the rows that changed, where the files that hold them say less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touched: Option<TouchedNote>,
+}
+
+/// Event times of changed rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TouchedNote {
+    /// The column of event time.
+    pub column: String,
+    /// `[start, end)` in microseconds UTC, ascending, without overlap. Rows without event time lie in none.
+    pub ranges: Vec<(i64, i64)>,
 }
 
 /// Which version of its state table a model's table shows.

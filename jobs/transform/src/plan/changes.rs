@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde_json::Value as Json;
-use tidemill_lake::metadata::Act;
+use tidemill_lake::metadata::{Act, CommitNote};
 use tidemill_lake::{DataFile, LogCommit, Table};
 use tidemill_project::TableVersion;
 
@@ -99,11 +99,29 @@ fn summarise(commits: &[LogCommit], layout: Option<&TimeLayout>) -> InputChange 
         return InputChange::Unchanged;
     }
     let touched = match layout {
-        Some(layout) => touched_by(added.iter().chain(&removed).copied(), layout),
+        Some(layout) => touched_in(&changing, layout),
         None => Touched::All,
     };
     let owned = |files: Vec<&DataFile>| files.into_iter().cloned().collect();
     InputChange::Changed { touched, added: owned(added), removed: owned(removed) }
+}
+
+/// The event times of rows that commits changed: as the commit tells them, else as the files that came and went do.
+fn touched_in(commits: &[&LogCommit], layout: &TimeLayout) -> Touched {
+    let mut ranges = Vec::new();
+    for commit in commits {
+        if let Some(CommitNote { act: Act::Transform(note), .. }) = &commit.note
+            && let Some(told) = note.touched.as_ref().filter(|told| told.column == layout.column)
+        {
+            ranges.extend(told.ranges.iter().map(|(start_us, end_us)| TimeRange::new(*start_us, *end_us)));
+            continue;
+        }
+        match touched_by(commit.add.iter().chain(&commit.remove), layout) {
+            Touched::Ranges(held) => ranges.extend(held.ranges().iter().copied()),
+            Touched::All => return Touched::All,
+        }
+    }
+    Touched::Ranges(RangeSet::new(ranges))
 }
 
 /// The event times that some files hold.

@@ -17,10 +17,6 @@ pub const PLAN_FORMAT: u32 = 1;
 /// What a plan was made for, so that running it asks for the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedFor {
-    /// Selectors, as they were given.
-    pub select: Vec<String>,
-    /// See `select`.
-    pub exclude: Vec<String>,
     /// `--full-refresh`.
     pub full_refresh: bool,
     /// `--event-time-start` and `--event-time-end`.
@@ -65,17 +61,16 @@ impl PlanFile {
             };
             models.insert(name, plan);
         }
+        if models.is_empty() {
+            return Err(fault("it names no model".to_owned()));
+        }
         Ok(Self { as_of_us: parsed.as_of_us, planned_for: parsed.planned_for, models })
     }
 
-    /// What the plan was made for.
+    /// The models of the plan, and with them their tests.
     #[must_use]
     pub fn selection(&self) -> Selection {
-        Selection {
-            select: self.planned_for.select.clone(),
-            exclude: self.planned_for.exclude.clone(),
-            ..Selection::default()
-        }
+        Selection { select: self.models.keys().cloned().collect(), ..Selection::default() }
     }
 
     /// Options with which a build does exactly what the plan says: of each model whose plan does not wait for another, or
@@ -106,13 +101,10 @@ impl Plan {
     pub(crate) fn new(
         models: Vec<ModelPlan>,
         as_of_us: Micros,
-        selection: &Selection,
         options: &PlanOptions,
         watermarks: &BTreeMap<SourceName, Micros>,
     ) -> Self {
         let planned_for = PlannedFor {
-            select: selection.select.clone(),
-            exclude: selection.exclude.clone(),
             full_refresh: options.full_refresh,
             event_time: options.event_time,
             batches: options.batches.clone(),

@@ -140,6 +140,7 @@ impl Planner {
             pending: Vec::new(),
             state: None,
             query: None,
+            touched: None,
         };
         plan.inputs.clone_from(&note.inputs);
         let mut pinned = Pinned { inputs, own, note, previous: previous.clone() };

@@ -296,6 +296,7 @@ impl Job<'_> {
             key: &self.model.config.unique_key,
             batched,
             keyed: false,
+            event_time: None,
             run_id: &executor.run_id,
         };
         Writer::begin(lake, target, own).await
@@ -309,6 +310,9 @@ impl Job<'_> {
         cluster: &[String],
     ) -> Result<Writer> {
         let executor = self.executor;
+        let is_stored = |column: &&str| {
+            schema.field_with_name(column).is_ok_and(|field| is_event_time_type(field.data_type()))
+        };
         let target = Target {
             id: self.table_id()?,
             node: self.node.clone(),
@@ -317,6 +321,7 @@ impl Job<'_> {
             key: cluster,
             batched: false,
             keyed: true,
+            event_time: self.model.config.event_time.as_deref().filter(is_stored),
             run_id: &executor.run_id,
         };
         Writer::begin(executor.planner.snapshots.lake(), target, own).await

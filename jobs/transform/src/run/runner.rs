@@ -83,7 +83,7 @@ impl Runner {
             models.push(plan);
         }
         let planner = &executor.planner;
-        Ok(Plan::new(models, planner.as_of_us, selection, options, &planner.watermarks))
+        Ok(Plan::new(models, planner.as_of_us, options, &planner.watermarks))
     }
 
     pub(crate) async fn executor(&self, options: &PlanOptions, run_id: &str) -> Result<Executor> {

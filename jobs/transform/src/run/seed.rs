@@ -66,6 +66,7 @@ pub(crate) async fn load(
         columns: &rows.schema(),
         key: &[],
         keyed: false,
+            event_time: None,
         batched: false,
         run_id,
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt as _;
-use tidemill_lake::metadata::{Act, CommitNote, TransformNote};
+use tidemill_lake::metadata::{Act, CommitNote, TouchedNote, TransformNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, DataFile, Lake, PartitionedBatch, Table, TableId, TableSpec};
 use tidemill_project::TableVersion;
 use tidemill_project::crash;
@@ -21,6 +21,9 @@ use crate::project::NodeId;
 const CONTENT_TAG: &str = "tidemill.content";
 /// Compaction may win a race as often as that before a build gives up on this plan.
 const MAX_MAINTENANCE_RACES: usize = 20;
+
+/// As many ranges of changed event times stand in a commit.
+const MAX_RANGES: usize = 100;
 
 /// What a commit of a model's table came to.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +50,8 @@ pub(crate) struct Target<'a> {
     pub batched: bool,
     /// Whether the table is one of leaves: sorted by `key`, changed by key.
     pub keyed: bool,
+    /// The column of event time, for tables of leaves: the commit tells which times changed.
+    pub event_time: Option<&'a str>,
     pub run_id: &'a str,
 }
 
@@ -62,6 +67,8 @@ pub(crate) struct Writer {
     /// The table's columns are others than those of the rows: the commit replaces all rows and gives it theirs.
     reshapes: bool,
     keyed: bool,
+    event_time: Option<String>,
+    touched_us: Option<Vec<i64>>,
     live: BTreeMap<Option<String>, Vec<DataFile>>,
     add: Vec<DataFile>,
     remove: Vec<DataFile>,
@@ -74,7 +81,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Begins. A table that does not exist is created empty.
     pub(crate) async fn begin(lake: &Lake, target: Target<'_>, own: Option<Table>) -> Result<Self, BuildFault> {
-        let Target { id, node, description, columns, key, batched, keyed, run_id } = target;
+        let Target { id, node, description, columns, key, batched, keyed, event_time, run_id } = target;
         let mut fields: Vec<Field> = columns.fields().iter().map(|field| field.as_ref().clone()).collect();
         if batched {
             fields.push(Field::new(BATCH_COLUMN, DataType::Utf8, true));
@@ -107,6 +114,8 @@ impl Writer {
             table: Some(table),
             reshapes,
             keyed,
+            event_time: event_time.map(str::to_owned),
+            touched_us: None,
             live,
             add: Vec::new(),
             remove: Vec::new(),
@@ -135,12 +144,14 @@ impl Writer {
     /// The table's rows by key.
     pub(crate) fn leaves(&self) -> Result<Leaves<'_>, BuildFault> {
         let Some(table) = &self.table else { return Err(BuildFault::UnknownNode { node: self.node.clone() }) };
-        Ok(Leaves { table, files: table.files(), cluster: &self.key, node: &self.node })
+        let event_time = self.event_time.as_deref();
+        Ok(Leaves { table, files: table.files(), cluster: &self.key, event_time, node: &self.node })
     }
 
     /// Takes a change of rows by key into the commit.
     pub(crate) fn apply(&mut self, change: Change) {
         self.rows += change.inserted;
+        self.touched_us.get_or_insert_default().extend(change.times_us);
         self.add.extend(change.add);
         self.remove.extend(change.remove);
     }
@@ -207,9 +218,11 @@ impl Writer {
         let num_rows = rows.rows.num_rows();
         let Some(table) = self.table.as_ref().filter(|_| num_rows > 0) else { return Ok(()) };
         if self.keyed {
-            let leaves = Leaves { table, files: Vec::new(), cluster: &self.key, node: &self.node };
+            let leaves =
+                Leaves { table, files: Vec::new(), cluster: &self.key, event_time: None, node: &self.node };
             let change = leaves.replace_all(&rows.rows).await?;
-            self.apply(change);
+            self.rows += change.inserted;
+            self.add.extend(change.add);
             return Ok(());
         }
         let partition_values =
@@ -260,6 +273,10 @@ impl Writer {
         let batches: Option<Vec<String>> = batched.then(|| self.replaced.iter().flatten().cloned().collect());
         note.batches.clone_from(&batches);
         note.rows_written = self.rows;
+        note.touched = self.event_time.clone().zip(self.touched_us.take()).map(|(column, times_us)| TouchedNote {
+            column,
+            ranges: ranges_of(times_us),
+        });
         let Some(mut table) = self.table.take() else { return Ok(None) };
         for _ in 0..MAX_MAINTENANCE_RACES {
             let request = CommitRequest {
@@ -308,6 +325,26 @@ impl Writer {
     }
 }
 
+/// Few ranges that hold all of these instants. Instants less than a minute apart are one range; while there are more than
+/// [`MAX_RANGES`], the nearest are joined.
+fn ranges_of(mut times_us: Vec<i64>) -> Vec<(i64, i64)> {
+    times_us.sort_unstable();
+    let mut gap_us: i64 = 60_000_000;
+    loop {
+        let mut ranges: Vec<(i64, i64)> = Vec::new();
+        for at_us in &times_us {
+            match ranges.last_mut() {
+                Some((_, end_us)) if at_us.saturating_sub(*end_us) < gap_us => *end_us = at_us.saturating_add(1),
+                _ => ranges.push((*at_us, at_us.saturating_add(1))),
+            }
+        }
+        if ranges.len() <= MAX_RANGES {
+            return ranges;
+        }
+        gap_us = gap_us.saturating_mul(4);
+    }
+}
+
 fn batch_of(file: &DataFile) -> Option<String> {
     file.partition_values.get(BATCH_COLUMN).cloned().flatten()
 }
@@ -339,5 +376,25 @@ fn comparable(data_type: &DataType) -> DataType {
                 .into(),
         ),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Every instant lies in a range, and the ranges are few, apart and ascending.
+        #[test]
+        fn ranges_hold_every_instant(times in prop::collection::vec(0..10_000_000_000_000_i64, 0..500)) {
+            let ranges = ranges_of(times.clone());
+            prop_assert!(ranges.len() <= MAX_RANGES);
+            prop_assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0));
+            for at in times {
+                prop_assert!(ranges.iter().any(|(start, end)| (*start..*end).contains(&at)));
+            }
+        }
     }
 }

@@ -45,6 +45,7 @@ impl Tester {
             columns: &columns,
             key: &[],
             keyed: false,
+            event_time: None,
             batched: false,
             run_id,
         };

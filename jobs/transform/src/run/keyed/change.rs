@@ -15,7 +15,7 @@ use tidemill_lake::{DataFile, LEAF_TAG, PartitionedBatch, Table};
 
 use super::keys::{Touch, mask_of};
 use crate::project::NodeId;
-use crate::run::rows::{canonical, into_stored};
+use crate::run::rows::{canonical, event_times, into_stored};
 use crate::run::{BuildFault, Result};
 
 /// A key that changes costs the writing of its leaf; a full scan costs the opening of all leaves. At 50 bytes a row this is a
@@ -33,6 +33,8 @@ pub(crate) struct Change {
     pub inserted: u64,
     /// Rows that are no longer there, or not so.
     pub deleted: u64,
+    /// Event times of those rows, when the table has a column for them.
+    pub times_us: Vec<i64>,
 }
 
 /// A table of leaves, at one version.
@@ -43,6 +45,8 @@ pub(crate) struct Leaves<'a> {
     pub files: Vec<DataFile>,
     /// Rows lie in the order of these columns.
     pub cluster: &'a [String],
+    /// The column of event time.
+    pub event_time: Option<&'a str>,
     pub node: &'a NodeId,
 }
 
@@ -85,6 +89,8 @@ impl Leaves<'_> {
             if goes > 0 {
                 change.deleted += goes;
                 let kept = filter_record_batch(&stored, &stays).map_err(self.shape())?;
+                let gone = arrow::compute::not(&stays).and_then(|gone| filter_record_batch(&stored, &gone));
+                change.times_us.extend(self.times_of(&gone.map_err(self.shape())?));
                 opened.insert(file.path.clone(), (file, kept));
             }
         }
@@ -92,6 +98,7 @@ impl Leaves<'_> {
         inserted.sort_unstable();
         change.inserted = inserted.len() as u64;
         let inserted = take_record_batch(&rows, &UInt32Array::from(inserted)).map_err(self.shape())?;
+        change.times_us.extend(self.times_of(&inserted));
         self.write(opened, inserted, &mut change).await?;
         Ok(change)
     }
@@ -220,6 +227,11 @@ impl Leaves<'_> {
         let Some((index, texts)) = touch.keys.few_texts(MAX_BLOOM_TEXTS) else { return Ok(true) };
         let held = self.table.may_contain(file, &touch.columns[index], &texts).await;
         Ok(held.map_err(BuildFault::lake(self.table.id()))?.into_iter().any(|held| held))
+    }
+
+    fn times_of(&self, rows: &RecordBatch) -> Vec<i64> {
+        let column = self.event_time.and_then(|column| rows.column_by_name(column));
+        column.and_then(event_times).unwrap_or_default().into_iter().flatten().collect()
     }
 
     async fn rows_of(&self, file: &DataFile) -> Result<RecordBatch> {

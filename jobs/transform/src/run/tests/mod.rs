@@ -2,6 +2,7 @@
 
 mod increments;
 mod keyed;
+mod panes;
 mod plans;
 mod seeds;
 mod shipped;
