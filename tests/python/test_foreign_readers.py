@@ -1,7 +1,6 @@
 """The lake as others see it: delta-rs for Python and Polars read what `tidemill demo` left behind."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -10,14 +9,6 @@ import polars
 import pytest
 
 EVENTS = 3_000
-
-
-@pytest.fixture(scope="session")
-def binary() -> str:
-    path = os.environ.get("TIDEMILL_BIN")
-    if path is None:
-        pytest.fail("TIDEMILL_BIN is not set; tests/run sets it")
-    return path
 
 
 @pytest.fixture(scope="session")

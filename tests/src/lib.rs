@@ -8,7 +8,7 @@
 //! - [`s3`], [`snowflake`]: the other servers; [`toxiproxy`], [`faulty`]: what spoils the way to them.
 //! - [`shared`]: the servers that one test run shares.
 //! - [`tidemill`], [`project`]: the binary, and a project folder for it.
-//! - [`logins`]: seeded traffic with its own truth.
+//! - [`logins`], [`simulated`]: seeded traffic with its own truth, of one source and of all systems; [`seed`]: which seed.
 //! - [`process`], [`ports`], [`wait`], [`installed`], [`http`]: what the above is made of.
 
 pub mod failpoints;
@@ -21,7 +21,9 @@ pub mod ports;
 pub mod process;
 pub mod project;
 pub mod s3;
+pub mod seed;
 pub mod shared;
+pub mod simulated;
 pub mod snowflake;
 pub mod tidemill;
 pub mod topics;

@@ -44,7 +44,7 @@ pub struct Finished {
 
 static SPAWNED: AtomicU32 = AtomicU32::new(0);
 
-/// The binary: `TIDEMILL_BIN`, else the one beside this test in the target folder.
+/// The binary: `TIDEMILL_BIN`, else the one beside this program in the target folder.
 ///
 /// # Errors
 /// When it was not built.
@@ -55,7 +55,11 @@ pub fn binary() -> Result<PathBuf> {
         PathBuf::from(path)
     } else {
         let test = std::env::current_exe()?;
-        test.ancestors().nth(2).context("a test lies in target/release/deps")?.join("tidemill")
+        // A test lies in target/release/deps, a program of the benches in target/release.
+        let folders = test.ancestors().skip(1).take(2).map(|folder| folder.join("tidemill"));
+        let mut candidates: Vec<PathBuf> = folders.collect();
+        let beside = candidates.iter().position(|candidate| candidate.is_file()).unwrap_or_default();
+        candidates.swap_remove(beside)
     };
     ensure!(
         binary.is_file(),

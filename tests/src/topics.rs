@@ -1,5 +1,6 @@
 //! Topics and what is written into them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -45,6 +46,15 @@ impl Record {
         self.partition = Some(partition);
         self
     }
+}
+
+/// A record as a reader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// Key.
+    pub key: Option<Vec<u8>>,
+    /// Value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
 }
 
 /// A cluster's topics.
@@ -146,6 +156,40 @@ impl Topics {
     pub fn watermarks(&self, name: &str, partition: i32) -> Result<(i64, i64)> {
         let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create()?;
         Ok(consumer.fetch_watermarks(name, partition, LIMIT)?)
+    }
+
+    /// All records of a topic that are committed, each partition's in its order.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn read_committed(&self, name: &str) -> Result<Vec<Read>> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("group.id", "tidemill-tests-reader")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", "read_committed")
+            .create()?;
+        let metadata = consumer.fetch_metadata(Some(name), LIMIT)?;
+        let mut open: BTreeSet<i32> =
+            metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id()).collect();
+        let mut list = TopicPartitionList::new();
+        for partition in &open {
+            list.add_partition_offset(name, *partition, Offset::Beginning)?;
+        }
+        consumer.assign(&list)?;
+        let mut records = Vec::new();
+        while !open.is_empty() {
+            match consumer.poll(LIMIT).context("the broker does not answer")? {
+                Ok(record) => {
+                    let bytes = |part: Option<&[u8]>| part.map(<[u8]>::to_vec);
+                    records.push(Read { key: bytes(record.key()), value: bytes(record.payload()) });
+                }
+                Err(KafkaError::PartitionEOF(partition)) => drop(open.remove(&partition)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(records)
     }
 
     /// A producer that sends each record once, in order.

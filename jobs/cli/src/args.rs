@@ -1,8 +1,15 @@
 //! The command line, as typed.
 
+mod models;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use models::{
+    CleanArgs, CompileArgs, DocsArgs, DocsCommand, IndirectArg, LintArgs, LsArgs, LsOutput, RetryArgs, SelectArgs,
+    ShowArgs, SourceCommand, WorkArgs,
+};
 
 /// Keeps a data warehouse fresh from Kafka, each event counted once.
 #[derive(Debug, Parser)]
@@ -45,6 +52,12 @@ pub(crate) struct GlobalArgs {
     /// Clock for watermarks: an instant such as 2025-03-09T12:00:00Z [default: now]
     #[arg(long, global = true, value_name = "INSTANT")]
     pub(crate) as_of: Option<String>,
+    /// Nodes that are worked on side by side [default: transform.threads]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+    /// Folder for dbt's artifacts and the docs site [default: target/ of the models project]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) target_path: Option<PathBuf>,
 }
 
 /// Output of a command.
@@ -85,24 +98,53 @@ pub(crate) enum Command {
     /// Pull topics or files into raw tables, each event once
     #[command(after_help = "Example: tidemill ingest --select logins.user_login --max-records 100000")]
     Ingest(IngestArgs),
+    /// Take readings by HTTP and send them to Kafka, each acknowledged before it is answered
+    #[command(after_help = "Example: tidemill collect --listen 0.0.0.0:8080")]
+    Collect(CollectArgs),
     /// Build seeds and models and run their tests, only what is stale
     #[command(after_help = "Example: tidemill build --select +zoner_sleep_nightly --dry-run")]
     Build(BuildArgs),
+    /// Build models without seeds and tests, only what is stale; dbt's `run`
+    #[command(after_help = "Example: tidemill run-models --select tag:nightly+")]
+    RunModels(BuildArgs),
     /// Load seeds
     #[command(after_help = "Example: tidemill seed --select user_time_zones")]
-    Seed(SelectArgs),
-    /// Run data tests
-    #[command(after_help = "Example: tidemill test --select zoner_sleep_nightly")]
-    Test(SelectArgs),
+    Seed(WorkArgs),
+    /// Run data tests, unit tests and scenario tests
+    #[command(
+        after_help = "Examples: tidemill test --select zoner_sleep_nightly\n          tidemill test --select test_type:unit"
+    )]
+    Test(TestArgs),
     /// Render models to SQL
     #[command(after_help = "Example: tidemill compile --select logins_usage_window")]
-    Compile(SelectArgs),
+    Compile(CompileArgs),
     /// Run a model's SQL and print rows without storing them
     #[command(after_help = "Example: tidemill show --select logins_usage_window --limit 5")]
     Show(ShowArgs),
-    /// List models, seeds and sources
-    #[command(after_help = "Example: tidemill ls --select tag:nightly+")]
-    Ls(SelectArgs),
+    /// List models, seeds, sources, tests and exposures
+    #[command(alias = "list", after_help = "Example: tidemill ls --select tag:nightly+ --output name")]
+    Ls(LsArgs),
+    /// Read and check the models project and write manifest.json
+    #[command(after_help = "Example: tidemill parse --target-path /tmp/state")]
+    Parse,
+    /// Write the documentation site
+    #[command(subcommand)]
+    Docs(DocsCommand),
+    /// Compare the newest row of sources with their `freshness`
+    #[command(after_help = "Example: tidemill source-freshness --select source:logins")]
+    SourceFreshness(SelectArgs),
+    /// dbt's spelling of source-freshness
+    #[command(subcommand, hide = true)]
+    Source(SourceCommand),
+    /// Do again what failed or was skipped in the last command, with that command's arguments
+    #[command(after_help = "Example: tidemill retry")]
+    Retry(RetryArgs),
+    /// Check names, layers and descriptions of the models project
+    #[command(after_help = "Example: tidemill lint --off TL012")]
+    Lint(LintArgs),
+    /// Delete the target folder and the project's clean-targets
+    #[command(after_help = "Example: tidemill clean --dry-run")]
+    Clean(CleanArgs),
     /// Merge what changed in models into the warehouse
     #[command(after_help = "Example: tidemill publish --select zoner_sleep_nightly --dry-run")]
     Publish(PublishArgs),
@@ -150,15 +192,20 @@ pub(crate) struct InitArgs {
     pub(crate) dir: PathBuf,
 }
 
-/// What to work on.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct SelectArgs {
-    /// dbt selectors: names, paths, tag:, source:, +x, x+, @x
-    #[arg(long, short = 's', value_name = "SELECTOR", num_args = 1..)]
-    pub(crate) select: Vec<String>,
-    /// dbt selectors to leave out
-    #[arg(long, value_name = "SELECTOR", num_args = 1..)]
-    pub(crate) exclude: Vec<String>,
+/// Arguments of `test`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TestArgs {
+    #[command(flatten)]
+    pub(crate) selection: SelectArgs,
+    /// Look at all rows, not only at those that are new since a test last passed
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Keep the rows that fail in tables, for `tidemill sql`
+    #[arg(long)]
+    pub(crate) store_failures: bool,
+    /// Start no more tests after the first failure
+    #[arg(long, short = 'x')]
+    pub(crate) fail_fast: bool,
 }
 
 /// Arguments of `ingest`.
@@ -180,8 +227,11 @@ pub(crate) struct IngestArgs {
     #[arg(long, value_enum)]
     pub(crate) on_gap: Option<OnGapArg>,
     /// Read files instead of topics: JSONL, CSV or Parquet, also .gz and .zst; progress is kept per file
-    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with_all = ["follow", "max_records", "max_duration", "on_gap"])]
     pub(crate) from_files: Vec<String>,
+    /// Say what would be read and read nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// What a gap does.
@@ -193,6 +243,17 @@ pub(crate) enum OnGapArg {
     Skip,
 }
 
+/// Arguments of `collect`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CollectArgs {
+    /// Address and port to listen on [default: the target's `collect.listen`]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
+    /// Read an API key from stdin and print the SHA-256 that the settings want
+    #[arg(long, conflicts_with = "listen")]
+    pub(crate) hash_key: bool,
+}
+
 /// Arguments of `build`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BuildArgs {
@@ -201,25 +262,21 @@ pub(crate) struct BuildArgs {
     /// Rebuild everything that is selected
     #[arg(long)]
     pub(crate) full_refresh: bool,
-    /// Print the plan and do nothing
+    /// Start nothing more after the first failure
+    #[arg(long, short = 'x')]
+    pub(crate) fail_fast: bool,
+    /// Print the plan and do nothing; with `--format json` it is a file for `--plan`
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Do exactly what the plan in this file says, and nothing when the lake has moved since
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "full_refresh", "event_time_start", "event_time_end"])]
+    pub(crate) plan: Option<std::path::PathBuf>,
     /// Rebuild batches from this event time on (included)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) event_time_start: Option<String>,
     /// Rebuild batches before this event time (excluded)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) event_time_end: Option<String>,
-}
-
-/// Arguments of `show`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct ShowArgs {
-    #[command(flatten)]
-    pub(crate) selection: SelectArgs,
-    /// Rows per model
-    #[arg(long, default_value_t = 10)]
-    pub(crate) limit: usize,
 }
 
 /// Arguments of `publish`.

@@ -14,15 +14,19 @@ mod signals;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::args::Cli;
 use crate::printer::Printer;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
     logging::init(cli.global.log_format, &settings::environment());
-    let printer = Printer::new(cli.global.format);
+    let printer = Printer::new(cli.global.format).of(name_of(&matches));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -40,4 +44,15 @@ fn main() -> ExitCode {
             report::exit_of(&error).into()
         }
     }
+}
+
+/// The command as it was typed: `status`, `quarantine list`. There is one per process, so it may live as long.
+fn name_of(matches: &ArgMatches) -> &'static str {
+    let mut names = Vec::new();
+    let mut at = matches.subcommand();
+    while let Some((name, inner)) = at {
+        names.push(name);
+        at = inner.subcommand();
+    }
+    Box::leak(names.join(" ").into_boxed_str())
 }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::args::Format;
 
@@ -11,12 +12,22 @@ use crate::args::Format;
 pub(crate) struct Printer {
     format: Format,
     quiet: bool,
+    /// The command whose result is printed, as it was typed.
+    command: &'static str,
 }
+
+/// The form of all JSON objects; it grows when a field goes away or changes its meaning, not when one is added.
+const VERSION: u32 = 1;
 
 impl Printer {
     /// A printer for one output format.
     pub(crate) fn new(format: Format) -> Self {
-        Self { format, quiet: false }
+        Self { format, quiet: false, command: "" }
+    }
+
+    /// The same for the results of one command.
+    pub(crate) fn of(self, command: &'static str) -> Self {
+        Self { command, ..self }
     }
 
     /// The same without summary lines and results: for steps whose words somebody else says.
@@ -41,16 +52,24 @@ impl Printer {
         let _ = std::io::stdout().lock().write_all(bytes);
     }
 
-    /// Writes a result: the object as JSON, or the text for people.
+    /// Writes a result: the object as JSON, with the version of its form and the command that made it, or the text for
+    /// people.
     pub(crate) fn result(self, object: &impl Serialize, text: &str) {
         if self.quiet {
             return;
         }
         match self.format {
             Format::Json => {
-                let mut line = serde_json::to_vec(object).expect("results are maps with text keys");
-                line.push(b'\n');
-                self.data(&line);
+                let object = serde_json::to_value(object).expect("results are maps with text keys");
+                let object = match object {
+                    Value::Object(fields) => {
+                        let head = [("version", Value::from(VERSION)), ("command", Value::from(self.command))];
+                        let head = head.map(|(key, value)| (key.to_owned(), value));
+                        Value::Object(head.into_iter().chain(fields).collect())
+                    }
+                    other => other,
+                };
+                self.data(format!("{object}\n").as_bytes());
             }
             Format::Text | Format::Csv | Format::Parquet => self.data(text.as_bytes()),
         }

@@ -19,7 +19,13 @@ fn diagnostic<T>(error: &anyhow::Error, with: impl Fn(&dyn Diagnostic) -> T) -> 
             Some(with(found))
         } else if let Some(found) = cause.downcast_ref::<tidemill_transform::Error>() {
             Some(with(found))
+        } else if let Some(found) = cause.downcast_ref::<tidemill_transform::artifacts::ArtifactError>() {
+            Some(with(found))
+        } else if let Some(found) = cause.downcast_ref::<tidemill_transform::run::BuildError>() {
+            Some(with(found))
         } else if let Some(found) = cause.downcast_ref::<tidemill_publish::Error>() {
+            Some(with(found))
+        } else if let Some(found) = cause.downcast_ref::<tidemill_transform::run::QueryError>() {
             Some(with(found))
         } else {
             cause.downcast_ref::<tidemill_lake::Error>().map(|found| with(found))

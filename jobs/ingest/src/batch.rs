@@ -7,15 +7,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use tidemill_lake::metadata::LastRecord;
 use tidemill_project::clock::{Clock, Micros, Stopwatch};
 use tidemill_project::contract::Contract;
 use tidemill_project::{Offset, SourceName, TopicPartition};
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use crate::decode::{Decoded, Decoder, Record, Rejection};
+use crate::decode::{Decoded, Decoder, Pushed, Record, Rejection};
 use crate::error::Cause;
 use crate::source::chunk::{Chunk, HeadersRef, OwnedRecord};
 use crate::source::kafka::TopicRules;
+use crate::source::witness::last_record;
 use crate::source::{Event, Positioned, Slot};
 use crate::{Error, Result};
 
@@ -44,6 +46,8 @@ pub(crate) struct Origin {
     pub(crate) skipped: u64,
     /// Part of `skipped`.
     pub(crate) gap: u64,
+    /// The last record of a Kafka partition's span.
+    pub(crate) last: Option<LastRecord>,
 }
 
 /// What keeps an origin's progress in the lake.
@@ -99,6 +103,8 @@ struct Span {
     entry: Option<Entry>,
     /// Even an empty span is worth a commit: it pins where the partition was first read.
     is_pinned: bool,
+    /// The last record that was taken, by which the log is known again.
+    last: Option<LastRecord>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -121,9 +127,10 @@ pub(crate) struct Batcher {
     pins: bool,
     spans: BTreeMap<Slot, Span>,
     drained: HashMap<Slot, (Offset, Micros)>,
-    chunks: Vec<Chunk>,
-    /// Slot, and place in `chunks`, of every record that was pushed.
-    pushed: Vec<(Slot, u32, u32)>,
+    /// Slot of every record that was pushed.
+    pushed: Vec<Slot>,
+    /// The records that the decoder has turned away, copied before their chunk goes: hardly any, as a rule.
+    refused: Vec<OwnedRecord>,
     num_bytes: usize,
     opened: Option<Stopwatch>,
 }
@@ -142,8 +149,8 @@ impl Batcher {
             pins,
             spans: BTreeMap::new(),
             drained: HashMap::new(),
-            chunks: Vec::new(),
             pushed: Vec::new(),
+            refused: Vec::new(),
             num_bytes: 0,
             opened: None,
         })
@@ -192,17 +199,13 @@ impl Batcher {
     fn handle(&mut self, event: Event, batches: &Sender<Staged>) -> Result<(), Gone> {
         match event {
             Event::Chunk(chunk) => {
-                self.take(chunk);
+                self.take(&chunk);
                 if self.is_full() {
                     self.close_into(batches)?;
                 }
             }
             Event::Advanced { slot, next } => self.advance(slot, next),
-            Event::Drained { slot, next, at_us } => {
-                self.advance(slot, next);
-                self.drained.insert(slot, (next, at_us));
-                self.open();
-            }
+            Event::Drained { slot, next, at_us } => self.drain(slot, next, at_us),
             Event::Positioned(positioned) => {
                 let is_former = |span: &Span| span.partition == positioned.partition;
                 if self.spans.values().any(is_former) {
@@ -253,11 +256,18 @@ impl Batcher {
             next: positioned.start.0,
             entry,
             is_pinned: is_pinned || positioned.restarted,
+            last: None,
         };
         self.spans.insert(positioned.slot, span);
         if is_worth_a_commit {
             self.open();
         }
+    }
+
+    pub(crate) fn drain(&mut self, slot: Slot, next: Offset, at_us: Micros) {
+        self.advance(slot, next);
+        self.drained.insert(slot, (next, at_us));
+        self.open();
     }
 
     pub(crate) fn advance(&mut self, slot: Slot, next: Offset) {
@@ -270,11 +280,10 @@ impl Batcher {
         }
     }
 
-    pub(crate) fn take(&mut self, chunk: Chunk) {
+    pub(crate) fn take(&mut self, chunk: &Chunk) {
         self.open();
         let clock_us = self.clock.now_us();
-        let at = u32::try_from(self.chunks.len()).expect("a batch closes long before 2^32 chunks");
-        for (index, raw) in chunk.iter().enumerate() {
+        for raw in chunk.iter() {
             let Some(span) = self.spans.get_mut(&raw.slot) else { continue };
             let entry = span.entry.get_or_insert(Entry { from: span.next, ..Entry::default() });
             entry.skipped += u64::try_from(raw.offset - span.next).unwrap_or_default();
@@ -285,7 +294,7 @@ impl Batcher {
             }
             entry.records += 1;
             let headers: HeadersRef<'_> = raw.headers;
-            self.decoder.push(&Record {
+            let pushed = self.decoder.push(&Record {
                 payload: raw.value,
                 headers: &headers,
                 topic: Some(&span.partition.topic.0),
@@ -295,10 +304,29 @@ impl Batcher {
                 timestamp_us: raw.timestamp_us,
                 clock_us,
             });
-            self.pushed.push((raw.slot, at, u32::try_from(index).expect("a chunk has less than 2^32 records")));
+            self.pushed.push(raw.slot);
+            if matches!(pushed, Pushed::Rejected(_)) {
+                self.refused.push(raw.to_owned_record());
+            }
         }
+        self.remember_last(&chunk);
         self.num_bytes += chunk.num_bytes();
-        self.chunks.push(chunk);
+    }
+
+    /// Keeps the last record of each span.
+    fn remember_last(&mut self, chunk: &Chunk) {
+        let mut seen: Vec<Slot> = Vec::new();
+        for index in (0..chunk.len()).rev() {
+            let slot = chunk.slot(index);
+            if seen.last() == Some(&slot) || seen.contains(&slot) {
+                continue;
+            }
+            seen.push(slot);
+            if let Some(span) = self.spans.get_mut(&slot) {
+                let raw = chunk.get(index);
+                span.last = Some(last_record(raw.offset, raw.timestamp_us, raw.key, raw.value));
+            }
+        }
     }
 
     fn close_into(&mut self, batches: &Sender<Staged>) -> Result<(), Gone> {
@@ -332,30 +360,38 @@ impl Batcher {
                 tombstones: entry.tombstones,
                 skipped: entry.skipped,
                 gap: entry.gap,
+                last: span.last.take(),
             });
         }
         let decoded =
             self.decoder.finish().map_err(|source| Cause::Contract { source_name: self.name.clone(), source })?;
         self.decoder.begin(self.pushed.len().max(CAPACITY));
-        let origin_of: Vec<u32> = self.pushed.iter().map(|(slot, ..)| number_of[slot]).collect();
+        let origin_of = origins_of(&self.pushed, &number_of);
+        let records = self.refused.drain(..);
         let refused = decoded
             .rejections
             .iter()
-            .map(|rejection| {
-                let (_, chunk, index) = self.pushed[rejection.record];
-                Refused {
-                    origin: origin_of[rejection.record],
-                    rejection: rejection.clone(),
-                    record: self.chunks[chunk as usize].get(index as usize).to_owned_record(),
-                }
+            .zip(records)
+            .map(|(rejection, record)| Refused {
+                origin: origin_of[rejection.record],
+                rejection: rejection.clone(),
+                record,
             })
             .collect();
         let drained = self.drained.drain().map(|(slot, (next, at_us))| (slot, next, at_us)).collect();
-        self.chunks.clear();
         self.pushed.clear();
         let num_bytes = std::mem::take(&mut self.num_bytes);
         Ok(Some(Batch { decoded, origin_of, origins, refused, drained, num_bytes, opened }))
     }
+}
+
+/// The origin of each record. Neighbours mostly share theirs.
+fn origins_of(pushed: &[Slot], number_of: &HashMap<Slot, u32>) -> Vec<u32> {
+    let mut origins = Vec::with_capacity(pushed.len());
+    for run in pushed.chunk_by(|one, next| one == next) {
+        origins.resize(origins.len() + run.len(), number_of[&run[0]]);
+    }
+    origins
 }
 
 /// Nobody listens any more.

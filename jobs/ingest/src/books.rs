@@ -79,6 +79,9 @@ impl Standing {
                 totals.from = books.from;
             }
             totals.to = books.to;
+            if books.last.is_some() || books.restarted_from.is_some() {
+                totals.last.clone_from(&books.last);
+            }
             totals.offsets += u64::try_from(books.to - books.from).unwrap_or_default();
             totals.landed += books.landed;
             totals.duplicates += books.duplicates;

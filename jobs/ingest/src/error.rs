@@ -29,7 +29,7 @@ pub(crate) enum Cause {
     NoTopic { source_name: SourceName, topics: String },
     #[error("topic pattern is not a regular expression, source=`{source_name}`, pattern=`{pattern}`")]
     TopicPattern { source_name: SourceName, pattern: String, source: regex::Error },
-    #[error("broker did not answer for a minute, source=`{source_name}`")]
+    #[error("broker did not answer for a minute or more, source=`{source_name}`")]
     Silent { source_name: SourceName, source: KafkaError },
     #[error(
         "offsets were deleted before they were read, partition=`{partition}`, next_offset=`{next}`, log_start=`{log_start}`"
@@ -40,6 +40,15 @@ pub(crate) enum Cause {
          next_offset=`{next}`, log_end=`{log_end}`"
     )]
     Ahead { partition: TopicPartition, next: Offset, log_end: Offset },
+    #[error(
+        "partition holds another log than the one that was read, was the topic re-created?, partition=`{partition}`, \
+         next_offset=`{next}`, log_start=`{log_start}`, log_end=`{log_end}`"
+    )]
+    Recreated { partition: TopicPartition, next: Offset, log_start: Offset, log_end: Offset },
+    #[error(
+        "run was over before store and broker had let it begin, source=`{source_name}`, max_duration_ms=`{max_duration_ms}`"
+    )]
+    Late { source_name: SourceName, max_duration_ms: u128 },
     #[error("failed to {act}, source=`{source_name}`")]
     Lake { act: &'static str, source_name: SourceName, source: tidemill_lake::Error },
     #[error("a commit kept losing the race, source=`{source_name}`, attempts=`{attempts}`")]
@@ -72,7 +81,7 @@ impl Error {
     /// Whether a partition was stopped because Kafka no longer has its next offset.
     #[must_use]
     pub fn is_gap(&self) -> bool {
-        matches!(*self.0, Cause::Expired { .. } | Cause::Ahead { .. })
+        matches!(*self.0, Cause::Expired { .. } | Cause::Ahead { .. } | Cause::Recreated { .. })
     }
 }
 
@@ -80,7 +89,7 @@ impl Diagnostic for Error {
     fn kind(&self) -> ErrorKind {
         match &*self.0 {
             Cause::Kafka { source, .. } => kind_of_kafka(source),
-            Cause::Silent { .. } | Cause::Thread { .. } => ErrorKind::Unavailable,
+            Cause::Silent { .. } | Cause::Late { .. } | Cause::Thread { .. } => ErrorKind::Unavailable,
             Cause::Lake { source, .. } => source.kind(),
             Cause::Contended { .. } => ErrorKind::Conflict,
             Cause::Books { .. } => ErrorKind::Rejected,
@@ -89,6 +98,7 @@ impl Diagnostic for Error {
             Cause::NoTopic { .. }
             | Cause::Expired { .. }
             | Cause::Ahead { .. }
+            | Cause::Recreated { .. }
             | Cause::ReadFile { .. }
             | Cause::FileFormat { .. }
             | Cause::FileEnding { .. }
@@ -106,6 +116,8 @@ impl Diagnostic for Error {
             Cause::Books { .. } => 405,
             Cause::FileEnding { .. } => 406,
             Cause::NoEntry { .. } => 407,
+            Cause::Recreated { .. } => 408,
+            Cause::Late { .. } | Cause::Silent { .. } => 409,
             Cause::Lake { source, .. } => return source.code(),
             _ => return None,
         };
@@ -114,7 +126,11 @@ impl Diagnostic for Error {
 
     fn hint(&self) -> Option<String> {
         match &*self.0 {
-            Cause::NoBroker { .. } => Some("add `[target.<name>.kafka]` with `\"bootstrap.servers\"`".to_owned()),
+            Cause::NoBroker { .. } => Some(
+                "add `[target.<name>.kafka]` with `\"bootstrap.servers\" = \"host:9092\"` to tidemill.toml, choose another \
+                 target with --target, or read files: tidemill ingest --from-files FILE"
+                    .to_owned(),
+            ),
             Cause::NoTopic { .. } => {
                 Some("create one of the topics, or switch the source off with `enabled: false`".to_owned())
             }
@@ -123,11 +139,20 @@ impl Diagnostic for Error {
                  or load the missing records with `tidemill ingest --from-files` first"
                     .to_owned(),
             ),
-            Cause::Ahead { .. } => Some(
+            Cause::Ahead { .. } | Cause::Recreated { .. } => Some(
                 "run `tidemill ingest --on-gap skip` to read the new log from its start; copies of rows that are in the \
                  lake are dropped as duplicates"
                     .to_owned(),
             ),
+            Cause::Late { .. } => Some(
+                "look whether the store and the broker are up with `tidemill doctor`, or give the run more time with \
+                 `--max-duration`"
+                    .to_owned(),
+            ),
+            Cause::Silent { .. } => Some("look whether the broker is up with `tidemill doctor`".to_owned()),
+            Cause::Kafka { source, .. } if kind_of_kafka(source) == ErrorKind::Unavailable => {
+                Some("look whether the broker is up with `tidemill doctor`; a scheduler may simply try again".to_owned())
+            }
             Cause::FileEnding { .. } => {
                 Some("use .jsonl, .ndjson, .json, .csv or .parquet, with .gz or .zst where compressed".to_owned())
             }

@@ -13,11 +13,13 @@
 mod batch;
 mod books;
 mod commit;
+mod deadline;
 pub mod decode;
 mod dedup;
 mod error;
 pub mod quarantine;
 pub mod reconcile;
+pub mod rehearsal;
 mod request;
 mod retry;
 mod run;
@@ -30,3 +32,4 @@ mod tests;
 pub use error::{Error, Result};
 pub use request::{BatchSummary, IngestObserver, IngestReport, IngestRequest, Mode, NoObserver, SourceReport};
 pub use run::{ingest, ingest_files, raw_table_spec};
+pub use source::files::{FilePreview, preview_files};

@@ -78,6 +78,11 @@ pub trait IngestObserver: Send + Sync {
         let _ = (source, warning);
     }
 
+    /// A partition cannot be read on, while the source's others are. The error stands in the report at the end.
+    fn partition_stopped(&self, source: &SourceName, error: &Error) {
+        let _ = (source, error);
+    }
+
     /// A source has come to its end.
     fn source_finished(&self, report: &SourceReport) {
         let _ = report;

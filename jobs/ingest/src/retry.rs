@@ -4,24 +4,33 @@ use std::future::Future;
 use std::time::Duration;
 
 use tidemill_lake::{CommitOutcome, CommitRequest, LogCommit, Table};
-use tidemill_project::clock::Clock;
+use tidemill_project::clock::{Clock, Stopwatch};
 use tidemill_project::{Diagnostic, SourceName, TableVersion};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::Result;
+use crate::deadline::Deadline;
 use crate::error::Cause;
 
-/// After this many tries an outage is the scheduler's business: with the pauses below, about two minutes.
-const MAX_TRIES: u32 = 18;
+/// After this long an outage is the scheduler's business. The client below has up to half a minute for each request beside.
+const PATIENCE: Duration = Duration::from_mins(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// Tries again until it works, it cannot work, or the run is cancelled.
+/// Tries again until it works, it cannot work, or the run is cancelled or over.
 #[derive(Clone, Debug)]
 pub(crate) struct Retry {
     pub(crate) clock: Clock,
     pub(crate) cancel: CancellationToken,
+    pub(crate) deadline: Deadline,
+}
+
+/// How often one act was tried, and since when.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tries {
+    count: u32,
+    since: Option<Stopwatch>,
 }
 
 /// How a commit ended, with all commits of others that the table moved over on the way.
@@ -42,7 +51,7 @@ impl Retry {
     where
         F: Future<Output = Result<T, tidemill_lake::Error>>,
     {
-        let mut tries = 0;
+        let mut tries = Tries::default();
         loop {
             match request().await {
                 Ok(answer) => return Ok(answer),
@@ -54,7 +63,7 @@ impl Retry {
     /// Commits. When the answer was lost the log is asked, by the commit's own id, before anything is tried again.
     pub(crate) async fn commit(&self, name: &SourceName, table: &mut Table, request: CommitRequest) -> Result<Tried> {
         const ACT: &str = "commit";
-        let mut tries = 0;
+        let mut tries = Tries::default();
         loop {
             let mut source = match table.commit(request.clone()).await {
                 Ok(CommitOutcome::Committed(version)) => return Ok(Tried::Won { version, others: Vec::new() }),
@@ -92,17 +101,20 @@ impl Retry {
         name: &SourceName,
         act: &'static str,
         source: tidemill_lake::Error,
-        tries: &mut u32,
+        tries: &mut Tries,
     ) -> Result<()> {
-        *tries += 1;
-        if !source.kind().is_retryable() || *tries >= MAX_TRIES || self.cancel.is_cancelled() {
+        tries.count += 1;
+        let since = *tries.since.get_or_insert_with(|| self.clock.stopwatch());
+        let is_over = since.elapsed() >= PATIENCE || self.cancel.is_cancelled() || self.deadline.is_over();
+        if !source.kind().is_retryable() || is_over {
             return Err(Cause::Lake { act, source_name: name.clone(), source }.into());
         }
-        warn!(source = %name, error = &source as &dyn std::error::Error, act, tries = *tries, "store does not answer, trying again");
-        let pause = FIRST_PAUSE.saturating_mul(1 << (*tries - 1).min(10)).min(MAX_PAUSE);
+        warn!(source = %name, error = &source as &dyn std::error::Error, act, tries = tries.count, "store does not answer, trying again");
+        let pause = FIRST_PAUSE.saturating_mul(1 << (tries.count - 1).min(10)).min(MAX_PAUSE);
         tokio::select! {
             () = self.clock.sleep(pause) => {}
             () = self.cancel.cancelled() => {}
+            () = self.deadline.passed(&self.clock) => {}
         }
         Ok(())
     }

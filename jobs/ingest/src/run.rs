@@ -1,5 +1,6 @@
 //! One run: every source with its own reader, decoder and committer, side by side.
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tracing::{error, warn};
 use crate::Result;
 use crate::batch::{Batcher, Limits, OriginKey, Staged};
 use crate::commit::{Committer, RunContext, Verdict};
+use crate::deadline::Deadline;
 use crate::decode::Decoder;
 use crate::error::Cause;
 use crate::request::{IngestObserver, IngestReport, IngestRequest, Mode, SourceReport};
@@ -55,6 +57,7 @@ pub async fn ingest(
     };
     let contracts: Vec<&Contract> = request.contracts.iter().filter(|contract| contract.enabled).collect();
     let share = settings.ingest.memory_budget_bytes / contracts.len().max(1);
+    let deadline = Deadline::new(lake.clock(), request.max_duration);
     let sources = contracts.into_iter().map(|contract| {
         let clock = lake.clock().clone();
         let plan = KafkaPlan {
@@ -65,7 +68,7 @@ pub async fn ingest(
             start: settings.ingest.start.clone(),
             on_gap: settings.ingest.on_gap,
             max_records: request.max_records,
-            max_duration: request.max_duration,
+            deadline,
             cancel: cancel.clone(),
             clock: clock.clone(),
         };
@@ -74,7 +77,7 @@ pub async fn ingest(
             clock: clock.clone(),
             as_of_us: request.as_of_us,
             observer: Arc::clone(&observer),
-            retry: Retry { clock, cancel: cancel.clone() },
+            retry: Retry { clock, cancel: cancel.clone(), deadline },
         };
         read_source(lake, contract, plan, run, &settings.ingest, share)
     });
@@ -102,9 +105,13 @@ pub async fn ingest_files(
     cancel: CancellationToken,
 ) -> Result<IngestReport> {
     let clock = lake.clock().clone();
-    let retry = Retry { clock: clock.clone(), cancel: cancel.clone() };
+    let deadline = Deadline::new(&clock, None);
+    let retry = Retry { clock: clock.clone(), cancel: cancel.clone(), deadline };
     let run = RunContext { run_id, clock, as_of_us: None, observer: Arc::clone(&observer), retry };
-    let mut committer = open_committer(lake, contract, run, settings.ingest.memory_budget_bytes / 2).await?;
+    let opening = open_committer(lake, contract, run, settings.ingest.memory_budget_bytes / 2);
+    let Some(mut committer) = begin(&contract.name, lake.clock(), deadline, &cancel, opening).await? else {
+        return Ok(IngestReport { sources: vec![SourceReport::new(contract.name.clone())] });
+    };
     let limits = limits_of(&settings.ingest, settings.ingest.memory_budget_bytes);
     for path in files {
         if cancel.is_cancelled() {
@@ -185,6 +192,27 @@ pub(crate) fn limits_of(settings: &IngestSettings, budget_bytes: usize) -> Limit
     }
 }
 
+/// Waits for something that a run cannot begin without: not beyond the run's end, and not when it is to stop, which is the
+/// answer `None`.
+async fn begin<T>(
+    name: &SourceName,
+    clock: &Clock,
+    deadline: Deadline,
+    cancel: &CancellationToken,
+    opening: impl Future<Output = Result<T>>,
+) -> Result<Option<T>> {
+    tokio::select! {
+        biased;
+        opened = opening => match opened {
+            // An opening that was cut short ends with what it was waiting for.
+            Err(_) if cancel.is_cancelled() => Ok(None),
+            opened => opened.map(Some),
+        },
+        () = cancel.cancelled() => Ok(None),
+        () = deadline.passed(clock) => Err(deadline.missed(name).into()),
+    }
+}
+
 /// Runs one source to its end. Whatever goes wrong stands in the report.
 async fn read_source(
     lake: &Lake,
@@ -194,9 +222,11 @@ async fn read_source(
     settings: &IngestSettings,
     budget_bytes: usize,
 ) -> SourceReport {
-    let started = Lanes::start(lake, contract, plan, run, settings, budget_bytes).await;
-    match started {
-        Ok(lanes) => lanes.run().await,
+    let (deadline, cancel) = (plan.deadline, plan.cancel.clone());
+    let opening = Lanes::start(lake, contract, plan, run, settings, budget_bytes);
+    match begin(&contract.name, lake.clock(), deadline, &cancel, opening).await {
+        Ok(Some(lanes)) => lanes.run().await,
+        Ok(None) => SourceReport::new(contract.name.clone()),
         Err(error) => {
             let mut report = SourceReport::new(contract.name.clone());
             report.errors.push(error);
@@ -385,7 +415,10 @@ impl Lanes {
                 self.committer.end(&slots);
                 let _ = done.send(());
             }
-            Event::Stopped { error } => self.committer.report_mut().errors.push(error),
+            Event::Stopped { error } => {
+                self.observer.partition_stopped(&self.name, &error);
+                self.committer.report_mut().errors.push(error);
+            }
             Event::Warned { warning } => {
                 warn!(source = %self.name, "{warning}");
                 self.observer.warned(&self.name, &warning);
@@ -395,7 +428,7 @@ impl Lanes {
                 let partitions: Vec<_> = ends.iter().map(|(partition, ..)| partition.clone()).collect();
                 let lake = self.committer.lake_offsets(&partitions).await?;
                 let backlog = ends.iter().map(|(partition, low, high)| {
-                    let next = lake.get(partition).copied().flatten().map_or(low.0, |next| next.0.max(low.0));
+                    let next = lake.get(partition).and_then(|of| of.next).map_or(low.0, |next| next.0.max(low.0));
                     u64::try_from(high.0 - next).unwrap_or_default()
                 });
                 self.observer.source_started(&self.name, Some(backlog.sum()));

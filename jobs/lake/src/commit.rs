@@ -10,7 +10,7 @@
 //! | time-out, connection cut, 5xx | nothing happened, or it did | the entry is looked for; when it is not there the put is repeated, which is safe because it is conditional and carries the same id |
 //! | refused | nothing happened | the error goes up |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -94,6 +94,9 @@ impl Table {
         self.check_files(&request)?;
         let now_ms = self.lake.clock().now_ms();
         let mut lines = vec![commit_info(self.table_id(), now_ms, request.operation, &request.note)];
+        if self.is_reshaped {
+            lines.push(Line { meta_data: Some(self.state.metadata.clone()), ..Line::default() });
+        }
         lines.extend(request.txns.into_iter().map(|(app_id, version)| Line {
             txn: Some(Txn { app_id, version, last_updated: Some(now_ms) }),
             ..Line::default()
@@ -109,6 +112,32 @@ impl Table {
             request.add.into_iter().map(|file| Line { add: Some(to_add(file, data_change)), ..Line::default() }),
         );
         self.commit_lines(lines, &request.note).await
+    }
+
+    /// Takes on another shape: columns, partition columns, bloom filters and description of `spec`. Nothing is written yet.
+    ///
+    /// From here on [`Table::write_files`] writes files of the new shape, and the next [`Table::commit`] carries the new
+    /// metadata. That commit must remove every live file, because readers would look for the new columns in old files; its
+    /// readers see the old shape with the old rows or the new one with the new rows, and never nothing. The table keeps its
+    /// id, so its history goes on and older versions open in their own shape.
+    ///
+    /// # Errors
+    /// `Invalid` for a column that Delta cannot hold.
+    pub fn reshape(&self, spec: &TableSpec) -> Result<Self> {
+        self.check_writable()?;
+        let schema_string =
+            schema::to_delta(&spec.schema).map_err(|source| Cause::Arrow { table: self.store.id.clone(), source })?;
+        let mut metadata = Metadata { schema_string, ..self.state.metadata.clone() };
+        metadata.partition_columns.clone_from(&spec.partition_columns);
+        metadata.description = (!spec.description.is_empty()).then(|| spec.description.clone());
+        metadata.configuration.remove(schema::BLOOM_COLUMNS);
+        if !spec.bloom_columns.is_empty() {
+            metadata.configuration.insert(schema::BLOOM_COLUMNS.to_owned(), spec.bloom_columns.join(","));
+        }
+        let mut reshaped = self.clone();
+        reshaped.state.take_metadata(&self.store.id, metadata)?;
+        reshaped.is_reshaped = true;
+        Ok(reshaped)
     }
 
     /// Adds nullable columns at the end of the schema (a commit of its own, at `version + 1`). Columns that are there
@@ -168,13 +197,15 @@ impl Table {
             Put::Ours => {
                 let entry = LogEntry::from_lines(version, self.lake.clock().now_ms(), lines);
                 self.state.apply(&self.store.id, &entry)?;
+                self.is_reshaped = false;
                 Ok(CommitOutcome::Committed(TableVersion(version)))
             }
             Put::Theirs => Ok(CommitOutcome::Lost(self.refresh().await?)),
         }
     }
 
-    /// What every request must hold, whoever made it: what is removed is live, what is added is not.
+    /// What every request must hold, whoever made it: what is removed is live, what is added is not, and no file of another
+    /// shape than the table's stays.
     fn check_files(&self, request: &CommitRequest) -> Result<()> {
         let (table, version) = (&self.store.id, self.version());
         if let Some(file) = request.remove.iter().find(|file| !self.state.files.contains_key(&file.path)) {
@@ -182,6 +213,12 @@ impl Table {
         }
         if let Some(file) = request.add.iter().find(|file| self.state.files.contains_key(&file.path)) {
             return Err(Cause::AlreadyLive { table: table.clone(), version, path: file.path.clone() }.into());
+        }
+        if self.is_reshaped {
+            let removed: HashSet<&str> = request.remove.iter().map(|file| file.path.as_str()).collect();
+            if let Some(path) = self.state.files.keys().find(|path| !removed.contains(path.as_str())) {
+                return Err(Cause::KeepsOldShape { table: table.clone(), version, path: path.clone() }.into());
+            }
         }
         Ok(())
     }

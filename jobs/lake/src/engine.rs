@@ -50,7 +50,7 @@ impl Engine {
     }
 }
 
-fn session_config() -> SessionConfig {
+pub(crate) fn session_config() -> SessionConfig {
     let mut config = SessionConfig::new().with_information_schema(true);
     let options = config.options_mut();
     options.execution.time_zone = Some("UTC".to_owned());

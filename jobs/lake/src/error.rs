@@ -48,6 +48,10 @@ pub(crate) enum Cause {
     NotLive { table: TableId, version: TableVersion, path: String },
     #[error("file to be added is live already, table=`{table}`, version=`{version}`, path=`{path}`")]
     AlreadyLive { table: TableId, version: TableVersion, path: String },
+    #[error(
+        "commit gives the table other columns and keeps a file of the old ones, table=`{table}`, version=`{version}`, path=`{path}`"
+    )]
+    KeepsOldShape { table: TableId, version: TableVersion, path: String },
     #[error("table is open at an old version and cannot be written, table=`{table}`, version=`{version}`")]
     Pinned { table: TableId, version: TableVersion },
     #[error("table was dropped and made again meanwhile, table=`{table}`, version=`{version}`")]
@@ -62,23 +66,32 @@ pub(crate) enum Cause {
     Outcome { table: TableId, version: TableVersion, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("table does not exist, table=`{table}`")]
     Missing { table: TableId },
+    #[error("condition over rows cannot be used, condition=`{condition}`")]
+    Condition { condition: String, source: Box<datafusion::error::DataFusionError> },
+    #[error("condition over rows yields no truth value, condition=`{condition}`, type=`{found}`")]
+    NoCondition { condition: String, found: String },
 }
 
 impl Diagnostic for Error {
     fn kind(&self) -> ErrorKind {
         match self.0.as_ref() {
             Cause::Store { source, .. } | Cause::Object { source, .. } => kind_of_store(source),
-            // A reader of Parquet wraps what the store says: an outage amid a file is an outage, not a broken file.
-            Cause::Parquet { source: parquet::errors::ParquetError::External(source), .. } => {
-                source.downcast_ref().map_or(ErrorKind::Invalid, kind_of_store)
+            // Readers of Parquet, delta-rs and DataFusion wrap what the store says: an outage amid a file is an outage, not a
+            // broken file or query.
+            Cause::Parquet { source, .. } | Cause::Encode { source, .. } => {
+                store_fault_within(source).unwrap_or(ErrorKind::Invalid)
             }
-            Cause::Address { .. } => ErrorKind::Configuration,
+            Cause::Query { source, .. } => store_fault_within(source).unwrap_or(ErrorKind::Invalid),
+            Cause::Arrow { source, .. } => store_fault_within(source).unwrap_or(ErrorKind::Invalid),
+            Cause::Address { .. } | Cause::Condition { .. } | Cause::NoCondition { .. } => ErrorKind::Configuration,
             Cause::Outcome { .. } => ErrorKind::OutcomeUnknown,
             Cause::Replaced { .. } => ErrorKind::Conflict,
-            Cause::Delta { source: deltalake::DeltaTableError::ObjectStore { .. }, .. } => ErrorKind::Unavailable,
-            Cause::NotLive { .. } | Cause::AlreadyLive { .. } | Cause::Pinned { .. } | Cause::Worker { .. } => {
-                ErrorKind::Bug
-            }
+            Cause::Delta { source, .. } => store_fault_within(source).unwrap_or(ErrorKind::Invalid),
+            Cause::NotLive { .. }
+            | Cause::AlreadyLive { .. }
+            | Cause::KeepsOldShape { .. }
+            | Cause::Pinned { .. }
+            | Cause::Worker { .. } => ErrorKind::Bug,
             _ => ErrorKind::Invalid,
         }
     }
@@ -102,6 +115,31 @@ impl Diagnostic for Error {
             _ => None,
         }
     }
+}
+
+/// Looks for a fault of a store among the causes of an error that another library made (a query engine, a file format), and
+/// says what the caller can do about it; `None` when no store is to blame.
+#[must_use]
+pub fn store_fault_within(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(fault) = error.downcast_ref::<object_store::Error>() {
+            return Some(kind_of_store(fault));
+        }
+        if let Some(fault) = error.downcast_ref::<Error>() {
+            return Some(fault.kind());
+        }
+        if let Some(fault) = error.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind as Io;
+            let passes = matches!(
+                fault.kind(),
+                Io::TimedOut | Io::ConnectionReset | Io::ConnectionRefused | Io::ConnectionAborted | Io::BrokenPipe
+            );
+            return passes.then_some(ErrorKind::Unavailable);
+        }
+        at = error.source();
+    }
+    None
 }
 
 /// What is wrong with the request stays wrong; the rest may pass.
@@ -131,5 +169,37 @@ impl Error {
     #[must_use]
     pub fn is_missing(&self) -> bool {
         matches!(*self.0, Cause::Missing { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::error::DataFusionError;
+
+    use super::*;
+
+    fn kind_of_query(source: DataFusionError) -> ErrorKind {
+        Error::from(Cause::Query { table: TableId::quarantine(), source }).kind()
+    }
+
+    #[test]
+    fn an_outage_amid_a_query_is_an_outage_however_deep_it_lies() {
+        let outage = || object_store::Error::Generic { store: "S3", source: "503 slow down".into() };
+        let in_parquet = || parquet::errors::ParquetError::External(Box::new(outage()));
+        assert_eq!(kind_of_query(DataFusionError::ObjectStore(Box::new(outage()))), ErrorKind::Unavailable);
+        assert_eq!(kind_of_query(DataFusionError::ParquetError(Box::new(in_parquet()))), ErrorKind::Unavailable);
+        let in_arrow = arrow::error::ArrowError::ExternalError(Box::new(in_parquet()));
+        let shared =
+            DataFusionError::Shared(std::sync::Arc::new(DataFusionError::ArrowError(Box::new(in_arrow), None)));
+        assert_eq!(kind_of_query(DataFusionError::Context("t".into(), Box::new(shared))), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_query_stays_wrong() {
+        assert_eq!(kind_of_query(DataFusionError::Plan("no such column".to_owned())), ErrorKind::Invalid);
+        let gone = object_store::Error::PermissionDenied { path: "p".to_owned(), source: "403".into() };
+        assert_eq!(kind_of_query(DataFusionError::ObjectStore(Box::new(gone))), ErrorKind::Invalid);
+        let broken = std::io::Error::from(std::io::ErrorKind::InvalidData);
+        assert_eq!(kind_of_query(DataFusionError::IoError(broken)), ErrorKind::Invalid);
     }
 }

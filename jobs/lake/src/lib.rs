@@ -13,16 +13,19 @@ mod checkpoint;
 mod commit;
 mod engine;
 mod error;
+mod filter;
 mod foreign;
 mod id;
 mod lake;
 pub mod maintain;
 pub mod metadata;
 mod object_reader;
+pub mod ops;
 mod probe;
 mod provider;
 mod prune;
 mod read;
+mod rehearsal;
 mod replay;
 mod schema;
 mod state;
@@ -31,15 +34,17 @@ mod store;
 mod table;
 #[cfg(test)]
 mod tests;
-#[cfg(any(test, feature = "testsuite"))]
+#[doc(hidden)]
 pub mod testsuite;
 mod write;
 
 pub use commit::{CommitOutcome, CommitRequest, LogCommit};
 pub use engine::Engine;
-pub use error::{Error, Result};
+pub use error::{Error, Result, store_fault_within};
+pub use filter::RowFilter;
 pub use id::TableId;
 pub use lake::Lake;
 pub use probe::Probe;
-pub use table::{ColumnStats, DataFile, Table, TableSpec};
+pub use rehearsal::{KillSwitch, Moment};
+pub use table::{ColumnStats, DataFile, LEAF_TAG, Table, TableSpec};
 pub use write::PartitionedBatch;

@@ -94,6 +94,18 @@ pub struct PartitionTotals {
     /// The clock at which the partition was last seen fully read (X12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained_at_us: Option<i64>,
+    /// The last record that was read, by which the log is known again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastRecord>,
+}
+
+/// A record by which a log is known again: offsets alone do not tell a topic from one that was created anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// XXH3-128 of its timestamp, key and value, 32 hex digits.
+    pub fingerprint: String,
 }
 
 impl PartitionTotals {
@@ -176,6 +188,9 @@ pub struct PartitionBooks {
     /// The clock at which the partition was last seen fully read (X12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained_at_us: Option<i64>,
+    /// The last record of the span.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastRecord>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -231,6 +246,33 @@ pub struct TransformNote {
     /// Least W of the sources it stands on, when it depends on W.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark_us: Option<i64>,
+    /// Batches that could not be computed: they still show older inputs than `inputs` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<String>,
+    /// The state beside the table that the table's rows follow from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateNote>,
+    /// The model's compiled query, column by column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<QueryNote>,
+}
+
+/// Which version of its state table a model's table shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateNote {
+    /// Delta id of the state table.
+    pub table_id: String,
+    /// Its version.
+    pub version: u64,
+}
+
+/// Fingerprints of a compiled query, so that a later plan can say what changed in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryNote {
+    /// Everything below the query's outermost list of columns.
+    pub body: String,
+    /// Output column -> what it is computed from, in the order of the output.
+    pub columns: Vec<(String, String)>,
 }
 
 /// What was published.

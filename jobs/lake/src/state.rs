@@ -223,6 +223,12 @@ impl State {
         Ok(())
     }
 
+    /// Replaces what the table is.
+    pub(crate) fn take_metadata(&mut self, table: &TableId, metadata: Metadata) -> Result<()> {
+        self.metadata = metadata;
+        self.derive_from_metadata(table)
+    }
+
     /// Moves the state over the entry of the next version.
     ///
     /// # Errors
@@ -236,8 +242,7 @@ impl State {
             self.protocol = protocol.clone();
         }
         if let Some(metadata) = &entry.metadata {
-            self.metadata = metadata.clone();
-            self.derive_from_metadata(table)?;
+            self.take_metadata(table, metadata.clone())?;
         }
         // Removals first: an entry may replace a file by one of the same name with another deletion vector.
         for remove in &entry.removes {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidemill_project::TableVersion;
@@ -13,7 +14,7 @@ use crate::error::Cause;
 use crate::metadata::CommitNote;
 use crate::state::State;
 use crate::store::TableStore;
-use crate::{Lake, LogCommit, Result, TableId, replay, schema};
+use crate::{Lake, LogCommit, Result, TableId, replay, schema, stats};
 
 /// Entries that a search for a note reads at once. The newest are in memory; the one behind them is mostly near.
 const NOTE_WINDOW: u64 = 16;
@@ -33,6 +34,14 @@ pub struct TableSpec {
     pub description: String,
 }
 
+impl TableSpec {
+    /// The columns that stand in the files: all but the partition columns, in the table's order.
+    #[must_use]
+    pub fn file_schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(schema::file_fields(&self.schema, &self.partition_columns)))
+    }
+}
+
 /// A Parquet file of a table, as the log knows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataFile {
@@ -50,6 +59,23 @@ pub struct DataFile {
     pub stats: BTreeMap<String, ColumnStats>,
     /// Delta's `tags` of the file.
     pub tags: BTreeMap<String, String>,
+}
+
+/// The tag of a file that holds one range of a table's keys. Compaction leaves such files alone: joined ones would hold more
+/// keys, and each change of a key would rewrite more rows.
+pub const LEAF_TAG: &str = "tidemill.leaf";
+
+impl DataFile {
+    /// Least and greatest value of a column as scalars of its type, `data_type`; `None` when the log does not say both.
+    ///
+    /// No value of the file lies outside; the bounds themselves need not occur.
+    #[must_use]
+    pub fn bounds(&self, column: &str, data_type: &DataType) -> Option<(ScalarValue, ScalarValue)> {
+        let stats = self.stats.get(column)?;
+        let min = stats::bound(stats.min.as_ref()?, data_type, false)?;
+        let max = stats::bound(stats.max.as_ref()?, data_type, true)?;
+        Some((min, max))
+    }
 }
 
 /// Least and greatest value of a column in one file, in Delta's JSON form (timestamps as ISO 8601 text).
@@ -75,6 +101,8 @@ pub struct Table {
     pub(crate) pinned: bool,
     /// How delta-rs reads a table whose features we do not know.
     pub(crate) foreign: Option<Arc<dyn TableProvider>>,
+    /// The metadata in `state` is that of the next commit; see [`Table::reshape`].
+    pub(crate) is_reshaped: bool,
 }
 
 impl Table {
@@ -85,7 +113,7 @@ impl Table {
         pinned: bool,
         foreign: Option<Arc<dyn TableProvider>>,
     ) -> Self {
-        Self { lake, store, state, pinned, foreign }
+        Self { lake, store, state, pinned, foreign, is_reshaped: false }
     }
 
     /// Its place.
@@ -209,6 +237,8 @@ impl Table {
         let entries = replay::entries_from(&self.store, self.state.version + 1, None, 1).await?;
         for entry in &entries {
             self.state.apply(&self.store.id, entry)?;
+            // Somebody else changed the shape meanwhile: theirs holds, and a change of ours has to be asked for again.
+            self.is_reshaped &= entry.metadata.is_none();
         }
         Ok(entries.into_iter().map(crate::state::LogEntry::into_commit).collect())
     }

@@ -1,4 +1,5 @@
-//! What every store must give, as one function per guarantee. Feature `testsuite`; each panics when the guarantee fails.
+//! What every store must give, as one function per guarantee; each panics when the guarantee fails. Not part of the room's
+//! face. It is compiled always: behind a feature, whoever asks for it would have every room above compiled a second time.
 //!
 //! `connect` makes a new client of one lake, which must be empty at first. Memory and a local folder are run in this room,
 //! object stores where there is a server: `tidemill_lake::testsuite::all(|| connect_to_s3()).await`.

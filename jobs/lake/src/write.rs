@@ -3,17 +3,17 @@
 //! Files are encoded on blocking threads and stored whole; they belong to nobody until a commit adds them. A crash in
 //! between leaves files that vacuum finds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStoreExt as _;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterProperties;
@@ -28,6 +28,8 @@ use crate::{DataFile, Result, Table, TableId, stats};
 const ROW_GROUP_ROWS: usize = 256 * 1024;
 /// False positives of the bloom filters: one key column in a hundred is read for nothing, at 10 bits a key.
 const BLOOM_FPP: f64 = 0.01;
+/// Values that are looked at before a file's encodings are chosen.
+const SAMPLE_ROWS: usize = 512;
 /// Partitions that are encoded and stored at once.
 const WRITERS: usize = 2;
 
@@ -209,7 +211,7 @@ impl FileEncoder {
             let batch = self.fit(&batch)?;
             let mut open = match writer.take() {
                 Some(open) => open,
-                None => self.open()?,
+                None => self.open(&batch)?,
             };
             open.write(&batch)?;
             if open.bytes_written() + open.in_progress_size() >= self.target_bytes {
@@ -224,15 +226,29 @@ impl FileEncoder {
         Ok(files)
     }
 
-    fn open(&self) -> Result<ArrowWriter<Vec<u8>>, ParquetError> {
+    /// Begins a file whose first rows are those of `batch`.
+    fn open(&self, batch: &RecordBatch) -> Result<ArrowWriter<Vec<u8>>, ParquetError> {
         let level = ZstdLevel::try_new(1)?;
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_created_by(concat!("tidemill version ", env!("CARGO_PKG_VERSION")).to_owned());
+        // Of values that hardly repeat a dictionary would be built, found useless and thrown away. Whole numbers and instants
+        // that do not repeat mostly ascend, as offsets do: then their differences are all that is stored.
+        for (field, values) in self.schema.fields().iter().zip(batch.columns()) {
+            let column = ColumnPath::from(vec![field.name().clone()]);
+            match repetition(values) {
+                Repetition::Unknown => {}
+                Repetition::None => properties = properties.set_column_dictionary_enabled(column, false),
+                Repetition::NoneOfNumbers => {
+                    properties = properties
+                        .set_column_dictionary_enabled(column.clone(), false)
+                        .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+                }
+            }
+        }
         for name in &self.bloom_columns {
-            let column = ColumnPath::from(name.as_str());
-            // Keys hardly repeat: a dictionary would be built, found useless and thrown away.
+            let column = ColumnPath::from(vec![name.clone()]);
             properties = properties
                 .set_column_dictionary_enabled(column.clone(), false)
                 .set_column_bloom_filter_enabled(column.clone(), true)
@@ -268,6 +284,46 @@ impl FileEncoder {
     }
 }
 
+/// What the first values of a column say about the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repetition {
+    /// Some repeat, or there are too few to tell, or the type is another one.
+    Unknown,
+    /// All texts differ.
+    None,
+    /// All numbers differ.
+    NoneOfNumbers,
+}
+
+/// Looks at the first values of a column. Wrong guesses cost space, never a value.
+fn repetition(values: &ArrayRef) -> Repetition {
+    if values.len() < SAMPLE_ROWS || values.null_count() > 0 {
+        return Repetition::Unknown;
+    }
+    match values.data_type() {
+        DataType::Int64 => numbers(values.as_primitive::<Int64Type>().values()),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            numbers(values.as_primitive::<TimestampMicrosecondType>().values())
+        }
+        DataType::Utf8 => {
+            let texts = values.as_string::<i32>();
+            let mut seen = HashSet::with_capacity(SAMPLE_ROWS);
+            let differ = (0..SAMPLE_ROWS).all(|row| seen.insert(texts.value(row)));
+            if differ { Repetition::None } else { Repetition::Unknown }
+        }
+        _ => Repetition::Unknown,
+    }
+}
+
+fn numbers(values: &[i64]) -> Repetition {
+    let mut seen = HashSet::with_capacity(SAMPLE_ROWS);
+    if values[..SAMPLE_ROWS].iter().all(|value| seen.insert(value)) {
+        Repetition::NoneOfNumbers
+    } else {
+        Repetition::Unknown
+    }
+}
+
 /// A column of a batch in a field's type; null when the batch lacks it.
 pub(crate) fn column_of(batch: &RecordBatch, field: &FieldRef) -> Result<ArrayRef, ArrowError> {
     match batch.column_by_name(field.name()) {
@@ -287,7 +343,41 @@ pub(crate) fn to_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRe
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{Int64Array, StringArray};
+    use arrow::datatypes::Field;
+    use bytes::Bytes;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
     use super::*;
+
+    #[test]
+    fn values_that_do_not_repeat_get_no_dictionary_and_read_back() {
+        let rows = 2_000_i64;
+        let texts = |text: fn(i64) -> String| Arc::new((0..rows).map(|row| Some(text(row))).collect::<StringArray>());
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("offset", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| 10 * row)))),
+            ("partition", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row % 4)))),
+            ("device_id", texts(|row| format!("device-{row}"))),
+            ("locale", texts(|row| format!("locale-{}", row % 6))),
+        ];
+        let fields: Vec<Field> =
+            columns.iter().map(|(name, values)| Field::new(*name, values.data_type().clone(), true)).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let columns = columns.into_iter().map(|(_, values)| values).collect();
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
+        let encoder = FileEncoder { schema, bloom_columns: Vec::new(), target_bytes: 1 << 30 };
+        let mut files = encoder.encode([Ok(batch.clone())]).unwrap();
+        let file = Bytes::from(files.pop().unwrap().bytes);
+
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let group = builder.metadata().row_group(0);
+        let has_dictionary: Vec<bool> =
+            group.columns().iter().map(|column| column.dictionary_page_offset().is_some()).collect();
+        assert_eq!(has_dictionary, [false, true, false, true]);
+        assert!(group.column(0).encodings().any(|encoding| encoding == Encoding::DELTA_BINARY_PACKED));
+        let read = builder.with_batch_size(4_096).build().unwrap().next().unwrap().unwrap();
+        assert_eq!(read.columns(), batch.columns());
+    }
 
     #[test]
     fn partition_values_are_escaped_in_paths() {

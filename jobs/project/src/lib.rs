@@ -11,9 +11,11 @@ mod document;
 pub mod error;
 pub mod kafka;
 pub mod locate;
+pub mod metrics;
 pub mod names;
 pub mod scaffold;
 pub mod secret;
+pub mod yaml;
 
 pub use error::{Diagnostic, ErrorCode, ErrorKind, Fault, Location};
 pub use names::{Offset, OffsetRange, SourceName, TableVersion, Topic, TopicPartition};

@@ -2,8 +2,10 @@
 
 use tidemill_project::{Diagnostic, ErrorCode, ErrorKind, Location, TableVersion};
 
+use crate::kafka::KafkaFault;
+use crate::redis::RedisFault;
 use crate::snowflake::SnowflakeError;
-use crate::{Publication, TargetTable};
+use crate::{Publication, Target};
 
 /// The room's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -37,7 +39,7 @@ pub(crate) enum Cause {
     Lake {
         act: &'static str,
         model: String,
-        target: TargetTable,
+        target: Target,
         kind: ErrorKind,
         code: Option<ErrorCode>,
         hint: Option<String>,
@@ -45,29 +47,35 @@ pub(crate) enum Cause {
     #[error("failed to connect to the local warehouse")]
     Warehouse { kind: ErrorKind, code: Option<ErrorCode> },
     #[error("failed to shape rows, model=`{model}`, target=`{target}`")]
-    Arrow { model: String, target: TargetTable },
+    Arrow { model: String, target: Target },
     #[error("a key column is null in a row to publish, model=`{model}`, column=`{column}`, rows=`{num_rows}`")]
     NullKey { model: String, column: String, num_rows: usize },
-    #[error("strategy `merge` needs a unique_key, model=`{model}`")]
+    #[error("publication needs a unique_key, model=`{model}`")]
     NoKey { model: String },
     #[error("publication names a column that the model does not have, model=`{model}`, column=`{column}`")]
     NoColumn { model: String, column: String },
     #[error("two columns get the same name in the target, model=`{model}`, column=`{column}`")]
     SameName { model: String, column: String },
     #[error("rows left a model that is published append_only, model=`{model}`, target=`{target}`, rows=`{num_rows}`")]
-    RowsLeft { model: String, target: TargetTable, num_rows: u64 },
+    RowsLeft { model: String, target: Target, num_rows: u64 },
     #[error(
         "column has another type in the target, target=`{target}`, column=`{column}`, model_type=`{wanted}`, target_type=`{found}`"
     )]
-    ColumnType { target: TargetTable, column: String, wanted: String, found: String },
+    ColumnType { target: Target, column: String, wanted: String, found: String },
     #[error("somebody else published meanwhile, target=`{target}`, expected=`{expected}`, found=`{found}`")]
-    Moved { target: TargetTable, expected: String, found: String },
+    Moved { target: Target, expected: String, found: String },
     #[error("target was changed by somebody else than the loader, target=`{target}`: {difference}")]
-    TargetEdited { target: TargetTable, difference: String },
+    TargetEdited { target: Target, difference: String },
     #[error("two publications have the same target, target=`{target}`")]
-    SameTarget { target: TargetTable },
+    SameTarget { target: Target },
     #[error(transparent)]
     Snowflake(SnowflakeError),
+    #[error(transparent)]
+    Kafka(KafkaFault),
+    #[error(transparent)]
+    Redis(RedisFault),
+    #[error("worker ended before its work, act=`{act}`")]
+    Worker { act: &'static str },
 }
 
 impl Error {
@@ -124,10 +132,20 @@ impl Error {
         }
     }
 
-    pub(crate) fn moved(target: &TargetTable, expected: Option<TableVersion>, found: Option<TableVersion>) -> Self {
+    pub(crate) fn moved(target: &Target, expected: Option<TableVersion>, found: Option<TableVersion>) -> Self {
         let text =
             |version: Option<TableVersion>| version.map_or_else(|| "nothing".to_owned(), |version| version.to_string());
         Self::new(Cause::Moved { target: target.clone(), expected: text(expected), found: text(found) })
+    }
+
+    /// A task of the blocking pool did not come to its end.
+    pub(crate) fn join(act: &'static str) -> impl FnOnce(tokio::task::JoinError) -> Self {
+        move |source| Self { cause: Box::new(Cause::Worker { act }), source: Some(Box::new(source)), location: None }
+    }
+
+    /// Whether something may or may not have happened.
+    pub(crate) fn is_outcome_unknown(&self) -> bool {
+        self.kind() == ErrorKind::OutcomeUnknown
     }
 
     /// The warehouse's part of it, when it is the warehouse's.
@@ -145,13 +163,30 @@ impl Error {
 
     /// Whether the target stands elsewhere than the plan assumed: load its position and plan again.
     pub(crate) fn is_moved(&self) -> bool {
-        matches!(*self.cause, Cause::Moved { .. })
+        match self.cause.as_ref() {
+            Cause::Moved { .. } => true,
+            Cause::Kafka(fault) => fault.is_fenced(),
+            Cause::Redis(fault) => fault.is_fenced(),
+            _ => false,
+        }
     }
 }
 
 impl From<SnowflakeError> for Error {
     fn from(fault: SnowflakeError) -> Self {
         Self::new(Cause::Snowflake(fault))
+    }
+}
+
+impl From<KafkaFault> for Error {
+    fn from(fault: KafkaFault) -> Self {
+        Self::new(Cause::Kafka(fault))
+    }
+}
+
+impl From<RedisFault> for Error {
+    fn from(fault: RedisFault) -> Self {
+        Self::new(Cause::Redis(fault))
     }
 }
 
@@ -169,6 +204,10 @@ impl Diagnostic for Error {
             | Cause::TargetEdited { .. } => ErrorKind::Invalid,
             Cause::Moved { .. } => ErrorKind::Conflict,
             Cause::Snowflake(fault) => fault.kind(),
+            Cause::Kafka(fault) if fault.is_fenced() => ErrorKind::Conflict,
+            Cause::Kafka(fault) => fault.kind(),
+            Cause::Redis(fault) => fault.kind(),
+            Cause::Worker { .. } => ErrorKind::Bug,
         }
     }
 
@@ -183,7 +222,9 @@ impl Diagnostic for Error {
             Cause::TargetEdited { .. } => Some(ErrorCode(504)),
             Cause::ColumnType { .. } => Some(ErrorCode(505)),
             Cause::Snowflake(fault) => fault.code(),
-            Cause::Arrow { .. } | Cause::Moved { .. } => None,
+            Cause::Kafka(fault) => fault.code(),
+            Cause::Redis(fault) => fault.code(),
+            Cause::Arrow { .. } | Cause::Moved { .. } | Cause::Worker { .. } => None,
         }
     }
 
@@ -206,6 +247,8 @@ impl Diagnostic for Error {
                 "cast `{column}` in the model, or change the target's column and run `tidemill publish --full`"
             )),
             Cause::Snowflake(fault) => fault.hint(),
+            Cause::Kafka(fault) => fault.hint(),
+            Cause::Redis(fault) => fault.hint(),
             _ => None,
         }
     }

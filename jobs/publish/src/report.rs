@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tidemill_project::TableVersion;
 
-use crate::TargetTable;
+use crate::Target;
 use crate::diff::ChangeCounts;
 
 /// How one publication ended.
@@ -18,6 +18,8 @@ pub enum Outcome {
     NotBuilt,
     /// `--dry-run`: the counts are what would be sent.
     Planned,
+    /// The chosen target of the project has no such sink: nothing is sent.
+    NoSink,
 }
 
 /// One publication's result.
@@ -25,9 +27,9 @@ pub enum Outcome {
 pub struct PublishedTable {
     /// The model.
     pub model: String,
-    /// The target table under its final name.
-    pub target: TargetTable,
-    /// `local` or `snowflake`.
+    /// The target under its final name.
+    pub target: Target,
+    /// `local`, `snowflake`, `kafka` or `redis`.
     pub sink: &'static str,
     /// How it ended.
     pub outcome: Outcome,
@@ -55,9 +57,9 @@ pub struct PublishReport {
 pub struct PublishedVersion {
     /// The model.
     pub model: String,
-    /// The target table under its final name.
-    pub target: TargetTable,
-    /// `local` or `snowflake`.
+    /// The target under its final name.
+    pub target: Target,
+    /// `local`, `snowflake`, `kafka` or `redis`.
     pub sink: &'static str,
     /// Version of the model's table that is published; `None` when nothing was.
     pub version: Option<TableVersion>,
@@ -74,9 +76,9 @@ pub struct PublishedVersion {
 pub struct CheckedTable {
     /// The model.
     pub model: String,
-    /// The target table under its final name.
-    pub target: TargetTable,
-    /// `local` or `snowflake`.
+    /// The target under its final name.
+    pub target: Target,
+    /// `local`, `snowflake`, `kafka` or `redis`.
     pub sink: &'static str,
     /// Rows of the model, one per key.
     pub model_rows: u64,
@@ -103,7 +105,7 @@ impl CheckedTable {
 /// Hears what publishing does. All methods do nothing unless overridden; they are called between awaits and must be fast.
 pub trait PublishObserver: Send + Sync {
     /// A publication was compared with its target and has `counts` to send.
-    fn planned(&self, model: &str, target: &TargetTable, counts: ChangeCounts) {
+    fn planned(&self, model: &str, target: &Target, counts: ChangeCounts) {
         let _ = (model, target, counts);
     }
 

@@ -20,6 +20,9 @@ pub struct Position {
     /// W of the model at `version`, microseconds since the epoch, when it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark_us: Option<i64>,
+    /// Sinks of messages: the version of the table of sent rows that belongs to this position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_version: Option<TableVersion>,
 }
 
 /// What a sink made of one change set.
@@ -54,7 +57,7 @@ impl std::fmt::Debug for ApplyContext<'_> {
 /// the target has moved, and the caller plans again.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// `local` or `snowflake`.
+    /// `local`, `snowflake`, `kafka` or `redis`.
     fn name(&self) -> &'static str;
 
     /// Change sets with the same group are applied atomically together; sets of other groups are not handed in with them.
@@ -67,9 +70,14 @@ pub trait Sink: Send + Sync {
     /// The truth about the position, for planning again after a conflict.
     async fn refresh_position(&self, publication: &Publication) -> Result<Option<Position>>;
 
-    /// The target's rows as a Delta table, when the sink can show them: a full comparison then happens here, else in the
-    /// warehouse.
-    async fn rows(&self, publication: &Publication) -> Result<Option<Table>>;
+    /// The target's rows at `position` as a Delta table, when the sink can show them: a full comparison then happens here,
+    /// else in the warehouse.
+    async fn rows(&self, publication: &Publication, position: Option<&Position>) -> Result<Option<Table>>;
+
+    /// Whether `--full` writes every row again, for targets that may lose rows without anybody noticing.
+    fn resends_in_full(&self) -> bool {
+        false
+    }
 
     /// Applies the change sets of one group and moves their positions, atomically.
     ///

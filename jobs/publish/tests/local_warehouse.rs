@@ -45,6 +45,8 @@ impl Local {
             kafka: None,
             lake: place("lake"),
             warehouse: WarehouseSettings::Local(place("warehouse")),
+            collect: None,
+            sinks: tidemill_project::config::SinkSettings::default(),
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),
             maintenance,

@@ -6,14 +6,16 @@
 
 mod faults;
 mod logins;
+mod marts;
 mod random;
 mod send;
 mod traffic;
 mod truth;
 mod zoner;
 
+pub use marts::{Differences, Mart};
 pub use send::{SendError, Sender};
-pub use traffic::{Options, Record, System, Traffic, generate};
+pub use traffic::{Options, Record, System, Traffic, generate, interleave};
 pub use truth::{
     ActivityCounts, HourOfDay, LoginWindow, LoginsTruth, SleepInterval, SleepNight, TopicTruth, Truth, UsageHour,
     ZonerTruth,

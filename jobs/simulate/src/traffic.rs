@@ -116,3 +116,23 @@ pub fn generate(system: System, options: &Options) -> Traffic {
     }
     Traffic { records, truth }
 }
+
+/// Records of several systems in one order: each system's own order is kept, and all end at about the same time.
+#[must_use]
+pub fn interleave(traffic: Vec<Vec<Record>>) -> Vec<Record> {
+    let total: usize = traffic.iter().map(Vec::len).sum();
+    let lengths: Vec<usize> = traffic.iter().map(Vec::len).collect();
+    let mut queues: Vec<_> = traffic.into_iter().map(Vec::into_iter).collect();
+    let mut taken = vec![0_usize; queues.len()];
+    let mut records = Vec::with_capacity(total);
+    while records.len() < total {
+        // The system that is furthest behind its share is next: taken/length is compared without division.
+        let next = (0..queues.len())
+            .filter(|index| taken[*index] < lengths[*index])
+            .min_by(|one, other| (taken[*one] * lengths[*other]).cmp(&(taken[*other] * lengths[*one])));
+        let Some(next) = next else { break };
+        taken[next] += 1;
+        records.extend(queues[next].next());
+    }
+    records
+}

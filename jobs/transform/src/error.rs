@@ -14,6 +14,8 @@ pub(crate) mod codes {
     pub(crate) const EMPTY_SELECTOR: u16 = 304;
     /// A selector that cannot be read.
     pub(crate) const BAD_SELECTOR: u16 = 305;
+    /// A selector that needs artifacts which are not there.
+    pub(crate) const NO_STATE: u16 = 307;
     /// Configuration about an input that the model does not have.
     pub(crate) const UNKNOWN_INPUT: u16 = 306;
     /// A file that is not YAML.
@@ -32,12 +34,20 @@ pub(crate) mod codes {
     pub(crate) const ORPHAN: u16 = 316;
     /// A file or folder that cannot be read.
     pub(crate) const READ: u16 = 317;
+    /// A package that is not there.
+    pub(crate) const PACKAGE: u16 = 318;
     /// Jinja in YAML that cannot be resolved.
     pub(crate) const YAML_EXPRESSION: u16 = 320;
     /// A template that cannot be rendered.
     pub(crate) const TEMPLATE: u16 = 321;
     /// A generic test that does not exist or is called wrongly.
     pub(crate) const GENERIC_TEST: u16 = 322;
+    /// A test on a column that is not there.
+    pub(crate) const TEST_COLUMN: u16 = 330;
+    /// Rows of a test that cannot be read or do not fit.
+    pub(crate) const FIXTURE: u16 = 331;
+    /// A scenario that cannot be told as it is written.
+    pub(crate) const SCENARIO: u16 = 332;
 }
 
 /// The result of reading, linking and rendering a project.

@@ -106,9 +106,13 @@ pub(crate) fn assert_models(tidemill: &Tidemill, truth: &Truth) -> Result<()> {
 
 /// The partitions of `reconcile`: objects with `topic`, `partition` and the outcomes.
 pub(crate) fn books(tidemill: &Tidemill) -> Result<Vec<Value>> {
-    let report = tidemill.json(&["reconcile", "--source", SOURCE])?;
+    partitions_of(&tidemill.json(&["reconcile", "--source", SOURCE])?)
+}
+
+/// The partitions in a report of `reconcile`.
+pub(crate) fn partitions_of(report: &Value) -> Result<Vec<Value>> {
     let mut found = Vec::new();
-    collect_books(&report, &mut found);
+    collect_books(report, &mut found);
     ensure!(!found.is_empty(), "reconcile knows no partition: {report}");
     Ok(found)
 }

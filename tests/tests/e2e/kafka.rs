@@ -78,6 +78,37 @@ fn a_cycle_reaches_the_local_warehouse_and_a_late_part_of_the_topic_is_added() -
 }
 
 #[test]
+fn cycles_that_follow_each_other_leave_the_reading_to_one_consumer() -> Result<()> {
+    let scene = Scene::new(2)?;
+    let Traffic { records, truth } = traffic(&Plan::new(12, 6_000, 2));
+    let project = scene.project().build()?;
+    let tidemill = project.tidemill();
+    let producer = scene.topics.producer()?;
+    let mut cycles = tidemill.spawn(&["run", "--every", "100ms", "--select", "logins_enriched+"])?;
+    let mut sent = 0;
+    for part in parts(&records, 3) {
+        producer.deliver(&scene.topic, part)?;
+        sent += part.len();
+        // Each part is seen while the cycles go on.
+        let done = i64::try_from(sent)?;
+        wait::until(&format!("{done} records"), PATIENCE, || {
+            let accounted = books(&tidemill).map(|books| books.iter().filter_map(|part| part["to"].as_i64()).sum());
+            Ok((accounted.unwrap_or(0) >= done).then_some(()))
+        })?;
+    }
+    wait::until("the last part in the warehouse", PATIENCE, || {
+        let counted = tidemill.number("select sum(message_count) from logins_usage_window").unwrap_or(0);
+        let agrees = tidemill.run(&["publish", "--check", "--select", "logins_enriched+"])?.code == Some(exit::DONE);
+        Ok((counted == truth.landed && agrees).then_some(()))
+    })?;
+    stop(&mut cycles)?;
+    let output = cycles.output()?;
+    ensure!(output.contains("since the last cycle"), "no cycle ran beside a reader: {output}");
+    assert_landed(&tidemill, &truth)?;
+    assert_models(&tidemill, &truth)
+}
+
+#[test]
 fn aborted_transactions_never_land_and_markers_are_skipped() -> Result<()> {
     let scene = Scene::new(1)?;
     let Traffic { records, .. } = traffic(&Plan { duplicates: 0, malformed: 0, late: 0, ..Plan::new(3, 40, 1) });

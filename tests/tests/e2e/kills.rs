@@ -1,41 +1,40 @@
 //! `kill -9` at every named point and at random moments, while a producer sends.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tidemill_tests::failpoints;
+use tidemill_tests::kafka::Broker;
 use tidemill_tests::logins::{Plan, Traffic, traffic};
 use tidemill_tests::process::Process;
+use tidemill_tests::project::ProjectBuilder;
+use tidemill_tests::seed::Seeded;
+use tidemill_tests::simulated::{self, Simulated};
 use tidemill_tests::tidemill::{Tidemill, exit};
+use tidemill_tests::topics::Topics;
 use tidemill_tests::wait::{self, PATIENCE};
 
-use crate::balance::{SOURCE, Scene, assert_landed, assert_models};
+use crate::balance::{SOURCE, Scene, assert_landed};
+use crate::truth::{assert_books, assert_marts, assert_warehouse};
 
-const EVENTS: u32 = 200_000;
+const EVENTS: u64 = 200_000;
+/// The issue asks for fifty.
 const KILLS: usize = 60;
-const MODELS: &str = "logins_enriched+";
+/// How often each named point kills, each time at another pass.
+const KILLS_PER_POINT: usize = 3;
 
 /// Where one process is to be killed.
+#[derive(Clone, Debug)]
 enum Moment {
     /// At the n-th pass of a named point.
     Point(String, u32),
     /// After so many milliseconds of life.
     Random(u64),
-}
-
-/// The seed of this run: printed with every failure, chosen by `TIDEMILL_SEED`.
-fn seed() -> Result<u64> {
-    #[expect(clippy::disallowed_methods, reason = "a failed run is repeated by its seed")]
-    match std::env::var("TIDEMILL_SEED") {
-        Ok(text) => Ok(text.parse()?),
-        Err(_) => Ok(20_250_308),
-    }
 }
 
 fn was_killed(status: ExitStatus) -> bool {
@@ -69,64 +68,83 @@ fn check(process: &Process, status: ExitStatus, command: &[&str]) -> Result<()> 
     Ok(())
 }
 
+/// All named points several times, the rest at random, in random order.
+fn schedule(points: &[String], random: &mut Seeded) -> Result<VecDeque<Moment>> {
+    let mut moments = Vec::new();
+    for point in points {
+        // A cycle passes ingest's points once a source and batch, those of models and tables once each of them.
+        let most = if point.starts_with("ingest.") { 3 } else { 6 };
+        for _ in 0..KILLS_PER_POINT {
+            moments.push(Moment::Point(point.clone(), 1 + u32::try_from(random.below(most))?));
+        }
+    }
+    while moments.len() < KILLS {
+        moments.push(Moment::Random(50 + random.below(3_000)));
+    }
+    random.shuffle(&mut moments);
+    Ok(moments.into())
+}
+
 #[test]
-fn two_hundred_thousand_logins_survive_sixty_kills() -> Result<()> {
-    let seed = seed()?;
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let scene = Scene::new(4)?;
-    let Traffic { records, truth } = traffic(&Plan { events_per_s: 20, ..Plan::new(seed, EVENTS, 4) });
-    let project = scene.project().ingest("max_batch_rows", "500").build()?;
+fn two_hundred_thousand_events_survive_sixty_kills_of_the_whole_cycle() -> Result<()> {
+    let mut random = Seeded::from_environment(20_250_308)?;
+    survive(&mut random).map_err(|error| random.told(error))
+}
+
+fn survive(random: &mut Seeded) -> Result<()> {
+    let Simulated { records, truth } = simulated::simulate(random.seed(), EVENTS);
+    // Its own broker: the topics carry the names of the shipped contracts.
+    let broker = Broker::start()?;
+    simulated::create_topics(&Topics::connect(&broker.bootstrap())?)?;
+    let sender = simulated::sender(&broker.bootstrap())?;
+    let project = ProjectBuilder::shipped()
+        .kafka(&broker.bootstrap(), "kills")
+        // A killed process leaves its partitions soon.
+        .kafka_property("session.timeout.ms", "2000")
+        .kafka_property("heartbeat.interval.ms", "300")
+        .ingest("max_batch_rows", "500")
+        .build()?;
     let tidemill = project.tidemill();
 
-    let ingest_points = failpoints::named("ingest.")?;
-    let build_points = failpoints::named("transform.")?;
-    let publish_points = failpoints::named("publish.local.")?;
-    let ingest = ["ingest", "--select", SOURCE];
-    let follow = ["ingest", "--follow", "--select", SOURCE];
-    let build = ["build", "--select", MODELS];
-    let publish = ["publish", "--select", MODELS];
-
-    let slices: Vec<_> = records.chunks(records.len().div_ceil(KILLS)).collect();
-    let producer = scene.topics.producer()?;
-    let mut kills = 0;
-    let mut round = 0;
-    while kills < KILLS || round < slices.len() {
-        ensure!(round < 4 * KILLS, "only {kills} of {round} processes were killed in time, seed={seed}");
-        let slice = slices.get(round).copied().unwrap_or_default();
-        let killed = thread::scope(|scope| -> Result<usize> {
-            let sender = scope.spawn(|| producer.deliver(&scene.topic, slice));
-            let pass = 1 + u32::try_from(random.next_u64() % 3)?;
-            let mut killed = 0;
-            // Two of three rounds kill ingest, by name and at random in turn; the third kills what stands on it.
-            if round % 3 < 2 {
-                let point = &ingest_points[(round / 3) % ingest_points.len()];
-                let (moment, command) = if round % 3 == 0 {
-                    (Moment::Point(point.clone(), pass), &ingest[..])
-                } else {
-                    (Moment::Random(100 + random.next_u64() % 1_500), &follow[..])
-                };
-                killed += usize::from(run_until(&tidemill, &moment, command)?);
-            } else {
-                let point = &build_points[(round / 3) % build_points.len()];
-                killed += usize::from(run_until(&tidemill, &Moment::Point(point.clone(), pass), &build)?);
-                let point = &publish_points[(round / 3) % publish_points.len()];
-                killed += usize::from(run_until(&tidemill, &Moment::Point(point.clone(), 1), &publish)?);
-            }
-            sender.join().expect("the sender does not panic")?;
-            Ok(killed)
-        })?;
-        kills += killed;
-        round += 1;
+    let mut points = Vec::new();
+    for prefix in ["ingest.", "transform.", "publish.local."] {
+        points.extend(failpoints::named(prefix)?);
     }
-
-    let told = |error: anyhow::Error| error.context(format!("after {kills} kills, seed={seed}"));
-    tidemill.succeed(&ingest).map_err(told)?;
-    assert_landed(&tidemill, &truth).map_err(told)?;
-    tidemill.succeed(&build).map_err(told)?;
-    assert_models(&tidemill, &truth).map_err(told)?;
-    tidemill.succeed(&publish).map_err(told)?;
-    tidemill.succeed(&["publish", "--check", "--select", MODELS]).map_err(told)?;
-    Ok(())
+    let mut moments = schedule(&points, random)?;
+    // Some are left over for the rounds in which there was too little to do to come to a late pass.
+    let mut slices = records.chunks(records.len().div_ceil(moments.len() + points.len()));
+    let mut reached = BTreeSet::new();
+    let (mut kills, mut rounds) = (0, 0);
+    while let Some(moment) = moments.pop_front() {
+        rounds += 1;
+        ensure!(rounds < 3 * KILLS, "only {kills} of {rounds} processes were killed in time; missing: {moments:?}");
+        let slice = slices.next().unwrap_or_default();
+        let killed = thread::scope(|scope| -> Result<bool> {
+            let sending = scope.spawn(|| sender.send(slice));
+            let command = match moment {
+                Moment::Point(..) => &["run"][..],
+                Moment::Random(_) => &["run", "--every", "100ms"],
+            };
+            let killed = run_until(&tidemill, &moment, command);
+            sending.join().expect("the sender does not panic")?;
+            killed
+        })
+        .with_context(|| format!("round {rounds}, {moment:?}"))?;
+        match moment {
+            Moment::Point(point, _) if killed => drop(reached.insert(point)),
+            Moment::Point(point, _) => moments.push_back(Moment::Point(point, 1)),
+            Moment::Random(_) => {}
+        }
+        kills += usize::from(killed);
+    }
+    ensure!(kills >= KILLS && reached.len() == points.len(), "{kills} kills, points reached: {reached:?}");
+    for slice in slices {
+        sender.send(slice)?;
+    }
+    tidemill.succeed(&["run"])?;
+    assert_books(&tidemill, &truth)?;
+    assert_marts(&tidemill, &truth)?;
+    assert_warehouse(&project)
 }
 
 #[test]

@@ -7,3 +7,5 @@ mod kills;
 mod s3;
 mod servers;
 mod snowflake;
+mod topics;
+mod truth;

@@ -17,7 +17,7 @@ use crate::balance::{SOURCE, Scene, assert_models, drain};
 const MODELS: &str = "logins_enriched+";
 
 /// The statements of a publication that adds to tables, in their order; `setup` only where nothing is there yet.
-const STEPS: [&str; 19] = [
+const STEPS: [&str; 21] = [
     "setup",
     "put",
     "take",
@@ -34,6 +34,8 @@ const STEPS: [&str; 19] = [
     "merge",
     "count",
     "ledger",
+    "runs",
+    "freshness",
     "commit",
     "proof",
     "clean",

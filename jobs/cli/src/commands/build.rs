@@ -1,15 +1,20 @@
-//! `tidemill build`
+//! `tidemill build | run-models`
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::Context as _;
+use serde_json::{Map, Value as Json, json};
 use tidemill_transform::Runner;
-use tidemill_transform::graph::Selection;
-use tidemill_transform::plan::{Action, Plan, PlanOptions, TimeRange};
+use tidemill_transform::graph::{Indirect, Selection};
+use tidemill_transform::plan::{Action, Plan, PlanFile, PlanOptions, TimeRange};
 use tidemill_transform::run::{BuildOptions, Kinds, Outcome, Report};
 
 use super::context::{Context, instant};
 use super::progress::BuildLines;
-use crate::args::{BuildArgs, Format, GlobalArgs, SelectArgs};
+use super::test::failures;
+use super::workspace::{Workspace, recorded_args};
+use crate::args::{BuildArgs, Format, GlobalArgs, IndirectArg, SelectArgs};
 use crate::exit::Exit;
 use crate::printer::{Printer, table, thousands};
 use crate::report::UsageError;
@@ -17,36 +22,103 @@ use crate::signals;
 
 /// Builds what is stale and tests it.
 pub(crate) async fn run(global: &GlobalArgs, args: BuildArgs, printer: Printer) -> anyhow::Result<Exit> {
-    let context = Context::load(global)?;
-    let runner = runner(&context)?;
+    run_kinds(global, args, Kinds::ALL, printer).await
+}
+
+/// `build` and `run-models`.
+pub(crate) async fn run_kinds(
+    global: &GlobalArgs,
+    args: BuildArgs,
+    kinds: Kinds,
+    printer: Printer,
+) -> anyhow::Result<Exit> {
+    let workspace = Workspace::load(global)?;
+    if let Some(path) = &args.plan {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("failed to read a plan, path=`{}`", path.display()))?;
+        let file = PlanFile::parse(&path.display().to_string(), &text)?;
+        let selection = file.selection();
+        let options = BuildOptions {
+            plan: file.options(),
+            kinds,
+            fail_fast: args.fail_fast,
+            run_id: Some(workspace.context.run_id.clone()),
+            ..BuildOptions::default()
+        };
+        let recorded = recorded_args("build", global, &args.selection);
+        return Box::pin(build_in(&workspace, &selection, &options, recorded, printer)).await;
+    }
     let plan = PlanOptions {
         full_refresh: args.full_refresh,
-        as_of_us: context.as_of_us,
         event_time: event_time(args.event_time_start.as_deref(), args.event_time_end.as_deref())?,
-        watermarks: None,
+        ..workspace.plan_options()
     };
-    let selection = selection(args.selection);
+    let selection = workspace.select(&args.selection, printer)?;
     if args.dry_run {
-        let plan = runner.plan(&selection, &plan).await?;
+        let plan = workspace.runner.plan(&selection, &plan).await?;
         printer.result(&plan, &plan_text(&plan));
         return Ok(Exit::Done);
     }
-    let options = BuildOptions { plan, run_id: Some(context.run_id.clone()), ..BuildOptions::default() };
-    build(&runner, &selection, &options, printer).await
+    let options = BuildOptions {
+        plan,
+        kinds,
+        fail_fast: args.fail_fast,
+        run_id: Some(workspace.context.run_id.clone()),
+        ..BuildOptions::default()
+    };
+    let mut recorded =
+        recorded_args(if kinds == Kinds::MODELS { "run-models" } else { "build" }, global, &args.selection);
+    recorded.insert("full_refresh".to_owned(), json!(args.full_refresh));
+    recorded.insert("event_time_start".to_owned(), json!(args.event_time_start));
+    recorded.insert("event_time_end".to_owned(), json!(args.event_time_end));
+    Box::pin(build_in(&workspace, &selection, &options, recorded, printer)).await
 }
 
-/// Builds and prints the report; used by `seed` and `test` as well.
-pub(crate) async fn build(
-    runner: &Runner,
+/// Builds, prints the report and leaves the artifacts; used by all verbs that work on nodes.
+pub(crate) async fn build_in(
+    workspace: &Workspace,
     selection: &Selection,
     options: &BuildOptions,
+    args: Map<String, Json>,
     printer: Printer,
 ) -> anyhow::Result<Exit> {
     let cancel = signals::cancel_on_signal()?;
-    let lines = Arc::new(BuildLines::new(printer, printer.format() != Format::Text));
+    let runner = &workspace.runner;
+    let lines = Arc::new(BuildLines::new(printer, printer.format() != Format::Text, runner));
     let mut report = runner.build(selection, options, lines, &cancel).await?;
-    printer.result(&report, &summary(&report, options.kinds));
+    workspace.write_manifest(&BTreeMap::new(), printer);
+    workspace.write_results(&report, &args, printer);
+    printer.result(&report, &format!("{}{}", failures(&report), closing(&report)));
     Ok(outcome_of(&mut report, printer))
+}
+
+/// dbt's last lines: what was done, how long it took, how many nodes ended how.
+pub(crate) fn closing(report: &Report) -> String {
+    if report.nodes.is_empty() {
+        return "Nothing to do: the selection holds no node that this command works on.\n".to_owned();
+    }
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in &report.nodes {
+        *kinds.entry(node.kind).or_default() += 1;
+    }
+    let told: Vec<String> = kinds
+        .iter()
+        .map(|(kind, count)| format!("{count} {}{}", kind.replace('_', " "), if *count == 1 { "" } else { "s" }))
+        .collect();
+    let count = |outcomes: &[Outcome]| outcomes.iter().map(|outcome| report.count(*outcome)).sum::<usize>();
+    let rows: u64 = report.nodes.iter().map(|node| node.rows_written).sum();
+    let seconds = report.elapsed_ms / 1000;
+    let hundredths = report.elapsed_ms % 1000 / 10;
+    format!(
+        "\nFinished running {} in {seconds}.{hundredths:02}s, {} rows written.\nDone. PASS={} WARN={} ERROR={} SKIP={} TOTAL={}\n",
+        told.join(", "),
+        thousands(rows),
+        count(&[Outcome::Success, Outcome::UpToDate, Outcome::Pass]),
+        count(&[Outcome::Warn]),
+        count(&[Outcome::Fail, Outcome::Error]),
+        count(&[Outcome::Skipped]),
+        report.nodes.len(),
+    )
 }
 
 /// The exit code of a report; errors are printed with their places and hints.
@@ -61,7 +133,7 @@ pub(crate) fn outcome_of(report: &mut Report, printer: Printer) -> Exit {
     if report.count(Outcome::Fail) > 0 { Exit::Rejected } else { Exit::Done }
 }
 
-/// The last line: how many nodes ended how.
+/// One line for a cycle: how many nodes ended how.
 pub(crate) fn summary(report: &Report, kinds: Kinds) -> String {
     let rows: u64 = report.nodes.iter().map(|node| node.rows_written).sum();
     let mut parts = Vec::new();
@@ -94,10 +166,24 @@ pub(crate) fn runner(context: &Context) -> anyhow::Result<Runner> {
 
 /// Selectors as typed.
 pub(crate) fn selection(args: SelectArgs) -> Selection {
-    Selection { select: args.select, exclude: args.exclude }
+    let indirect = match args.indirect_selection {
+        IndirectArg::Eager => Indirect::Eager,
+        IndirectArg::Cautious => Indirect::Cautious,
+        IndirectArg::Buildable => Indirect::Buildable,
+        IndirectArg::Empty => Indirect::Empty,
+    };
+    Selection {
+        select: args.select,
+        exclude: args.exclude,
+        selector: args.selector,
+        resource_types: args.resource_type,
+        exclude_resource_types: args.exclude_resource_type,
+        indirect,
+        ..Selection::default()
+    }
 }
 
-fn event_time(start: Option<&str>, end: Option<&str>) -> anyhow::Result<Option<TimeRange>> {
+pub(crate) fn event_time(start: Option<&str>, end: Option<&str>) -> anyhow::Result<Option<TimeRange>> {
     match (start, end) {
         (None, None) => Ok(None),
         (Some(start), Some(end)) => {
@@ -113,8 +199,8 @@ fn event_time(start: Option<&str>, end: Option<&str>) -> anyhow::Result<Option<T
     }
 }
 
-fn plan_text(plan: &Plan) -> String {
-    let mut rows = vec![["model", "action", "because"].map(str::to_owned).to_vec()];
+pub(crate) fn plan_text(plan: &Plan) -> String {
+    let mut rows = vec![["model", "action", "because", "reads"].map(str::to_owned).to_vec()];
     for model in &plan.models {
         let action = match &model.action {
             Action::Inline => "view".to_owned(),
@@ -127,12 +213,31 @@ fn plan_text(plan: &Plan) -> String {
                 [first, .., last] => format!("{} batches ({} to {})", batches.len(), first.name, last.name),
             },
             Action::Append { files, .. } => format!("append {} files", files.len()),
+            Action::Keys { .. } => "keys that changed rows touch".to_owned(),
+            Action::Upsert => "incremental SQL, by key".to_owned(),
         };
         let mut because = model.reason.to_string();
+        if let Some(change) = &model.sql_change {
+            because.push_str(&format!(" ({change})"));
+        }
         if !model.after.is_empty() {
             because.push_str(&format!("; planned again after {}", model.after.join(", ")));
         }
-        rows.push(vec![model.model.clone(), action, because]);
+        let reads = match model.reads.files {
+            0 => String::new(),
+            files => format!("{} files, {}", thousands(files), bytes(model.reads.bytes)),
+        };
+        rows.push(vec![model.model.clone(), action, because, reads]);
     }
     table(&rows)
+}
+
+/// Bytes for people: three digits are enough.
+fn bytes(count: u64) -> String {
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => format!("{} kB", count / 1_000),
+        1_000_000..1_000_000_000 => format!("{}.{} MB", count / 1_000_000, count % 1_000_000 / 100_000),
+        _ => format!("{}.{} GB", count / 1_000_000_000, count % 1_000_000_000 / 100_000_000),
+    }
 }

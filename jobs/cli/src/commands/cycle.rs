@@ -19,10 +19,18 @@ use super::build::{outcome_of, runner, selection, summary};
 use super::context::Context;
 use super::progress::BuildLines;
 use super::publish::publications;
+use super::readers::{Arrived, Readers};
 use crate::args::{Format, GlobalArgs, RunArgs};
 use crate::exit::Exit;
 use crate::printer::{Printer, thousands};
 use crate::{report, signals};
+
+/// Cycles that come at least this often leave the reading to consumers that stay. Rarer ones read by themselves: their data
+/// may be older anyway, and they make few large commits instead of one per batch age.
+const FOLLOW_UP_TO: Duration = Duration::from_secs(10);
+
+/// How long a cycle that would find nothing new waits for news before it looks whether time alone has made something due.
+const IDLE: Duration = Duration::from_millis(500);
 
 /// Runs cycles until they are done, or until a signal comes.
 pub(crate) async fn run(global: &GlobalArgs, args: RunArgs, printer: Printer) -> anyhow::Result<Exit> {
@@ -33,22 +41,66 @@ pub(crate) async fn run(global: &GlobalArgs, args: RunArgs, printer: Printer) ->
     let Some(every) = args.every else {
         return Ok(Box::pin(cycle.run(&context, &context.run_id, printer, &cancel)).await?.exit);
     };
+    let ended = Box::pin(repeat(&context, &cycle, every, printer, &cancel)).await;
+    // Readers that still follow end before the process does.
+    cancel.cancel();
+    let (readers, outcome) = ended;
+    if let Some(readers) = readers {
+        readers.join().await;
+    }
+    outcome
+}
+
+/// Runs cycle after cycle until one of them cannot be repeated, or a signal comes.
+async fn repeat(
+    context: &Context,
+    cycle: &Cycle,
+    every: Duration,
+    printer: Printer,
+    cancel: &CancellationToken,
+) -> (Option<Readers>, anyhow::Result<Exit>) {
+    let follows = every <= FOLLOW_UP_TO && cycle.reads(context);
+    let mut readers: Option<Readers> = None;
     let mut number = 0_u64;
     while !cancel.is_cancelled() {
         number += 1;
         let watch = context.clock.stopwatch();
         let run_id = format!("{}/{number}", context.run_id);
-        match Box::pin(cycle.run(&context, &run_id, printer, &cancel)).await {
+        let done = match &mut readers {
+            Some(readers) => Box::pin(cycle.run_beside(readers, context, &run_id, printer, cancel)).await,
+            None => Box::pin(cycle.run(context, &run_id, printer, cancel)).await,
+        };
+        match done {
             Ok(Summary { exit: Exit::Done, .. }) => {}
             // A later cycle may do better; what cannot ends the command.
             Ok(Summary { exit: Exit::Retry, .. }) => printer.note("cycle failed for now; the next one tries again"),
-            Ok(Summary { exit, .. }) => return Ok(exit),
+            Ok(Summary { exit, .. }) => return (readers, Ok(exit)),
             Err(error) if report::exit_of(&error) == Exit::Retry => printer.error(&report::render(&error)),
-            Err(error) => return Err(error),
+            Err(error) => return (readers, Err(error)),
         }
-        pause(&context, every.saturating_sub(watch.elapsed()), &cancel).await;
+        // The first cycle drains what stood in the topics; only then somebody waits for the newest events.
+        if follows && readers.is_none() && !cancel.is_cancelled() {
+            readers = Some(Readers::start(context, &cycle.contracts, cancel));
+        }
+        pause(context, every.saturating_sub(watch.elapsed()), cancel).await;
+        if let Some(readers) = &readers {
+            // Windows fall due without news, so the wait has an end; without it a short interval would keep a core busy.
+            tokio::select! {
+                () = readers.news() => {}
+                () = pause(context, IDLE, cancel) => {}
+            }
+        }
     }
-    Ok(Exit::Done)
+    (readers, Ok(Exit::Done))
+}
+
+fn counts(arrived: Arrived) -> String {
+    format!(
+        "{} landed, {} duplicates, {} quarantined",
+        thousands(arrived.landed),
+        thousands(arrived.duplicates),
+        thousands(arrived.quarantined)
+    )
 }
 
 async fn pause(context: &Context, duration: Duration, cancel: &CancellationToken) {
@@ -96,6 +148,11 @@ impl Cycle {
         Ok(Self { contracts, runner, selection })
     }
 
+    /// Whether there is anything to read from a broker.
+    fn reads(&self, context: &Context) -> bool {
+        context.settings.kafka.is_some() && !self.contracts.is_empty()
+    }
+
     /// Ingests what stands in the topics now, builds what is stale, publishes what changed.
     pub(crate) async fn run(
         &self,
@@ -105,7 +162,7 @@ impl Cycle {
         cancel: &CancellationToken,
     ) -> anyhow::Result<Summary> {
         let mut summary_of = Summary { landed: 0, built: 0, published: 0, exit: Exit::Done };
-        if context.settings.kafka.is_some() && !self.contracts.is_empty() {
+        if self.reads(context) {
             let watch = context.clock.stopwatch();
             let request = IngestRequest {
                 contracts: self.contracts.clone(),
@@ -123,23 +180,43 @@ impl Cycle {
                 cancel.clone(),
             )
             .await?;
-            summary_of.landed = report.landed();
-            let duplicates: u64 = report.sources.iter().map(tidemill_ingest::SourceReport::duplicates).sum();
-            let quarantined: u64 = report.sources.iter().map(tidemill_ingest::SourceReport::quarantined).sum();
-            printer.step(
-                "ingest",
-                &format!(
-                    "{} landed, {} duplicates, {} quarantined in {:.1?}",
-                    thousands(summary_of.landed),
-                    thousands(duplicates),
-                    thousands(quarantined),
-                    watch.elapsed()
-                ),
-            );
+            let arrived = Arrived {
+                landed: report.landed(),
+                duplicates: report.sources.iter().map(tidemill_ingest::SourceReport::duplicates).sum(),
+                quarantined: report.sources.iter().map(tidemill_ingest::SourceReport::quarantined).sum(),
+            };
+            summary_of.landed = arrived.landed;
+            printer.step("ingest", &format!("{} in {:.1?}", counts(arrived), watch.elapsed()));
             if let Some(error) = report.take_error() {
                 return Err(error.into());
             }
         }
+        self.build_and_publish(summary_of, context, run_id, printer, cancel).await
+    }
+
+    /// A cycle whose sources are read beside it: builds what is stale, publishes what changed.
+    async fn run_beside(
+        &self,
+        readers: &mut Readers,
+        context: &Context,
+        run_id: &str,
+        printer: Printer,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Summary> {
+        let arrived = readers.arrived(context, printer, cancel).await?;
+        printer.step("ingest", &format!("{} since the last cycle", counts(arrived)));
+        let summary_of = Summary { landed: arrived.landed, built: 0, published: 0, exit: Exit::Done };
+        self.build_and_publish(summary_of, context, run_id, printer, cancel).await
+    }
+
+    async fn build_and_publish(
+        &self,
+        mut summary_of: Summary,
+        context: &Context,
+        run_id: &str,
+        printer: Printer,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Summary> {
         if cancel.is_cancelled() {
             return Ok(summary_of);
         }
@@ -149,7 +226,7 @@ impl Cycle {
             run_id: Some(run_id.to_owned()),
             ..BuildOptions::default()
         };
-        let lines = Arc::new(BuildLines::new(printer, true));
+        let lines = Arc::new(BuildLines::new(printer, true, &self.runner));
         let mut report = self.runner.build(&self.selection, &options, lines, cancel).await?;
         summary_of.built = report.nodes.iter().map(|node| node.rows_written).sum();
         printer.step("build", summary(&report, Kinds::ALL).trim_start_matches("build: ").trim_end());

@@ -51,7 +51,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: DemoArgs, printer: Printer) -
         truth.merge(made.truth);
         traffic.push(made.records);
     }
-    let records = interleave(traffic);
+    let records = tidemill_simulate::interleave(traffic);
     let (num_sent, ..) = truth.totals();
 
     let broker = MockCluster::new(1).context("failed to start the in-process broker")?;
@@ -149,25 +149,6 @@ fn settings(dir: &std::path::Path, models_dir: PathBuf, servers: &str) -> anyhow
     };
     settings.transform = TransformSettings { memory_budget_bytes: 256 << 20, ..TransformSettings::default() };
     Ok(settings)
-}
-
-/// Records of several systems in one order: each system's own order is kept, and all end at about the same time.
-fn interleave(traffic: Vec<Vec<Record>>) -> Vec<Record> {
-    let total: usize = traffic.iter().map(Vec::len).sum();
-    let lengths: Vec<usize> = traffic.iter().map(Vec::len).collect();
-    let mut queues: Vec<_> = traffic.into_iter().map(Vec::into_iter).collect();
-    let mut taken = vec![0_usize; queues.len()];
-    let mut records = Vec::with_capacity(total);
-    while records.len() < total {
-        // The system that is furthest behind its share is next: taken/length is compared without division.
-        let next = (0..queues.len())
-            .filter(|index| taken[*index] < lengths[*index])
-            .min_by(|one, other| (taken[*one] * lengths[*other]).cmp(&(taken[*other] * lengths[*one])));
-        let Some(next) = next else { break };
-        taken[next] += 1;
-        records.extend(queues[next].next());
-    }
-    records
 }
 
 struct Producing {

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde_json::json;
 use tidemill_ingest::{IngestReport, IngestRequest, Mode};
 use tidemill_project::config::OnGap;
+use tidemill_project::contract::Contract;
 
 use super::context::Context;
 use super::progress::Progress;
@@ -31,6 +32,9 @@ pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: Printer)
             "the project declares no source with `config.meta.tidemill`, so there is nothing to ingest".to_owned();
         return Err(UsageError { message }.into());
     }
+    if args.dry_run {
+        return preview(&context, &contracts, &args.from_files, printer).await;
+    }
     let cancel = signals::cancel_on_signal()?;
     let progress = Progress::new(printer);
     let observer: Arc<dyn tidemill_ingest::IngestObserver> = Arc::new(progress.clone());
@@ -45,12 +49,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: Printer)
         };
         tidemill_ingest::ingest(&context.settings, &context.lake, request, observer, cancel).await?
     } else {
-        let [contract] = contracts.as_slice() else {
-            let names: Vec<String> = contracts.iter().map(|contract| contract.name.to_string()).collect();
-            let message =
-                format!("--from-files feeds one source; choose it with --select, there are: {}", names.join(", "));
-            return Err(UsageError { message }.into());
-        };
+        let contract = only(&contracts)?;
         let files = files_of(&args.from_files)?;
         tidemill_ingest::ingest_files(
             &context.settings,
@@ -69,6 +68,70 @@ pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: Printer)
         Some(error) => Err(error.into()),
         None => Ok(Exit::Done),
     }
+}
+
+/// The one source that files feed.
+fn only(contracts: &[Contract]) -> anyhow::Result<&Contract> {
+    let [contract] = contracts else {
+        let names: Vec<String> = contracts.iter().map(|contract| contract.name.to_string()).collect();
+        let message =
+            format!("--from-files feeds one source; choose it with --select, there are: {}", names.join(", "));
+        return Err(UsageError { message }.into());
+    };
+    Ok(contract)
+}
+
+/// What a run would read: offsets between the lake and the ends of the partitions, or files beyond what the lake has of them.
+async fn preview(
+    context: &Context,
+    contracts: &[Contract],
+    patterns: &[String],
+    printer: Printer,
+) -> anyhow::Result<Exit> {
+    if !patterns.is_empty() {
+        let contract = only(contracts)?;
+        let files = tidemill_ingest::preview_files(&context.lake, contract, files_of(patterns)?).await?;
+        let mut rows = vec![["file", "records in the lake"].map(str::to_owned).to_vec()];
+        rows.extend(files.iter().map(|file| vec![file.path.clone(), file.records.map_or("-".to_owned(), thousands)]));
+        printer.result(&json!({ "dry_run": true, "source": contract.name.to_string(), "files": files }), &table(&rows));
+        return Ok(Exit::Done);
+    }
+    if context.settings.kafka.is_none() {
+        // The same fault, with the same way out, as that of the run itself.
+        let request = IngestRequest {
+            contracts: contracts.to_vec(),
+            mode: Mode::Drain,
+            max_records: None,
+            max_duration: None,
+            run_id: context.run_id.clone(),
+            as_of_us: context.as_of_us,
+        };
+        let observer = Arc::new(tidemill_ingest::NoObserver);
+        let cancel = tokio_util::sync::CancellationToken::new();
+        tidemill_ingest::ingest(&context.settings, &context.lake, request, observer, cancel).await?;
+    }
+    let mut sources = Vec::new();
+    for contract in contracts {
+        sources.push(tidemill_ingest::status::status(&context.settings, &context.lake, contract).await?);
+    }
+    let mut rows = vec![["source", "partition", "from", "to", "records"].map(str::to_owned).to_vec()];
+    for source in &sources {
+        for of in &source.partitions {
+            let number = |offset: Option<i64>| offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
+            rows.push(vec![
+                source.source.clone(),
+                format!("{}/{}", of.topic, of.partition),
+                number(of.next),
+                number(of.end),
+                of.lag.map_or_else(|| "?".to_owned(), thousands),
+            ]);
+        }
+        if let Some(fault) = &source.broker_fault {
+            printer.note(&format!("warning: {}: the broker was not asked: {fault}", source.source));
+        }
+    }
+    printer.result(&json!({ "dry_run": true, "sources": sources }), &table(&rows));
+    Ok(Exit::Done)
 }
 
 /// The files that globs name, sorted; a pattern that names none is an error.

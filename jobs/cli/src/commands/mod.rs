@@ -1,22 +1,35 @@
 //! One file per verb: arguments -> settings -> one call into a room -> words.
 
 mod build;
+mod clean;
+mod collect;
 mod context;
 mod cycle;
 mod demo;
+
+mod docs;
 mod doctor;
+mod freshness;
 mod ingest;
 mod init;
+mod lint;
+mod list;
 mod maintain;
 mod models;
 mod progress;
 mod publish;
 mod quarantine;
 mod query;
+mod readers;
 mod reconcile;
+mod retry;
 mod status;
+mod test;
+mod workspace;
 
-use crate::args::{Cli, Command, Format};
+use tidemill_transform::run::Kinds;
+
+use crate::args::{Cli, Command, DocsCommand, Format, SourceCommand};
 use crate::exit::Exit;
 use crate::printer::Printer;
 use crate::report::UsageError;
@@ -34,12 +47,22 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Init(args) => init::run(&args, printer),
         Command::Doctor => doctor::run(&global, printer).await,
         Command::Ingest(args) => Box::pin(ingest::run(&global, args, printer)).await,
+        Command::Collect(args) => collect::run(&global, &args, printer).await,
         Command::Build(args) => Box::pin(build::run(&global, args, printer)).await,
+        Command::RunModels(args) => Box::pin(build::run_kinds(&global, args, Kinds::MODELS, printer)).await,
         Command::Seed(args) => Box::pin(models::seed(&global, args, printer)).await,
-        Command::Test(args) => Box::pin(models::test(&global, args, printer)).await,
+        Command::Test(args) => Box::pin(test::run(&global, args, printer)).await,
         Command::Compile(args) => Box::pin(models::compile(&global, args, printer)).await,
         Command::Show(args) => Box::pin(models::show(&global, args, printer)).await,
-        Command::Ls(args) => models::ls(&global, args, printer),
+        Command::Ls(args) => list::run(&global, &args, printer),
+        Command::Parse => models::parse(&global, printer),
+        Command::Docs(DocsCommand::Generate(args)) => Box::pin(docs::generate(&global, args, printer)).await,
+        Command::SourceFreshness(args) | Command::Source(SourceCommand::Freshness(args)) => {
+            Box::pin(freshness::run(&global, args, printer)).await
+        }
+        Command::Retry(args) => Box::pin(retry::run(&global, args, printer)).await,
+        Command::Lint(args) => lint::run(&global, &args, printer),
+        Command::Clean(args) => clean::run(&global, &args, printer),
         Command::Publish(args) => Box::pin(publish::run(&global, args, printer)).await,
         Command::Run(args) => Box::pin(cycle::run(&global, args, printer)).await,
         Command::Reconcile(args) => reconcile::run(&global, args, printer).await,

@@ -1,60 +1,93 @@
-//! `tidemill seed | test | compile | show | ls`
+//! `tidemill seed | compile | show | parse`
 
-use tidemill_transform::plan::PlanOptions;
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use tidemill_transform::artifacts::{self, names};
+use tidemill_transform::project::NodeId;
 use tidemill_transform::run::{BuildOptions, Kinds};
 
-use super::build::{build, runner, selection};
-use super::context::Context;
+use super::build::build_in;
 use super::query::print_rows;
-use crate::args::{GlobalArgs, SelectArgs, ShowArgs};
+use super::workspace::{Workspace, recorded_args};
+use crate::args::{CompileArgs, GlobalArgs, SelectArgs, ShowArgs, WorkArgs};
 use crate::exit::Exit;
-use crate::printer::{Printer, table};
-
-fn plan_options(context: &Context) -> PlanOptions {
-    PlanOptions { as_of_us: context.as_of_us, ..PlanOptions::default() }
-}
+use crate::printer::Printer;
 
 /// Loads seeds.
-pub(crate) async fn seed(global: &GlobalArgs, args: SelectArgs, printer: Printer) -> anyhow::Result<Exit> {
-    some(global, args, Kinds::SEEDS, printer).await
+pub(crate) async fn seed(global: &GlobalArgs, args: WorkArgs, printer: Printer) -> anyhow::Result<Exit> {
+    some("seed", global, args, Kinds::SEEDS, printer).await
 }
 
-/// Runs data tests, also those whose answer cannot have changed.
-pub(crate) async fn test(global: &GlobalArgs, args: SelectArgs, printer: Printer) -> anyhow::Result<Exit> {
-    some(global, args, Kinds::TESTS, printer).await
-}
-
-async fn some(global: &GlobalArgs, args: SelectArgs, kinds: Kinds, printer: Printer) -> anyhow::Result<Exit> {
-    let context = Context::load(global)?;
-    let options = BuildOptions {
-        plan: plan_options(&context),
+async fn some(
+    which: &str,
+    global: &GlobalArgs,
+    args: WorkArgs,
+    kinds: Kinds,
+    printer: Printer,
+) -> anyhow::Result<Exit> {
+    let workspace = Workspace::load(global)?;
+    let selection = workspace.select(&args.selection, printer)?;
+    let mut options = BuildOptions {
+        plan: workspace.plan_options(),
         kinds,
+        fail_fast: args.fail_fast,
         all_tests: true,
-        run_id: Some(context.run_id.clone()),
+        run_id: Some(workspace.context.run_id.clone()),
         ..BuildOptions::default()
     };
-    Box::pin(build(&runner(&context)?, &selection(args), &options, printer)).await
+    options.plan.full_refresh = args.full_refresh;
+    let mut recorded = recorded_args(which, global, &args.selection);
+    recorded.insert("full_refresh".to_owned(), json!(args.full_refresh));
+    Box::pin(build_in(&workspace, &selection, &options, recorded, printer)).await
 }
 
-/// Renders models to SQL.
-pub(crate) async fn compile(global: &GlobalArgs, args: SelectArgs, printer: Printer) -> anyhow::Result<Exit> {
-    let context = Context::load(global)?;
-    let compiled = runner(&context)?.compile(&selection(args), &plan_options(&context)).await?;
+/// Renders models to SQL, on the screen and below the target folder.
+pub(crate) async fn compile(global: &GlobalArgs, args: CompileArgs, printer: Printer) -> anyhow::Result<Exit> {
+    let workspace = Workspace::load(global)?;
+    let options = workspace.plan_options();
+    if let Some(template) = &args.inline {
+        let sql = workspace.runner.compile_inline(template, &options).await?;
+        printer.result(&json!({ "sql": sql }), &format!("{}\n", sql.trim()));
+        return Ok(Exit::Done);
+    }
+    let selection = workspace.select(&args.selection, printer)?;
+    let compiled = workspace.runner.compile(&selection, &options).await?;
+    let by_name: BTreeMap<String, &NodeId> =
+        workspace.runner.graph().order().map(|node| (node.to_string(), node)).collect();
     let mut text = String::new();
+    let mut texts = BTreeMap::new();
     for node in &compiled {
         text.push_str(&format!("-- {} ({})\n{}\n\n", node.node, node.path, node.sql.trim()));
+        if let Some(id) = by_name.get(&node.node) {
+            texts.insert((*id).clone(), node.sql.clone());
+        }
+        // dbt's place for compiled SQL; that of a test lies below the file that declares it.
+        let name = match by_name.get(&node.node) {
+            Some(NodeId::Test(name)) if !node.path.ends_with(".sql") => format!("{}/{name}.sql", node.path),
+            _ => node.path.clone(),
+        };
+        let package = &workspace.runner.project().name;
+        artifacts::write_bytes(&workspace.target, &format!("compiled/{package}/{name}"), node.sql.as_bytes())?;
     }
+    workspace.write_manifest(&texts, printer);
     printer.result(&compiled, &text);
     Ok(Exit::Done)
 }
 
-/// Prints rows of models without storing them.
+/// Prints rows of models, or of a query, without storing them.
 pub(crate) async fn show(global: &GlobalArgs, args: ShowArgs, printer: Printer) -> anyhow::Result<Exit> {
-    let context = Context::load(global)?;
-    let runner = runner(&context)?;
-    let listed = runner.ls(&selection(args.selection))?;
+    let workspace = Workspace::load(global)?;
+    let options = workspace.plan_options();
+    let runner = &workspace.runner;
+    if let Some(template) = &args.inline {
+        let rows = runner.show_inline(template, args.limit, &options).await?;
+        print_rows(&rows, None, printer)?;
+        return Ok(Exit::Done);
+    }
+    let listed = runner.ls(&workspace.select(&args.selection, printer)?)?;
     for node in listed.iter().filter(|node| node.kind == "model" || node.kind == "seed") {
-        let batches = runner.show(&node.name, args.limit, &plan_options(&context)).await?;
+        let batches = runner.show(&node.name, args.limit, &options).await?;
         if listed.len() > 1 {
             printer.note(&node.node);
         }
@@ -63,12 +96,34 @@ pub(crate) async fn show(global: &GlobalArgs, args: ShowArgs, printer: Printer) 
     Ok(Exit::Done)
 }
 
-/// Lists nodes.
-pub(crate) fn ls(global: &GlobalArgs, args: SelectArgs, printer: Printer) -> anyhow::Result<Exit> {
-    let context = Context::load(global)?;
-    let listed = runner(&context)?.ls(&selection(args))?;
-    let mut rows = vec![["node", "path"].map(str::to_owned).to_vec()];
-    rows.extend(listed.iter().map(|node| vec![node.node.clone(), node.path.clone()]));
-    printer.result(&listed, &table(&rows));
+/// Reads and checks the project and writes its manifest.
+pub(crate) fn parse(global: &GlobalArgs, printer: Printer) -> anyhow::Result<Exit> {
+    let watch = tidemill_project::clock::Clock::system().stopwatch();
+    let workspace = Workspace::load(global)?;
+    let read_ms = watch.elapsed().as_millis();
+    let manifest = workspace.runner.manifest(&workspace.invocation(), &BTreeMap::new());
+    artifacts::write(&workspace.target, names::MANIFEST, &manifest)?;
+    let wrote_ms = watch.elapsed().as_millis() - read_ms;
+    let project = workspace.runner.project();
+    let counts = json!({
+        "models": project.models.len(),
+        "seeds": project.seeds.len(),
+        "sources": project.sources.len(),
+        "tests": project.generic_tests.len() + project.singular_tests.len(),
+        "unit_tests": project.unit_tests.len(),
+        "exposures": project.extras.exposures.len(),
+        "macros": project.macros.len(),
+    });
+    let told: Vec<String> = counts
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, count)| **count != json!(0))
+        .map(|(kind, count)| format!("{count} {}", kind.replace('_', " ")))
+        .collect();
+    let path = super::context::shown(&workspace.target.join(names::MANIFEST));
+    let text = format!("Parsed {} in {read_ms} ms; wrote {path} in {wrote_ms} ms.\n", told.join(", "));
+    let object = json!({"counts": counts, "parse_ms": read_ms, "write_ms": wrote_ms, "manifest": path});
+    printer.result(&object, &text);
     Ok(Exit::Done)
 }

@@ -1,11 +1,10 @@
 //! `tidemill publish`
 
-use indexmap::IndexMap;
 use serde_json::json;
-use tidemill_publish::{Outcome, Publication, PublishReport, PublishRequest, Strategy, TargetTable};
+use tidemill_publish::{Emit, Messages, Outcome, Publication, PublishReport, PublishRequest, Strategy, Target, TargetTable};
 use tidemill_transform::Runner;
 use tidemill_transform::graph::Selection;
-use tidemill_transform::project::{NodeId, PublishStrategy, SinkKind};
+use tidemill_transform::project::{Emit as EmitRule, NodeId, PublishEntry, PublishStrategy, SinkKind};
 
 use super::build::{runner, selection};
 use super::context::Context;
@@ -15,7 +14,7 @@ use crate::printer::{Printer, table, thousands};
 use crate::report::UsageError;
 use crate::signals;
 
-/// Merges what changed into the warehouse.
+/// Sends what changed to the warehouse, to topics and to Redis.
 pub(crate) async fn run(global: &GlobalArgs, args: PublishArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let runner = runner(&context)?;
@@ -80,6 +79,7 @@ fn outcome(outcome: Outcome) -> &'static str {
         Outcome::UpToDate => "up to date",
         Outcome::NotBuilt => "not built yet",
         Outcome::Planned => "would be sent",
+        Outcome::NoSink => "no such sink",
     }
 }
 
@@ -90,34 +90,20 @@ pub(crate) fn publications(runner: &Runner, selection: &Selection) -> anyhow::Re
         let NodeId::Model(name) = &node else { continue };
         let (Some(model), Some(id)) = (runner.project().models.get(name), runner.table_of(&node)) else { continue };
         for entry in model.config.publish.iter().filter(|entry| entry.enabled) {
-            if !matches!(entry.to, SinkKind::Snowflake | SinkKind::Local) {
-                let message =
-                    format!("model `{name}` publishes to a sink that this version does not have: {:?}", entry.to);
-                return Err(UsageError { message }.into());
-            }
-            let wanted = entry.table.as_deref().unwrap_or_default();
-            let parts: Vec<&str> = wanted.split('.').collect();
-            let [database, schema, table] = parts.as_slice() else {
-                let message =
-                    format!("model `{name}` publishes to `{wanted}`; write the table as DATABASE.SCHEMA.TABLE");
-                return Err(UsageError { message }.into());
-            };
             publications.push(Publication {
                 model: id.clone(),
                 model_name: name.clone(),
-                target: TargetTable {
-                    database: (*database).to_owned(),
-                    schema: (*schema).to_owned(),
-                    table: (*table).to_owned(),
-                },
+                target: target(name, entry)?,
                 unique_key: entry.unique_key.clone(),
                 strategy: match entry.strategy {
                     PublishStrategy::Merge => Strategy::Merge,
                     PublishStrategy::ReplaceBatches => Strategy::ReplaceBatches,
                     PublishStrategy::AppendOnly => Strategy::AppendOnly,
                 },
-                columns: columns(&entry.columns),
+                columns: columns(entry),
                 json_columns: entry.json_columns.clone(),
+                filter: entry.filter.clone(),
+                messages: messages(entry),
                 location: model.location.clone(),
             });
         }
@@ -125,6 +111,41 @@ pub(crate) fn publications(runner: &Runner, selection: &Selection) -> anyhow::Re
     Ok(publications)
 }
 
-fn columns(columns: &IndexMap<String, String>) -> Option<Vec<(String, String)>> {
-    (!columns.is_empty()).then(|| columns.iter().map(|(from, to)| (from.clone(), to.clone())).collect())
+fn target(model: &str, entry: &PublishEntry) -> anyhow::Result<Target> {
+    match entry.to {
+        SinkKind::Kafka => Ok(Target::Topic { topic: entry.topic.clone().unwrap_or_default() }),
+        SinkKind::Redis => Ok(Target::Keys { keys: entry.key.clone().unwrap_or_default() }),
+        SinkKind::Snowflake | SinkKind::Local => {
+            let wanted = entry.table.as_deref().unwrap_or_default();
+            let [database, schema, table] = wanted.split('.').collect::<Vec<_>>()[..] else {
+                let message =
+                    format!("model `{model}` publishes to `{wanted}`; write the table as DATABASE.SCHEMA.TABLE");
+                return Err(UsageError { message }.into());
+            };
+            let (database, schema, table) = (database.to_owned(), schema.to_owned(), table.to_owned());
+            Ok(TargetTable { database, schema, table }.into())
+        }
+    }
+}
+
+/// Column of the model -> name in the target, in the target's order.
+fn columns(entry: &PublishEntry) -> Option<Vec<(String, String)>> {
+    let columns = entry.columns.iter().map(|(from, to)| (from.clone(), to.clone()));
+    let fields = entry.fields.iter().map(|(field, column)| (column.clone(), field.clone()));
+    let all: Vec<_> = columns.chain(fields).collect();
+    (!all.is_empty()).then_some(all)
+}
+
+fn messages(entry: &PublishEntry) -> Option<Messages> {
+    matches!(entry.to, SinkKind::Kafka | SinkKind::Redis).then(|| Messages {
+        emit: match entry.emit {
+            EmitRule::OnChange => Emit::OnChange,
+            EmitRule::OnClose => Emit::OnClose,
+            EmitRule::OnFinal => Emit::OnFinal,
+            EmitRule::Alert => Emit::Alert,
+        },
+        key: entry.key.clone(),
+        window_end: entry.window_end.clone().unwrap_or_else(|| "window_end".to_owned()),
+        ttl: entry.ttl,
+    })
 }

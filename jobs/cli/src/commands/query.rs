@@ -1,4 +1,4 @@
-//! `tidemill sql`: one query, or a prompt with history.
+//! `tidemill sql`: one query, a script on stdin, or a prompt with history.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
@@ -13,6 +13,8 @@ use parquet::file::properties::WriterProperties;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tidemill_transform::SessionContext;
+use tidemill_transform::run::query;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::build::runner;
 use super::context::Context;
@@ -26,28 +28,21 @@ pub(crate) async fn run(global: &GlobalArgs, args: SqlArgs, printer: Printer) ->
     let context = Context::load(global)?;
     let session = runner(&context)?.query_context().await?;
     match args.query {
-        Some(query) => execute(&session, &query, args.output.as_deref(), printer).await?,
+        Some(sql) => execute(&session, sql.trim().trim_end_matches(';'), args.output.as_deref(), printer).await?,
         None if std::io::stdin().is_terminal() => prompt(&context, &session, printer).await?,
         None => {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text).context("failed to read the query from stdin")?;
-            for query in statements(&text) {
-                execute(&session, query, args.output.as_deref(), printer).await?;
+            for sql in statements(&text) {
+                execute(&session, sql, args.output.as_deref(), printer).await?;
             }
         }
     }
     Ok(Exit::Done)
 }
 
-async fn execute(session: &SessionContext, query: &str, output: Option<&Path>, printer: Printer) -> anyhow::Result<()> {
-    let frame = session.sql(query.trim().trim_end_matches(';')).await.context("failed to plan the query")?;
-    let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
-    let mut batches = frame.collect().await.context("failed to run the query")?;
-    if batches.is_empty() {
-        // The heading, or the file's schema, is an answer as well.
-        batches.push(RecordBatch::new_empty(schema));
-    }
-    print_rows(&batches, output, printer)
+async fn execute(session: &SessionContext, sql: &str, output: Option<&Path>, printer: Printer) -> anyhow::Result<()> {
+    print_rows(&query(session, sql).await?, output, printer)
 }
 
 /// Prints rows in the format that was asked for, to a file or to stdout.
@@ -111,14 +106,19 @@ pub(crate) fn json_array(batches: &[RecordBatch]) -> anyhow::Result<Vec<u8>> {
 /// Reads statements from a terminal until its end; a fault in one is shown and the next may follow.
 async fn prompt(context: &Context, session: &SessionContext, printer: Printer) -> anyhow::Result<()> {
     let history = context.settings.project_dir.join(".tidemill").join("sql_history");
+    if let Some(dir) = history.parent() {
+        // History is a comfort; a folder that cannot be written to is no failure, here and below.
+        let _ = std::fs::create_dir_all(dir);
+    }
     let mut editor = DefaultEditor::new().context("failed to open the terminal")?;
     // A first session has no history.
     let _ = editor.load_history(&history);
-    printer.note("end a statement with `;`, leave with ctrl-d; `show tables;` lists what there is");
-    let mut statement = String::new();
+    printer.note("end a statement with `;`, leave with \\q or ctrl-d; `show tables;` lists what there is");
+    let mut interrupted = signal(SignalKind::interrupt()).context("failed to listen for ctrl-c")?;
+    let mut text = String::new();
     loop {
         let (next, line) = tokio::task::spawn_blocking({
-            let prompt = if statement.is_empty() { "tidemill> " } else { "      ... " };
+            let prompt = if text.trim().is_empty() { "tidemill> " } else { "      ... " };
             move || {
                 let line = editor.readline(prompt);
                 (editor, line)
@@ -127,34 +127,56 @@ async fn prompt(context: &Context, session: &SessionContext, printer: Printer) -
         .await
         .context("failed to read a line")?;
         editor = next;
-        match line {
-            Ok(line) => {
-                statement.push_str(&line);
-                statement.push('\n');
-                if line.trim_end().ends_with(';') {
-                    let _ = editor.add_history_entry(statement.trim());
-                    if let Err(error) = execute(session, &statement, None, printer).await {
-                        printer.error(&report::render(&error));
-                    }
-                    statement.clear();
-                }
+        let line = match line {
+            Ok(line) => line,
+            Err(ReadlineError::Interrupted) => {
+                text.clear();
+                continue;
             }
-            Err(ReadlineError::Interrupted) => statement.clear(),
-            Err(ReadlineError::Eof) => break,
+            Err(ReadlineError::Eof) => return Ok(()),
             Err(error) => return Err(anyhow::Error::new(error).context("failed to read a line")),
+        };
+        if text.trim().is_empty() && ["\\q", "quit", "exit"].contains(&line.trim().trim_end_matches(';')) {
+            return Ok(());
         }
+        text.push_str(&line);
+        text.push('\n');
+        let (statements, rest) = split(&text);
+        if statements.is_empty() {
+            continue;
+        }
+        let _ = editor.add_history_entry(text.trim());
+        let _ = editor.append_history(&history);
+        for statement in statements {
+            let answer = tokio::select! {
+                answer = execute(session, statement, None, printer) => answer,
+                _ = interrupted.recv() => {
+                    printer.note("cancelled");
+                    break;
+                }
+            };
+            if let Err(error) = answer {
+                printer.error(&report::render(&error));
+            }
+        }
+        text = rest.to_owned();
     }
-    if let Some(dir) = history.parent()
-        && std::fs::create_dir_all(dir).is_ok()
-    {
-        // History is a comfort; a folder that cannot be written to is no failure.
-        let _ = editor.save_history(&history);
-    }
-    Ok(())
 }
 
-/// The statements of a script: `;` outside of quotes and comments ends one.
+/// The statements of a script; the last one needs no `;`.
 fn statements(text: &str) -> Vec<&str> {
+    let (mut found, rest) = split(text);
+    found.push(rest);
+    found.retain(|statement| says_something(statement));
+    found
+}
+
+fn says_something(statement: &str) -> bool {
+    statement.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"))
+}
+
+/// Splits complete statements off: `;` outside of quotes and comments ends one. What follows the last comes second.
+fn split(text: &str) -> (Vec<&str>, &str) {
     let mut found = Vec::new();
     let mut start = 0;
     let mut quote = None;
@@ -166,6 +188,15 @@ fn statements(text: &str) -> Vec<&str> {
             (None, '-') if chars.peek().is_some_and(|(_, next)| *next == '-') => {
                 while chars.next_if(|(_, letter)| *letter != '\n').is_some() {}
             }
+            (None, '/') if chars.peek().is_some_and(|(_, next)| *next == '*') => {
+                let mut last = ' ';
+                for (_, letter) in chars.by_ref().skip(1) {
+                    if last == '*' && letter == '/' {
+                        break;
+                    }
+                    last = letter;
+                }
+            }
             (None, ';') => {
                 found.push(&text[start..index]);
                 start = index + 1;
@@ -173,16 +204,13 @@ fn statements(text: &str) -> Vec<&str> {
             (Some(_) | None, _) => {}
         }
     }
-    found.push(&text[start..]);
-    found.retain(|statement| {
-        statement.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"))
-    });
-    found
+    found.retain(|statement| says_something(statement));
+    (found, &text[start..])
 }
 
 #[cfg(test)]
 mod tests {
-    use super::statements;
+    use super::{split, statements};
 
     #[test]
     fn semicolons_inside_quotes_and_comments_end_nothing() {
@@ -190,6 +218,14 @@ mod tests {
             statements("select ';' as a; -- no; end\nselect 2;\n"),
             ["select ';' as a", " -- no; end\nselect 2"]
         );
+        assert_eq!(statements("select /* ; */ 1; select 2"), ["select /* ; */ 1", " select 2"]);
         assert!(statements(" ;\n-- nothing\n").is_empty());
+    }
+
+    #[test]
+    fn a_statement_that_is_not_ended_waits() {
+        assert_eq!(split("select 1; select\n"), (vec!["select 1"], " select\n"));
+        assert_eq!(split("select 'a;\n"), (vec![], "select 'a;\n"));
+        assert_eq!(split("select 1;;\n"), (vec!["select 1"], "\n"));
     }
 }

@@ -4,13 +4,18 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use tidemill_ingest::reconcile::Reconciliation;
+use tidemill_publish::{PageState, SinkPage};
+use tidemill_transform::graph::Selection;
 
+use super::build::runner;
 use super::context::Context;
+use super::publish::publications;
 use crate::args::{GlobalArgs, ReconcileArgs};
 use crate::exit::Exit;
 use crate::printer::{Printer, table, thousands};
+use crate::signals;
 
-/// Proves that every offset has exactly one outcome.
+/// Proves that every offset has exactly one outcome, and that sinks hold what models say.
 pub(crate) async fn run(global: &GlobalArgs, args: ReconcileArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let proofs = prove(&context, &args.source, args.deep).await?;
@@ -25,8 +30,48 @@ pub(crate) async fn run(global: &GlobalArgs, args: ReconcileArgs, printer: Print
             object
         })
         .collect();
-    printer.result(&json!({ "closed": closed, "sources": sources }), &text(&proofs));
+    // A selection of sources asks about these alone.
+    let pages = if args.source.is_empty() { pages(&context, args.deep).await? } else { Vec::new() };
+    let closed = closed && pages.iter().all(|page| page.state != PageState::Open);
+    let text = format!("{}{}", text(&proofs), sinks_text(&pages));
+    printer.result(&json!({ "closed": closed, "sources": sources, "sinks": pages }), &text);
     Ok(if closed { Exit::Done } else { Exit::Rejected })
+}
+
+/// What every sink holds of every model.
+async fn pages(context: &Context, deep: bool) -> anyhow::Result<Vec<SinkPage>> {
+    let runner = runner(context)?;
+    let publications = publications(&runner, &Selection::default())?;
+    let cancel = signals::cancel_on_signal()?;
+    Ok(tidemill_publish::books(&context.settings, &context.lake, &publications, deep, &cancel).await?)
+}
+
+fn sinks_text(pages: &[SinkPage]) -> String {
+    if pages.is_empty() {
+        return String::new();
+    }
+    let heading = ["model", "target", "sink", "version", "newest", "model rows", "held rows", "balance"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    let number = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), thousands);
+    for page in pages {
+        rows.push(vec![
+            page.model.clone(),
+            page.target.to_string(),
+            page.sink.to_owned(),
+            page.version.map_or_else(|| "-".to_owned(), |version| version.to_string()),
+            page.newest.to_string(),
+            number(page.model_rows),
+            number(page.held_rows),
+            match page.state {
+                PageState::Closed => "closed",
+                PageState::Behind => "behind",
+                PageState::Open => "OPEN",
+            }
+            .to_owned(),
+        ]);
+    }
+    let examples = pages.iter().flat_map(|page| page.examples.iter().map(|line| format!("{}: {line}\n", page.target)));
+    format!("\n{}{}", table(&rows), examples.collect::<String>())
 }
 
 /// One proof per selected source.

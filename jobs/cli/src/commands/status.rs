@@ -85,7 +85,7 @@ fn instant(us: i64) -> String {
 }
 
 /// A length of time in its largest unit.
-fn age(us: i64) -> String {
+pub(crate) fn age(us: i64) -> String {
     let seconds = us.max(0) / 1_000_000;
     match seconds {
         0..120 => format!("{seconds} s"),

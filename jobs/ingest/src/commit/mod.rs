@@ -30,12 +30,12 @@ use tidemill_project::{Offset, SourceName, TopicPartition, crash};
 
 use crate::batch::{Batch, Origin, OriginKey};
 use crate::books::{Standing, assert_balanced, file_app_id, kafka_app_id};
-use crate::dedup::{Dedup, Landing};
+use crate::dedup::{Alive, Dedup, Landing};
 use crate::error::Cause;
 use crate::quarantine::store::QuarantineWriter;
 use crate::request::{IngestObserver, SourceReport};
-use crate::retry::{Retry, Tried};
-use crate::source::{Positioned, Slot};
+use crate::retry::{Retry, Tried, Tries};
+use crate::source::{LakeOffset, LakeOffsets, Positioned, Slot};
 use crate::{Error, Result};
 use outcome::keep_books;
 use parts::Written;
@@ -191,18 +191,18 @@ impl Committer {
     }
 
     /// Moves to the table's newest version and says where the lake stands.
-    pub(crate) async fn lake_offsets(
-        &mut self,
-        partitions: &[TopicPartition],
-    ) -> Result<HashMap<TopicPartition, Option<Offset>>> {
+    pub(crate) async fn lake_offsets(&mut self, partitions: &[TopicPartition]) -> Result<LakeOffsets> {
         self.refresh().await?;
-        let offset = |of: &TopicPartition| self.table.txn_version(&kafka_app_id(&self.name, of)).map(Offset);
+        let offset = |of: &TopicPartition| LakeOffset {
+            next: self.table.txn_version(&kafka_app_id(&self.name, of)).map(Offset),
+            last: self.standing.partitions.get(of).and_then(|totals| totals.last.clone()),
+        };
         Ok(partitions.iter().map(|of| (of.clone(), offset(of))).collect())
     }
 
     /// Moves to the table's newest version.
     pub(crate) async fn refresh(&mut self) -> Result<()> {
-        let mut tries = 0;
+        let mut tries = Tries::default();
         let commits = loop {
             match self.table.refresh().await {
                 Ok(commits) => break commits,
@@ -221,7 +221,7 @@ impl Committer {
             }
         }
         // Keys that were added before a fault are added again: a set does not mind.
-        let mut tries = 0;
+        let mut tries = Tries::default();
         while let Err(source) = self.dedup.absorb(&self.table, commits).await {
             self.run.retry.bear(&self.name, "read the winner's keys", source, &mut tries).await?;
         }
@@ -335,11 +335,10 @@ impl Committer {
     /// Judges a batch against the table as it is now.
     async fn plan(&mut self, batch: &Batch) -> Result<Plan> {
         let is_alive: Vec<bool> = batch.origins.iter().map(|origin| self.is_alive(origin)).collect();
-        let origin_of = |record: usize| batch.origin_of[record] as usize;
-        let mut tries = 0;
+        let alive = Alive { origins: &is_alive, origin_of: &batch.origin_of };
+        let mut tries = Tries::default();
         let landing = loop {
-            let is_row_alive = |record| is_alive[origin_of(record)];
-            match self.dedup.choose(&self.table, &batch.decoded, is_row_alive).await {
+            match self.dedup.choose(&self.table, &batch.decoded, alive).await {
                 Ok(landing) => break landing,
                 Err(source) => self.run.retry.bear(&self.name, "look for copies", source, &mut tries).await?,
             }

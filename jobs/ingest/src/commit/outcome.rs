@@ -124,6 +124,7 @@ pub(super) fn keep_books(batch: &Batch, is_alive: &[bool], landing: &Landing, sp
                 late: count.late,
                 max_event_at_us: count.max_event_at_us,
                 drained_at_us: None,
+                last: origin.last.clone(),
             }),
             OriginKey::File { path, content, is_complete, .. } => {
                 books.files_max_event_at_us = books.files_max_event_at_us.max(count.max_event_at_us);
@@ -166,6 +167,7 @@ fn merge_partition(all: &mut Vec<PartitionBooks>, books: &PartitionBooks) {
             known.gap += books.gap;
             known.late += books.late;
             known.max_event_at_us = known.max_event_at_us.max(books.max_event_at_us);
+            known.last = books.last.clone().or(known.last.take());
         }
     }
 }

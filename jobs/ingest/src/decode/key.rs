@@ -13,7 +13,7 @@ use super::plan::{Column, Content, Plan};
 use super::record::{Record, RejectionClass};
 use super::scan::Token;
 use super::time::TimeRule;
-use super::value::{Cell, Kind, Shape, Texts};
+use super::value::{Cell, Kind, Place, Shape, Texts};
 
 /// A key rule, compiled: columns by index.
 #[derive(Debug)]
@@ -141,6 +141,12 @@ fn write_cell(out: &mut String, column: &Column, cell: Cell, texts: &Texts<'_>) 
     match cell {
         Cell::Null | Cell::Nested(_) => out.push_str("null"),
         Cell::Text(place, span) if matches!(shape.kind, Kind::Json) => out.push_str(texts.get(place, span)),
+        // A text that was read without resolving an escape holds nothing that needs one.
+        Cell::Text(Place::Payload, span) => {
+            out.push('"');
+            out.push_str(span.of(texts.payload));
+            out.push('"');
+        }
         Cell::Text(place, span) => json::write_string(out, texts.get(place, span)),
         Cell::Int(value) => write_integer(out, value),
         Cell::Time(instant) if keeps_nanoseconds(shape) => write_integer(out, instant.units),

@@ -8,7 +8,7 @@
 //!
 //! # How
 //! One pass, no second parser for the bad ones: `scan` tells the values apart and leaves them where they stand in the
-//! payload, `value` converts what each column resolves to into cells without an allocation, and only when all of them are
+//! payload (`flat` does the same, sooner, for records without escapes and nesting), `value` converts what each column resolves to into cells without an allocation, and only when all of them are
 //! good does `columns` append a row. A fault is a note on a cold branch; the others are looked for all the same, so a
 //! rejection names every faulty field at the cost of a good record.
 //!
@@ -33,6 +33,7 @@ mod decoder;
 mod error;
 mod extra;
 mod fault;
+mod flat;
 mod json;
 mod key;
 mod nested;

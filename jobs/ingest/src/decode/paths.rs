@@ -11,6 +11,7 @@ pub(crate) struct Paths {
     objects: Vec<Range<usize>>,
     entries: Vec<Entry>,
     num_slots: usize,
+    may_be_flat: bool,
 }
 
 /// A field of an object that some path names.
@@ -36,9 +37,23 @@ impl Paths {
             plant(&mut root, path, num_slots);
             num_slots += 1;
         }
-        let mut tree = Self { objects: Vec::new(), entries: Vec::new(), num_slots };
+        let mut tree = Self { objects: Vec::new(), entries: Vec::new(), num_slots, may_be_flat: false };
         tree.flatten(root);
+        let is_written_as_is = |name: &str| !name.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+        tree.may_be_flat = tree.entries.iter().all(|entry| entry.child.is_none() && is_written_as_is(&entry.name));
         tree
+    }
+
+    /// No path leads into an object, and every name stands in a record as it is: what [`flat`](super::flat) wants.
+    #[inline]
+    pub(crate) fn may_be_flat(&self) -> bool {
+        self.may_be_flat
+    }
+
+    /// The name of an entry of `object`; `None` when it belongs to another.
+    #[inline]
+    pub(crate) fn guess(&self, object: usize, entry: usize) -> Option<&str> {
+        self.objects[object].contains(&entry).then(|| &*self.entries[entry].name)
     }
 
     /// Distinct paths.

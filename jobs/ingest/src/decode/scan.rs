@@ -12,6 +12,7 @@ use jiter::{Jiter, JiterErrorType, JiterResult, JsonErrorType, Peek};
 use tidemill_project::contract::OnExtra;
 
 use super::extra::Extra;
+use super::flat;
 use super::paths::{Entry, Paths};
 
 /// Arrays and objects may nest this deep, the record's own object included. The same limit as serde_json's, so whatever
@@ -89,9 +90,16 @@ pub(crate) struct Scanner {
     /// Objects that paths lead through and that are something else: entries of [`Paths`].
     pub(crate) blocked: Vec<usize>,
     /// Per entry (and per object, for its first field): the entry that followed the last time.
-    followers: Vec<usize>,
+    pub(super) followers: Vec<usize>,
+    /// Records in a row that were not flat.
+    not_flat: u32,
     tape: Vec<u8>,
 }
+
+/// After this many records that were not flat the next ones are not expected to be …
+const MISSES: u32 = 16;
+/// … but for one in so many, in case the producers have changed.
+const TRIES: u32 = 64;
 
 impl Scanner {
     /// A scanner that does as the contract says with fields it does not know.
@@ -104,6 +112,19 @@ impl Scanner {
     /// NaN and infinities, which are no JSON, are told apart from other rubbish: their fields get
     /// [`Token::NotFinite`], so that one bad measurement is reported as such.
     pub(crate) fn scan(&mut self, paths: &Paths, payload: &str) -> Result<(), Malformed> {
+        if paths.may_be_flat() && (self.not_flat < MISSES || self.not_flat.is_multiple_of(TRIES)) {
+            self.clear(paths);
+            if flat::scan(self, paths, payload) {
+                self.not_flat = 0;
+                return Ok(());
+            }
+        }
+        self.not_flat = self.not_flat.wrapping_add(1);
+        self.parse(paths, payload)
+    }
+
+    /// Reads one payload of whatever form.
+    pub(super) fn parse(&mut self, paths: &Paths, payload: &str) -> Result<(), Malformed> {
         match self.scan_once(paths, payload, false) {
             Err(error @ Malformed::Json { .. }) if payload.contains("NaN") || payload.contains("Infinity") => {
                 self.scan_once(paths, payload, true).map_err(|_| error)
@@ -112,20 +133,25 @@ impl Scanner {
         }
     }
 
-    #[inline]
-    fn put(&mut self, slot: Option<usize>, token: Token) {
-        if let Some(slot) = slot {
-            self.tokens[slot] = token;
-        }
-    }
-
-    fn scan_once(&mut self, paths: &Paths, payload: &str, allow_not_finite: bool) -> Result<(), Malformed> {
+    /// Forgets the record before.
+    pub(super) fn clear(&mut self, paths: &Paths) {
         self.tokens.clear();
         self.tokens.resize(paths.num_slots(), Token::Absent);
         self.followers.resize(paths.num_followers(), 0);
         self.decoded.clear();
         self.extra.clear();
         self.blocked.clear();
+    }
+
+    #[inline]
+    pub(super) fn put(&mut self, slot: Option<usize>, token: Token) {
+        if let Some(slot) = slot {
+            self.tokens[slot] = token;
+        }
+    }
+
+    fn scan_once(&mut self, paths: &Paths, payload: &str, allow_not_finite: bool) -> Result<(), Malformed> {
+        self.clear(paths);
         let mut jiter = Jiter::with_tape(payload.as_bytes(), std::mem::take(&mut self.tape));
         if allow_not_finite {
             jiter = jiter.with_allow_inf_nan();
@@ -298,7 +324,13 @@ impl Pass<'_> {
 
 /// Finds the entry of `key` in `object`: first where it stood the last time, then everywhere.
 #[inline]
-fn find(paths: &Paths, followers: &mut [usize], object: usize, previous: &mut usize, key: &str) -> Option<usize> {
+pub(super) fn find(
+    paths: &Paths,
+    followers: &mut [usize],
+    object: usize,
+    previous: &mut usize,
+    key: &str,
+) -> Option<usize> {
     let guess = followers[*previous];
     let found = paths.find(object, guess, key)?;
     followers[*previous] = found;

@@ -2,10 +2,12 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+use arrow::array::RecordBatch;
 use hashbrown::HashSet;
 use lru::LruCache;
 
-use crate::decode::EventPartition;
+use super::fingerprints_of;
+use crate::decode::{Decoded, EventPartition};
 
 /// The fingerprints of one partition.
 pub(super) type Fingerprints = HashSet<u128, IdentityHash>;
@@ -82,13 +84,22 @@ impl Resident {
         }
     }
 
-    /// Adds keys to a partition that is resident; nothing otherwise.
-    pub(super) fn extend(&mut self, partition: &EventPartition, fingerprints: impl Iterator<Item = u128>) {
+    fn extend(&mut self, partition: &EventPartition, fingerprints: impl Iterator<Item = u128>) {
         if let Some(set) = self.partitions.peek_mut(partition) {
             let before = set.allocation_size();
             set.extend(fingerprints);
             self.used_bytes = self.used_bytes + set.allocation_size() - before;
         }
+    }
+
+    /// Adds the keys of some rows to a partition that is resident; nothing otherwise.
+    pub(super) fn add_rows(&mut self, partition: &EventPartition, decoded: &Decoded, rows: &[u32]) {
+        self.extend(partition, rows.iter().map(|row| decoded.rows[*row as usize].fingerprint));
+    }
+
+    /// Adds the keys of a batch that was read from a file to a partition that is resident; nothing otherwise.
+    pub(super) fn add_keys(&mut self, partition: &EventPartition, batch: &RecordBatch) {
+        self.extend(partition, fingerprints_of(batch));
     }
 
     pub(super) fn forget(&mut self, partition: &EventPartition) {

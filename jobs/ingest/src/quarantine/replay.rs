@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use serde_json::Value;
 use tidemill_lake::metadata::{Act, CommitNote, IngestNote};
-use tidemill_lake::{CommitRequest, Lake, PartitionedBatch, TableId, TableSpec};
+use tidemill_lake::{CommitRequest, Lake, PartitionedBatch, ops};
 use tidemill_project::SourceName;
 use tidemill_project::config::Settings;
 use tidemill_project::contract::Contract;
@@ -19,6 +18,7 @@ use super::read::{Filter, list, of_filter};
 use super::store::{Entry, Place};
 use crate::batch::{Batch, Origin, OriginKey};
 use crate::commit::{Committer, RunContext};
+use crate::deadline::Deadline;
 use crate::decode::{Decoder, Headers, Record};
 use crate::error::Cause;
 use crate::request::NoObserver;
@@ -107,7 +107,7 @@ pub async fn replay(
             clock: clock.clone(),
             as_of_us: None,
             observer: Arc::new(NoObserver),
-            retry: Retry { clock, cancel: cancel.clone() },
+            retry: Retry { deadline: Deadline::new(&clock, None), clock, cancel: cancel.clone() },
         };
         let mut committer =
             open_committer(lake, contract, run.clone(), settings.ingest.memory_budget_bytes / 2).await?;
@@ -162,8 +162,16 @@ async fn replay_batch(
         return Ok(outcomes);
     }
     let num_records = records.len() as u64;
-    let origin =
-        Origin { key: OriginKey::Replay, from: 0, to: 0, records: num_records, tombstones: 0, skipped: 0, gap: 0 };
+    let origin = Origin {
+        key: OriginKey::Replay,
+        from: 0,
+        to: 0,
+        records: num_records,
+        tombstones: 0,
+        skipped: 0,
+        gap: 0,
+        last: None,
+    };
     let batch = Batch {
         origin_of: vec![0; entries.len()],
         decoded,
@@ -224,30 +232,6 @@ impl Headers for EntryHeaders<'_> {
     }
 }
 
-fn replays_spec() -> TableSpec {
-    TableSpec {
-        id: TableId::Ops("quarantine_replays".to_owned()),
-        schema: Arc::new(Schema::new(
-            replay_fields()
-                .into_iter()
-                .chain([Field::new("replayed_date", DataType::Date32, true)])
-                .collect::<Vec<_>>(),
-        )),
-        partition_columns: vec!["replayed_date".to_owned()],
-        bloom_columns: Vec::new(),
-        description: "Entries of the quarantine that were replayed with success. One row per replay.".to_owned(),
-    }
-}
-
-fn replay_fields() -> Vec<Field> {
-    vec![
-        Field::new("id", DataType::Utf8, true),
-        Field::new("source", DataType::Utf8, true),
-        Field::new("outcome", DataType::Utf8, true),
-        Field::new("replayed_at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
-    ]
-}
-
 /// Notes which entries are done. A second note of the same entry says the same.
 async fn note_outcomes(
     lake: &Lake,
@@ -276,14 +260,14 @@ async fn note_outcomes(
         Arc::new(StringArray::from_iter_values(done.iter().map(|(_, outcome)| outcome))),
         Arc::new(TimestampMicrosecondArray::from_value(now_us, done.len()).with_timezone("UTC")),
     ];
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(replay_fields())), columns)
+    let batch = RecordBatch::try_new(ops::quarantine_replays().file_schema(), columns)
         .map_err(|source| Cause::Shape { source_name: contract.name.clone(), source })?;
     let rows = vec![PartitionedBatch {
         partition_values: BTreeMap::from([("replayed_date".to_owned(), Some(date.to_string()))]),
         batches: vec![batch],
         tags: BTreeMap::new(),
     }];
-    let spec = replays_spec();
+    let spec = ops::quarantine_replays();
     let open = || lake.open_or_create(&spec, &run.run_id);
     let mut table = run.retry.insist(&contract.name, "open the replays", open).await?;
     let add = run.retry.insist(&contract.name, "note replays", || table.write_files(rows.clone())).await?;
@@ -314,7 +298,9 @@ pub(super) async fn read_replays(
 ) -> Result<HashMap<(String, String), ReplayOutcome>, Error> {
     let name: SourceName = of_filter(filter);
     let lake_error = |source| Cause::Lake { act: "read the replays", source_name: name.clone(), source };
-    let Some(table) = lake.open(&replays_spec().id).await.map_err(lake_error)? else { return Ok(HashMap::new()) };
+    let Some(table) = lake.open(&ops::quarantine_replays().id).await.map_err(lake_error)? else {
+        return Ok(HashMap::new());
+    };
     let columns = ["id", "source", "outcome"].map(str::to_owned).to_vec();
     let mut rows = table.read_files(table.files(), Some(columns));
     let mut replays = HashMap::new();

@@ -14,16 +14,15 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use serde_json::Value;
 use tidemill_lake::metadata::{Act, CommitNote, FileBooks, IngestNote, PartitionBooks};
-use tidemill_lake::{CommitRequest, DataFile, Lake, PartitionedBatch, Table, TableId, TableSpec};
+use tidemill_lake::{CommitRequest, DataFile, Lake, PartitionedBatch, Table, ops};
 use tidemill_project::SourceName;
 use tidemill_project::clock::{Clock, Micros};
 
 use crate::error::Cause;
-use crate::retry::{Retry, Tried};
+use crate::retry::{Retry, Tried, Tries};
 use crate::{Error, Result};
 
 /// Where an entry came from.
@@ -105,39 +104,6 @@ pub(crate) struct Lot {
     pub(crate) entries: Vec<Entry>,
 }
 
-/// Columns of the table, in order; `quarantined_date` (UTC) partitions it.
-pub(crate) fn spec() -> TableSpec {
-    let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    let mut fields = data_fields(&instant);
-    fields.push(Field::new("quarantined_date", DataType::Date32, true));
-    TableSpec {
-        id: TableId::quarantine(),
-        schema: Arc::new(Schema::new(fields)),
-        partition_columns: vec!["quarantined_date".to_owned()],
-        bloom_columns: vec!["id".to_owned()],
-        description: "Records that no contract could take, with their original bytes. One row per record.".to_owned(),
-    }
-}
-
-fn data_fields(instant: &DataType) -> Vec<Field> {
-    vec![
-        Field::new("id", DataType::Utf8, true),
-        Field::new("source", DataType::Utf8, true),
-        Field::new("class", DataType::Utf8, true),
-        Field::new("message", DataType::Utf8, true),
-        Field::new("payload", DataType::Binary, true),
-        Field::new("key", DataType::Binary, true),
-        Field::new("headers", DataType::Utf8, true),
-        Field::new("topic", DataType::Utf8, true),
-        Field::new("partition", DataType::Int32, true),
-        Field::new("offset", DataType::Int64, true),
-        Field::new("path", DataType::Utf8, true),
-        Field::new("record", DataType::Int64, true),
-        Field::new("_timestamp", instant.clone(), true),
-        Field::new("quarantined_at", instant.clone(), true),
-    ]
-}
-
 /// Writes entries. Cheap while nothing is bad: the table is opened with the first entry.
 #[derive(Debug)]
 pub(crate) struct QuarantineWriter {
@@ -159,13 +125,13 @@ impl QuarantineWriter {
             return Ok(());
         }
         if self.table.is_none() {
-            let spec = spec();
+            let spec = ops::quarantine();
             let open = || self.lake.open_or_create(&spec, &self.run_id);
             let table = retry.insist(name, "open the quarantine", open).await?;
             self.table = Some(table);
         }
         let Some(table) = self.table.as_mut() else { return Ok(()) };
-        let mut tries = 0;
+        let mut tries = Tries::default();
         while let Err(source) = table.refresh().await {
             retry.bear(name, "refresh the quarantine", source, &mut tries).await?;
         }
@@ -241,8 +207,7 @@ fn keep_books(note: &mut IngestNote, lot: &Lot, entries: &[&Entry]) {
 
 /// Rows of one date: entries of one batch are put here at one instant.
 fn shape(name: &SourceName, entries: &[&Entry]) -> Result<PartitionedBatch, Error> {
-    let schema: SchemaRef =
-        Arc::new(Schema::new(data_fields(&DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))));
+    let schema = ops::quarantine().file_schema();
     let texts = |of: &dyn Fn(&Entry) -> Option<String>| -> ArrayRef {
         Arc::new(entries.iter().map(|entry| of(entry)).collect::<StringArray>())
     };

@@ -110,6 +110,11 @@ impl Chunk {
         self.arena.len()
     }
 
+    /// The span of one record.
+    pub(crate) fn slot(&self, index: usize) -> Slot {
+        self.records[index].slot
+    }
+
     pub(crate) fn get(&self, index: usize) -> RecordRef<'_> {
         let record = self.records[index];
         RecordRef {

@@ -10,10 +10,12 @@
 pub(crate) mod chunk;
 pub(crate) mod files;
 pub(crate) mod kafka;
+pub(crate) mod witness;
 
 use std::collections::HashMap;
 use std::sync::mpsc::SyncSender;
 
+use tidemill_lake::metadata::LastRecord;
 use tidemill_project::clock::Micros;
 use tidemill_project::{Offset, TopicPartition};
 
@@ -40,8 +42,17 @@ pub(crate) struct Positioned {
     pub(crate) restarted: bool,
 }
 
-/// Where the lake stands, by partition; `None` for one that it has never seen.
-pub(crate) type LakeOffsets = HashMap<TopicPartition, Option<Offset>>;
+/// Where the lake stands in one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LakeOffset {
+    /// Next offset to read; `None` for a partition that the lake has never seen.
+    pub(crate) next: Option<Offset>,
+    /// The last record below it, by which the log is known again.
+    pub(crate) last: Option<LastRecord>,
+}
+
+/// Where the lake stands, by partition.
+pub(crate) type LakeOffsets = HashMap<TopicPartition, LakeOffset>;
 
 /// What a source tells.
 #[derive(Debug)]

@@ -287,3 +287,113 @@ async fn expired_offsets_stop_the_partition_or_are_recorded() {
     assert!(books.gap > 0 && books.skipped == books.gap, "{books:?}");
     assert_closed(&lake).await;
 }
+
+/// Two clusters with a topic of the same name stand for a topic that was deleted, created again and filled beyond our offset.
+/// Before, its first records were never read, without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_created_anew_and_has_grown_past_us_is_noticed() {
+    let (old, new) = (Broker::start(2), Broker::start(2));
+    for (broker, prefix) in [(&old, "old"), (&new, "new")] {
+        broker.send(0, named(prefix, 0..10));
+    }
+    new.send(0, named("new", 10..30));
+    for broker in [&old, &new] {
+        broker.send(1, named("same", 100..110));
+    }
+    let lake = memory_lake();
+    assert_eq!(drain(&old.settings("again"), &lake).await.landed(), 20);
+
+    let mut settings = new.settings("again");
+    let mut report = drain(&settings, &lake).await;
+    assert_eq!(report.landed(), 0, "nothing of a log that nobody knows");
+    let mut errors = Vec::new();
+    while let Some(error) = report.take_error() {
+        assert_eq!((error.kind(), error.is_gap()), (ErrorKind::Invalid, true));
+        errors.push(error.to_string());
+    }
+    assert_eq!(
+        errors,
+        ["partition holds another log than the one that was read, was the topic re-created?, partition=`events/0`, \
+          next_offset=`10`, log_start=`0`, log_end=`30`"]
+    );
+
+    settings.ingest.on_gap = OnGap::Skip;
+    let mut report = drain(&settings, &lake).await;
+    assert!(report.take_error().is_none());
+    let books = &report.sources[0].partitions[0];
+    assert_eq!((books.from, books.to, books.landed, books.restarted_from), (0, 30, 30, Some(10)));
+    assert_eq!(keys(&lake).await.len(), 50);
+    // From here on the new log is the one that is known.
+    new.send(0, named("new", 30..35));
+    assert_eq!(drain(&settings, &lake).await.landed(), 5);
+    assert_closed(&lake).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_goes_on_is_known_again() {
+    let broker = Broker::start(1);
+    let (lake, settings) = (memory_lake(), broker.settings("known"));
+    for round in 0..3 {
+        broker.send(0, named("k", round * 10..round * 10 + 10));
+        let mut report = drain(&settings, &lake).await;
+        assert!(report.take_error().is_none());
+        assert_eq!(report.landed(), 10);
+    }
+    assert_closed(&lake).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_in_time_although_the_broker_is_down() {
+    let lake = memory_lake();
+    let settings = settings(Some("127.0.0.1:1"), "down");
+    for mode in [Mode::Drain, Mode::Follow] {
+        let request = IngestRequest { max_duration: Some(Duration::from_millis(700)), ..request(mode) };
+        let observer = Arc::new(NoObserver);
+        let mut report = crate::ingest(&settings, &lake, request, observer, CancellationToken::new()).await.unwrap();
+        let error = report.take_error().expect("nothing could be read");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.hint().unwrap().contains("tidemill doctor"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_stopped_while_the_broker_is_down_ends_well() {
+    let (lake, cancel) = (memory_lake(), CancellationToken::new());
+    let settings = settings(Some("127.0.0.1:1"), "down");
+    cancel.cancel();
+    let observer = Arc::new(NoObserver);
+    let mut report = crate::ingest(&settings, &lake, request(Mode::Follow), observer, cancel).await.unwrap();
+    assert!(report.take_error().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_appears_while_following_is_taken_up() {
+    let broker = Broker::start(1);
+    let (lake, settings) = (memory_lake(), broker.settings("appears"));
+    let counter = Arc::new(Counter::default());
+    let cancel = CancellationToken::new();
+    let following = {
+        let (settings, lake, cancel) = (settings.clone(), lake.clone(), cancel.clone());
+        let observer = Arc::<Counter>::clone(&counter);
+        let mut contract = contract();
+        // A dialect that librdkafka's own expressions do not know.
+        contract.topics[0].pattern = r"^(?i:EVENTS)(\.\d{2})?$".to_owned();
+        let request = IngestRequest { contracts: vec![contract], ..request(Mode::Follow) };
+        tokio::spawn(async move { crate::ingest(&settings, &lake, request, observer, cancel).await.unwrap() })
+    };
+    broker.send(0, named("a", 0..5));
+    counter.wait_for(5).await;
+    for (topic, prefix) in [("events.25", "b"), ("events.x", "c"), ("more", "d")] {
+        broker.cluster.create_topic(topic, 1, 1).unwrap();
+        for value in named(prefix, 10..15) {
+            let record: BaseRecord<'_, (), str> = BaseRecord::to(topic).partition(0).payload(&value);
+            broker.producer.send(record).unwrap();
+        }
+    }
+    broker.producer.flush(Duration::from_secs(10)).unwrap();
+    counter.wait_for(15).await;
+    cancel.cancel();
+    assert!(following.await.unwrap().take_error().is_none());
+    assert!(keys(&lake).await.iter().all(|key| !key.starts_with('c')));
+    assert_closed(&lake).await;
+}

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Batch, Batcher, Limits};
 use crate::commit::{Committer, Done, RunContext};
+use crate::deadline::Deadline;
 use crate::request::NoObserver;
 use crate::retry::Retry;
 use crate::run::open_committer;
@@ -116,6 +117,8 @@ pub(super) fn settings(brokers: Option<&str>, group: &str) -> Settings {
         }),
         lake: store.clone(),
         warehouse: WarehouseSettings::Local(store),
+        collect: None,
+        sinks: tidemill_project::config::SinkSettings::default(),
         ingest: IngestSettings { max_batch_age: Duration::from_millis(50), ..IngestSettings::default() },
         transform: TransformSettings::default(),
         maintenance: MaintenanceSettings::default(),
@@ -146,7 +149,11 @@ impl Process {
             clock: clock.clone(),
             as_of_us: None,
             observer: Arc::new(NoObserver),
-            retry: Retry { clock: clock.clone(), cancel: CancellationToken::new() },
+            retry: Retry {
+                deadline: Deadline::new(&clock, None),
+                clock: clock.clone(),
+                cancel: CancellationToken::new(),
+            },
         };
         let limits = Limits { rows: 1_000_000, bytes: 1 << 30, age: Duration::MAX };
         Self {
@@ -160,7 +167,7 @@ impl Process {
     /// Takes a partition from where the lake stands; returns that offset.
     pub(super) async fn take(&mut self, partition: &TopicPartition) -> i64 {
         let lake = self.committer.lake_offsets(std::slice::from_ref(partition)).await.unwrap();
-        let base = lake[partition];
+        let base = lake[partition].next;
         let from = base.unwrap_or(Offset(0));
         self.take_at(partition, base, from, from, false);
         from.0
@@ -195,7 +202,7 @@ impl Process {
             let value = value.map(str::as_bytes);
             chunk.push(self.slots[partition], *offset, timestamp_us, value, Some(b"k"), std::iter::empty());
         }
-        self.batcher.take(chunk);
+        self.batcher.take(&chunk);
         for (partition, end) in ends {
             self.batcher.advance(self.slots[partition], Offset(*end));
         }

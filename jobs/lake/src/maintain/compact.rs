@@ -14,7 +14,7 @@ use crate::error::Cause;
 use crate::metadata::{Act, CommitNote};
 use crate::state::LiveFile;
 use crate::write::FileEncoder;
-use crate::{CommitOutcome, CommitRequest, DataFile, Result, Table};
+use crate::{CommitOutcome, CommitRequest, DataFile, LEAF_TAG, Result, Table};
 
 /// Lost races after which a compaction is left to the next round.
 const MAX_RACES: usize = 50;
@@ -58,7 +58,9 @@ pub(crate) async fn run(
 fn plan(table: &Table) -> Vec<Vec<DataFile>> {
     let settings = table.lake.maintenance();
     let mut partitions = BTreeMap::<&PartitionValues, Vec<&Arc<LiveFile>>>::new();
-    for file in table.state.files.values().filter(|file| file.size < settings.target_file_bytes / 2) {
+    let is_small = |file: &&Arc<LiveFile>| file.size < settings.target_file_bytes / 2;
+    let is_leaf = |file: &&Arc<LiveFile>| file.tags.contains_key(LEAF_TAG);
+    for file in table.state.files.values().filter(|file| is_small(file) && !is_leaf(file)) {
         partitions.entry(&file.partition_values).or_default().push(file);
     }
     let mut plan: Vec<_> = partitions

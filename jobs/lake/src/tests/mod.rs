@@ -5,6 +5,8 @@ mod faults;
 mod maintenance;
 mod model;
 mod queries;
+mod shapes;
+mod stores;
 mod types;
 
 use std::collections::BTreeMap;

@@ -3,10 +3,12 @@
 //! Text becomes [`Settings`] in one step that reports every fault at once, with file, line, key and a suggestion. A project
 //! without the file gets a lake and a local warehouse in a folder, and no Kafka.
 
+mod collect;
 mod kafka;
 mod parse;
 mod reference;
 mod sections;
+mod sinks;
 mod store_url;
 mod target;
 #[cfg(test)]
@@ -19,6 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::document::{parse_duration, parse_instant};
+pub use collect::{ApiKey, CollectSettings, OAuthSettings, TlsFiles};
 pub use parse::{ConfigError, SettingsRequest, load};
 pub(crate) use reference::contract_keys;
 pub use reference::{KeyDoc, contract_reference, render_markdown, settings_reference};
@@ -42,6 +45,10 @@ pub struct Settings {
     pub lake: LakeSettings,
     /// Where `to: snowflake` publishes: Snowflake itself or the local warehouse.
     pub warehouse: WarehouseSettings,
+    /// The HTTP door; `None` when the target has none.
+    pub collect: Option<CollectSettings>,
+    /// Where `to: kafka` and `to: redis` publish.
+    pub sinks: SinkSettings,
     /// Limits of ingest.
     pub ingest: IngestSettings,
     /// Limits of transform.
@@ -75,6 +82,40 @@ pub struct LakeSettings {
     pub url: url::Url,
     /// Options of object_store by their own names (`aws_access_key_id`, …).
     pub options: BTreeMap<String, Secret>,
+}
+
+/// Topics and Redis of a target.
+#[derive(Clone, Debug)]
+pub struct SinkSettings {
+    /// Another cluster than the target's own.
+    pub kafka: Option<KafkaSettings>,
+    /// Replaces the topic of a publication by another name, e.g. `"zoner.alerts" = "dev.zoner.alerts"`.
+    pub topics: BTreeMap<String, String>,
+    /// What a topic's ledger is called after the topic's name.
+    pub ledger_suffix: String,
+    /// Whether topics that are missing are made.
+    pub create_topics: bool,
+    /// The Redis server; `None` when the target has none.
+    pub redis: Option<RedisSettings>,
+}
+
+impl Default for SinkSettings {
+    fn default() -> Self {
+        Self {
+            kafka: None,
+            topics: BTreeMap::new(),
+            ledger_suffix: ".ledger".to_owned(),
+            create_topics: true,
+            redis: None,
+        }
+    }
+}
+
+/// A Redis server.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// `redis://user:password@host:6379/0`; holds the password, hence secret as a whole.
+    pub url: Secret,
 }
 
 /// The warehouse of a target.
@@ -121,6 +162,8 @@ pub enum SnowflakeAuth {
     },
     /// A password or a programmatic access token.
     Password(Secret),
+    /// A token of an identity provider that the account trusts.
+    OAuth(Secret),
 }
 
 /// When a batch closes, and what ingest may hold in memory.

@@ -155,6 +155,8 @@ fn read_settings(
         kafka: target.kafka,
         lake: target.lake,
         warehouse: target.warehouse,
+        collect: target.collect,
+        sinks: target.sinks,
         ingest: target.ingest,
         transform: target.transform,
         maintenance: target.maintenance,

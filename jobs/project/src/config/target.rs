@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
+use super::collect::{CollectSettings, read_collect};
 use super::kafka::read_kafka;
 use super::parse::Shared;
 use super::reference::settings_keys;
 use super::sections::{read_ingest, read_maintenance, read_transform};
+use super::sinks::read_sinks;
 use super::variables::read_secret;
 use super::warehouse::read_warehouse;
 use super::{
-    IngestSettings, KafkaSettings, LakeSettings, MaintenanceSettings, SettingsRequest, TransformSettings,
-    WarehouseSettings, store_url,
+    IngestSettings, KafkaSettings, LakeSettings, MaintenanceSettings, SettingsRequest, SinkSettings,
+    TransformSettings, WarehouseSettings, store_url,
 };
 use crate::document::{Data, Node, Place, Reader, codes};
 use crate::error::Fault;
@@ -63,6 +65,8 @@ pub(super) struct Target {
     pub(super) kafka: Option<KafkaSettings>,
     pub(super) lake: LakeSettings,
     pub(super) warehouse: WarehouseSettings,
+    pub(super) collect: Option<CollectSettings>,
+    pub(super) sinks: SinkSettings,
     pub(super) ingest: IngestSettings,
     pub(super) transform: TransformSettings,
     pub(super) maintenance: MaintenanceSettings,
@@ -94,6 +98,11 @@ pub(super) fn read_target(reader: &mut Reader<'_>, context: &TargetContext<'_>, 
     let lake = read_lake(reader, context, &section.path("lake"), section.get("lake"));
     let warehouse =
         read_warehouse(reader, context, &section.path("warehouse"), section.get("warehouse"), lake.as_ref());
+    let collect = section.get("collect").map(|node| read_collect(reader, context, &section.path("collect"), node));
+    let sinks = match section.get("sinks") {
+        Some(node) => read_sinks(reader, context, &section.path("sinks"), node),
+        None => Some(SinkSettings::default()),
+    };
     Some(Target {
         kafka: match kafka {
             Some(kafka) => Some(kafka?),
@@ -101,6 +110,11 @@ pub(super) fn read_target(reader: &mut Reader<'_>, context: &TargetContext<'_>, 
         },
         lake: lake?,
         warehouse: warehouse?,
+        collect: match collect {
+            Some(collect) => Some(collect?),
+            None => None,
+        },
+        sinks: sinks?,
         ingest,
         transform,
         maintenance,

@@ -15,7 +15,7 @@ use crate::secret::Secret;
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// The ways to log in; exactly one is needed.
-const LOGINS: [&str; 4] = ["private_key", "private_keys", "password", "token"];
+const LOGINS: [&str; 5] = ["private_key", "private_keys", "password", "token", "oauth_token"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -156,7 +156,7 @@ fn read_auth(reader: &mut Reader<'_>, context: &TargetContext<'_>, section: Sect
     };
     let node = section.get(login)?;
     let key = section.path(login);
-    if ["password", "token"].contains(login) {
+    if ["password", "token", "oauth_token"].contains(login) {
         if let Some(passphrase) = section.get("private_key_passphrase") {
             let message = "passphrase has no key to open, key=`private_key_passphrase`";
             reader.fault_hint(
@@ -166,7 +166,8 @@ fn read_auth(reader: &mut Reader<'_>, context: &TargetContext<'_>, section: Sect
                 "give `private_key` instead of a password",
             );
         }
-        return context.secret(reader, &key, node).map(SnowflakeAuth::Password);
+        let of_secret = if *login == "oauth_token" { SnowflakeAuth::OAuth } else { SnowflakeAuth::Password };
+        return context.secret(reader, &key, node).map(of_secret);
     }
     let nodes = match &node.data {
         Data::List(items) if *login == "private_keys" => items.as_slice(),

@@ -10,8 +10,9 @@ use crate::error::{Fault, Location};
 /// Parses the documents of a YAML 1.2 file. `<<` merges as YAML 1.1 had it, since dbt's own parser does.
 ///
 /// # Errors
-/// The first break of the grammar, doubled keys included.
+/// The first break of the grammar, doubled keys included; a text that is too deep or too large.
 pub(crate) fn parse_yaml(file: &Path, text: &str) -> Result<Vec<Node>, Fault> {
+    crate::yaml::check_size(file, text)?;
     let documents = MarkedYaml::load_from_str(text).map_err(|error| {
         let marker = error.marker();
         Fault::new(format!("file is not valid YAML: {}", error.info())).code(codes::SYNTAX).at(Location::new(

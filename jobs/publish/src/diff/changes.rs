@@ -8,20 +8,20 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidemill_project::TableVersion;
 
 use super::hash::{RowHasher, mix};
 use super::index::{Fate, Index, Keyer, Seen, row_of};
-use super::plan::{PlanRequest, Sides, watermark};
+use super::plan::{PlanRequest, Sides};
 use super::shape::Shape;
-use super::side::{PartitionValues, Side, SideFile};
+use super::side::{PartitionValues, Rows, Side, SideFile};
 use crate::error::Cause;
 use crate::sink::Position;
 use crate::{Error, Publication, Result, Strategy};
 
 /// Rows by what happens to them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeCounts {
     /// Keys that are new.
     pub inserted: u64,
@@ -82,6 +82,7 @@ pub struct ChangeSet {
     content_hash: String,
     sides: SidesOf,
     slices: u128,
+    resend: bool,
     /// Kept when there is one slice only.
     index: Option<Index>,
 }
@@ -108,7 +109,7 @@ impl ChangeSet {
             from,
             to: request.model.version(),
             table_id: request.model.table_id().to_owned(),
-            watermark_us: watermark(request).await?,
+            watermark_us: request.watermark_us,
             counts: ChangeCounts::default(),
             content_hash: String::new(),
             sides: SidesOf {
@@ -117,13 +118,14 @@ impl ChangeSet {
                 partitions: sides.partitions.into_iter().map(Arc::new).collect(),
             },
             slices: u128::from(rows.div_ceil(request.max_keys).max(1)),
+            resend: request.resend,
             index: None,
         };
         let mut content = 0_u128;
         for slice in 0..changes.slices {
             let index = changes.index(slice).await?;
             for (&key, entry) in &index.entries {
-                let fate = entry.fate();
+                let fate = index.fate(entry);
                 match fate {
                     Fate::Unchanged => continue,
                     Fate::Insert => changes.counts.inserted += 1,
@@ -212,6 +214,7 @@ impl ChangeSet {
             version: self.to,
             seq: self.base.as_ref().map_or(0, |base| base.seq) + 1,
             watermark_us: self.watermark_us,
+            sent_version: None,
         }
     }
 
@@ -226,7 +229,7 @@ impl ChangeSet {
                 built = self.index(slice).await?;
                 &built
             };
-            for entry in index.entries.values().filter(|entry| entry.fate() != Fate::Unchanged) {
+            for entry in index.entries.values().filter(|entry| index.fate(entry) != Fate::Unchanged) {
                 changed.extend(
                     [entry.old, entry.new].iter().filter(|seen| seen.ordinal != u64::MAX).map(|seen| seen.partition),
                 );
@@ -267,10 +270,12 @@ impl ChangeSet {
             let partition = partitions.iter().position(|partition| **partition == values)?;
             Some(SideFile { file, partition })
         });
-        let side = Side::new(Arc::clone(table), numbered.collect(), self.shape.model_columns.clone());
+        let mut side = Side::new(Arc::clone(table), numbered.collect(), self.shape.model_columns.clone());
+        side.judge.clone_from(&self.sides.new.judge);
         for file in &side.files {
             let mut batches = side.read(file, &self.shape.schema, &self.publication);
             while let Some(rows) = batches.try_next().await? {
+                let rows = rows.taking_part().map_err(Error::arrow(&self.publication))?;
                 self.refuse_null_keys(&rows)?;
                 let partition = Arc::clone(&partitions[file.partition]);
                 consumer.consume(ChangeBatch { kind: ChangeKind::Upsert, partition, rows }).await?;
@@ -289,23 +294,25 @@ impl ChangeSet {
 
     async fn index(&self, slice: u128) -> Result<Index> {
         let (row_hasher, key_hasher) = self.hashers()?;
-        let mut index = Index::default();
+        let mut index = Index { resend: self.resend, ..Index::default() };
         for (side, is_new) in [(&self.sides.old, false), (&self.sides.new, true)] {
             let mut keyer = Keyer::new(&key_hasher, self.shape.key.is_empty());
             let mut ordinal = 0;
             for file in &side.files {
                 let partition = u32::try_from(file.partition).expect("a table has less than four billion partitions");
                 let mut batches = side.read(file, &self.shape.schema, &self.publication);
-                while let Some(batch) = batches.try_next().await? {
+                while let Some(found) = batches.try_next().await? {
+                    let batch = &found.batch;
                     if is_new {
-                        self.refuse_null_keys(&batch)?;
+                        self.refuse_null_keys(&found.taking_part().map_err(Error::arrow(&self.publication))?)?;
                     }
-                    let rows = row_hasher.hash(&batch).map_err(Error::arrow(&self.publication))?;
-                    let keys = keyer.keys(&batch, &rows, file.partition).map_err(Error::arrow(&self.publication))?;
-                    for (key, row) in keys.into_iter().zip(rows) {
-                        if key % self.slices == slice {
-                            index.see(key, is_new, Seen { row: row_of(row), ordinal, partition });
+                    let rows = row_hasher.hash(batch).map_err(Error::arrow(&self.publication))?;
+                    let keys = keyer.keys(batch, &rows, file.partition).map_err(Error::arrow(&self.publication))?;
+                    for (number, (key, row)) in keys.into_iter().zip(rows).enumerate() {
+                        if let Some(hold) = found.verdict(number).filter(|_| key % self.slices == slice) {
+                            index.see(key, is_new, Seen { row: row_of(row), ordinal, partition, hold });
                         }
+                        // Rows that do not take part are counted too: ordinals are places in files.
                         ordinal += 1;
                     }
                 }
@@ -332,7 +339,7 @@ impl ChangeSet {
         let mut wanted: Vec<(u64, ChangeKind)> = index
             .entries
             .values()
-            .filter_map(|entry| match (entry.fate(), is_new) {
+            .filter_map(|entry| match (index.fate(entry), is_new) {
                 (Fate::Insert | Fate::Update, true) => Some((entry.new.ordinal, ChangeKind::Upsert)),
                 (Fate::Delete, false) => Some((entry.old.ordinal, ChangeKind::Delete)),
                 (Fate::Update, false) if entry.moved() => Some((entry.old.ordinal, ChangeKind::MoveOut)),
@@ -367,7 +374,7 @@ impl ChangeSet {
         consumer: &mut dyn ChangeConsumer,
     ) -> Result<u64> {
         let mut batches = side.read(file, &self.shape.schema, &self.publication);
-        while let Some(batch) = batches.try_next().await? {
+        while let Some(Rows { batch, .. }) = batches.try_next().await? {
             let end = first + batch.num_rows() as u64;
             let mut masks =
                 [ChangeKind::Upsert, ChangeKind::Delete, ChangeKind::MoveOut].map(|kind| (kind, Vec::new()));

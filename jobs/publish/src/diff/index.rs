@@ -1,6 +1,7 @@
 //! Every key of both sides with what each side says of it.
 
 use super::hash::{HashedMap, RowHasher, low, mix};
+use super::judge::Hold;
 
 /// Where a key was seen last on one side. 24 bytes, because there is one per key and side.
 #[derive(Clone, Copy, Debug)]
@@ -10,10 +11,12 @@ pub(crate) struct Seen {
     /// Number of the row on its side, in reading order; `u64::MAX` means that the side lacks the key.
     pub(crate) ordinal: u64,
     pub(crate) partition: u32,
+    /// Whether it may be sent now.
+    pub(crate) hold: Hold,
 }
 
 impl Seen {
-    pub(crate) const NEVER: Self = Self { row: 0, ordinal: u64::MAX, partition: 0 };
+    pub(crate) const NEVER: Self = Self { row: 0, ordinal: u64::MAX, partition: 0, hold: Hold::No };
 
     fn is_there(self) -> bool {
         self.ordinal != u64::MAX
@@ -37,10 +40,13 @@ pub(crate) enum Fate {
 }
 
 impl Entry {
-    pub(crate) fn fate(self) -> Fate {
+    fn fate(self, resend: bool) -> Fate {
         match (self.old.is_there(), self.new.is_there()) {
+            (false, _) if self.new.hold == Hold::All => Fate::Unchanged,
             (false, _) => Fate::Insert,
             (true, false) => Fate::Delete,
+            (true, true) if self.new.hold != Hold::No => Fate::Unchanged,
+            (true, true) if resend => Fate::Update,
             (true, true) if self.old.row == self.new.row && self.old.partition == self.new.partition => Fate::Unchanged,
             (true, true) => Fate::Update,
         }
@@ -90,9 +96,16 @@ impl<'a> Keyer<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     pub(crate) entries: HashedMap<Entry>,
+    /// Rows that did not change count as changed: they are written again.
+    pub(crate) resend: bool,
 }
 
 impl Index {
+    /// What has to happen to a key.
+    pub(crate) fn fate(&self, entry: &Entry) -> Fate {
+        entry.fate(self.resend)
+    }
+
     pub(crate) fn see(&mut self, key: u128, is_new: bool, seen: Seen) {
         let entry = self.entries.entry(key).or_insert(Entry { old: Seen::NEVER, new: Seen::NEVER });
         *(if is_new { &mut entry.new } else { &mut entry.old }) = seen;

@@ -16,6 +16,7 @@
 mod changes;
 mod hash;
 mod index;
+mod judge;
 mod plan;
 mod shape;
 mod side;
@@ -24,8 +25,9 @@ mod tests;
 
 pub use changes::{ChangeBatch, ChangeConsumer, ChangeCounts, ChangeKind, ChangeSet};
 pub(crate) use hash::{HashedMap, RowHasher};
-pub(crate) use plan::{PlanRequest, plan};
+pub(crate) use plan::{PlanRequest, model_watermark, plan};
 pub use shape::Shape;
+pub(crate) use shape::columns_of;
 pub use side::PartitionValues;
 
 /// Keys that are held at once: 64 bytes each with the map's slack come to about 250 MB, a quarter of what the demo may use

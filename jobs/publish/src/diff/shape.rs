@@ -6,7 +6,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use tidemill_lake::Table;
 
 use crate::error::Cause;
-use crate::request::BATCH_COLUMN;
+use crate::request::{BATCH_COLUMN, FINAL_COLUMN};
 use crate::{Error, Publication, Result, Strategy};
 
 /// Columns of a publication, resolved against the model's table.
@@ -22,6 +22,8 @@ pub struct Shape {
     pub json: Vec<usize>,
     /// Partition columns that the target may keep: (name in the model, name in the target).
     pub(crate) partition_columns: Vec<(String, String)>,
+    /// Columns at the end of `schema` that are no fields of messages: they name rows, or make the message's key.
+    pub(crate) hidden: usize,
 }
 
 impl Shape {
@@ -31,15 +33,28 @@ impl Shape {
     /// Kind `Configuration` for a column that is not there, a merge without key, two columns of one name.
     pub(crate) fn resolve(publication: &Publication, table: &Table) -> Result<Self> {
         let known = table.schema();
-        let pairs: Vec<(String, String)> = match &publication.columns {
+        let is_left_out = |name: &str| {
+            name == BATCH_COLUMN || (publication.messages.is_some() && name == FINAL_COLUMN)
+        };
+        let mut pairs: Vec<(String, String)> = match &publication.columns {
             Some(columns) => columns.clone(),
             None => known
                 .fields()
                 .iter()
-                .filter(|field| field.name() != BATCH_COLUMN)
+                .filter(|field| !is_left_out(field.name()))
                 .map(|field| (field.name().clone(), field.name().clone()))
                 .collect(),
         };
+        let num_fields = pairs.len();
+        if let Some(messages) = &publication.messages {
+            let pattern = messages.key_pattern(&publication.unique_key);
+            for column in publication.unique_key.iter().map(String::as_str).chain(columns_of(&pattern)) {
+                if pairs.iter().all(|(from, _)| from != column) {
+                    pairs.push((column.to_owned(), format!("_key_{column}")));
+                }
+            }
+        }
+        let hidden = pairs.len() - num_fields;
         let fail = |cause| Error::new(cause).at(&publication.location);
         let model = || publication.model_name.clone();
         let mut fields = Vec::with_capacity(pairs.len());
@@ -74,11 +89,16 @@ impl Shape {
             })
             .collect();
         let model_columns = pairs.into_iter().map(|(from, _)| from).collect();
-        Ok(Self { schema: Arc::new(Schema::new(fields)), model_columns, key, json, partition_columns })
+        Ok(Self { schema: Arc::new(Schema::new(fields)), model_columns, key, json, partition_columns, hidden })
     }
 
     /// Names of the published columns in the target.
     pub(crate) fn target_columns(&self) -> Vec<String> {
         self.schema.fields().iter().map(|field| field.name().clone()).collect()
     }
+}
+
+/// The columns that a pattern such as `{user_id}/{night_date}` names.
+pub(crate) fn columns_of(pattern: &str) -> impl Iterator<Item = &str> {
+    pattern.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(column, _)| column))
 }

@@ -50,11 +50,13 @@ fn publication() -> Publication {
     Publication {
         model: TableId::model("main", "m"),
         model_name: "m".into(),
-        target: TargetTable { database: "D".into(), schema: "S".into(), table: "T".into() },
+        target: TargetTable { database: "D".into(), schema: "S".into(), table: "T".into() }.into(),
         unique_key: vec!["key".into()],
         strategy: PublishStrategy::Merge,
         columns: None,
         json_columns: Vec::new(),
+        filter: None,
+        messages: None,
         location: Location::new("m.yml", 1, 1),
     }
 }
@@ -128,7 +130,7 @@ proptest! {
             for model in models {
                 let table = Arc::new(build(&lake, &before, &model).await);
                 let request = PlanRequest {
-                    publication: publication(), model: Arc::clone(&table), base: base.clone(), target: None, full: false, max_keys,
+                    publication: publication(), model: Arc::clone(&table), base: base.clone(), target: None, watermark_us: None, full: false, resend: false, max_keys,
                 };
                 let changes = plan(request).await.unwrap();
                 let old = target.clone();
@@ -159,13 +161,16 @@ async fn content_hash_names_the_changed_rows_and_not_the_files_or_slices() {
             version: TableVersion(version),
             seq: 1,
             watermark_us: None,
+            sent_version: None,
         });
         let request = PlanRequest {
             publication: publication(),
             model: Arc::clone(table),
             base,
             target: None,
+            watermark_us: None,
             full: false,
+            resend: false,
             max_keys,
         };
         plan(request).await.unwrap().content_hash().to_owned()

@@ -17,7 +17,7 @@ const MAX_EXAMPLES: usize = 10;
 
 impl LocalSink {
     pub(super) async fn compare(&self, publication: &Publication, model: Arc<Table>) -> Result<CheckedTable> {
-        let target = self.rows(publication).await?.map(Arc::new);
+        let target = self.rows(publication, None).await?.map(Arc::new);
         let target_rows =
             target.as_ref().map_or(0, |table| table.files().iter().filter_map(|file| file.num_records).sum());
         let request = PlanRequest {
@@ -25,7 +25,9 @@ impl LocalSink {
             model,
             base: None,
             target,
+            watermark_us: None,
             full: true,
+            resend: false,
             max_keys: MAX_KEYS_IN_MEMORY,
         };
         let changes = plan(request).await?;

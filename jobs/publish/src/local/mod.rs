@@ -40,7 +40,7 @@ impl LocalSink {
 
     async fn open(&self, publication: &Publication) -> Result<Option<Table>> {
         self.warehouse
-            .open(&table_of(&publication.target))
+            .open(&table_of(publication.table()))
             .await
             .map_err(Error::lake("open the target table", publication))
     }
@@ -71,6 +71,7 @@ fn position_of(note: PublishNote, publication: &Publication) -> Position {
         version: TableVersion(note.to),
         seq: note.seq,
         watermark_us: note.watermark_us,
+        sent_version: None,
     }
 }
 
@@ -94,7 +95,7 @@ impl Sink for LocalSink {
         self.position(publication).await
     }
 
-    async fn rows(&self, publication: &Publication) -> Result<Option<Table>> {
+    async fn rows(&self, publication: &Publication, _position: Option<&Position>) -> Result<Option<Table>> {
         self.open(publication).await
     }
 

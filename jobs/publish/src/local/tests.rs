@@ -48,6 +48,8 @@ impl World {
             kafka: None,
             lake: place("lake"),
             warehouse: WarehouseSettings::Local(place("warehouse")),
+            collect: None,
+            sinks: tidemill_project::config::SinkSettings::default(),
             ingest: tidemill_project::config::IngestSettings::default(),
             transform: tidemill_project::config::TransformSettings::default(),
             maintenance,
@@ -143,11 +145,13 @@ fn publication() -> Publication {
     Publication {
         model: TableId::model("main", "nights"),
         model_name: "nights".into(),
-        target: TargetTable { database: "ZONER_DB".into(), schema: "MARTS".into(), table: "NIGHTS".into() },
+        target: TargetTable { database: "ZONER_DB".into(), schema: "MARTS".into(), table: "NIGHTS".into() }.into(),
         unique_key: vec!["user_id".into()],
         strategy: Strategy::Merge,
         columns: None,
         json_columns: Vec::new(),
+        filter: None,
+        messages: None,
         location: Location::new("nights.yml", 3, 1),
     }
 }

@@ -18,12 +18,15 @@ pub(super) enum Credential {
     Key { pem: Secret, fingerprint: String },
     /// A password or a programmatic access token.
     Password(Secret),
+    /// A token of an identity provider. It travels where a password does, and the shim puts it into its own place.
+    OAuth(Secret),
 }
 
 /// Reads the settings. Keys are decrypted here, because the crate takes plain PKCS#8 only.
 pub(super) fn credentials(auth: &SnowflakeAuth) -> Result<Vec<Credential>, SnowflakeError> {
     match auth {
         SnowflakeAuth::Password(password) => Ok(vec![Credential::Password(password.clone())]),
+        SnowflakeAuth::OAuth(token) => Ok(vec![Credential::OAuth(token.clone())]),
         SnowflakeAuth::KeyPair { private_keys, passphrase } => {
             let keys = private_keys.iter().enumerate();
             keys.map(|(index, key)| read_key(index + 1, key, passphrase.as_ref())).collect()
@@ -57,7 +60,7 @@ impl Credential {
             Self::Key { pem, .. } => {
                 AuthType::Certificate(CertificateArgs { private_key_pem: pem.expose_secret().to_owned() })
             }
-            Self::Password(password) => {
+            Self::Password(password) | Self::OAuth(password) => {
                 AuthType::Password(PasswordArgs { password: password.expose_secret().to_owned() })
             }
         }
@@ -68,6 +71,7 @@ impl Credential {
         match self {
             Self::Key { fingerprint, .. } => fingerprint,
             Self::Password(_) => "password",
+            Self::OAuth(_) => "oauth",
         }
     }
 }

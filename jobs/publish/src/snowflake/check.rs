@@ -16,11 +16,13 @@ use crate::{CheckedTable, Publication, Result, Silent};
 impl SnowflakeSink {
     pub(super) async fn compare(&self, publication: &Publication, model: Arc<Table>) -> Result<CheckedTable> {
         let request = PlanRequest {
+            watermark_us: None,
             publication: publication.clone(),
             model,
             base: None,
             target: None,
             full: true,
+            resend: false,
             max_keys: MAX_KEYS_IN_MEMORY,
         };
         let changes = plan(request).await?;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use snowflake_api::connection::ConnectionError;
 use snowflake_api::{AuthArgs, SnowflakeApi, SnowflakeApiBuilder, SnowflakeApiError};
 use tidemill_project::clock::Clock;
-use tidemill_project::config::SnowflakeSettings;
+use tidemill_project::config::{SnowflakeAuth, SnowflakeSettings};
 use tidemill_project::crash;
 
 use super::SnowflakeError;
@@ -98,6 +98,7 @@ impl<'a> Client<'a> {
             may_log_in: Arc::clone(&may_log_in),
             deadline: settings.statement_timeout,
             clock,
+            is_oauth: matches!(settings.auth, SnowflakeAuth::OAuth(_)),
         };
         let http = reqwest_middleware::ClientBuilder::new(plain_http.clone()).with(shim).build();
         Ok(Self {

@@ -28,6 +28,10 @@ struct Script {
     replies: Arc<Mutex<VecDeque<(u16, String)>>>,
     logins: Arc<Mutex<VecDeque<Value>>>,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
+    /// `requestId` of every statement that came, in order.
+    ids: Arc<Mutex<Vec<String>>>,
+    /// What renewing a token is answered; refused without it.
+    renewal: Arc<Mutex<Option<Value>>>,
 }
 
 fn rows(rows: &Value) -> (u16, String) {
@@ -84,11 +88,19 @@ impl Script {
 
 async fn answer(State(script): State<Script>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
+    if path == "/queries/v1/query-request" {
+        let query = request.uri().query().unwrap_or_default();
+        let id = query.split('&').find_map(|pair| pair.strip_prefix("requestId=")).unwrap_or_default();
+        script.ids.lock().unwrap().push(id.to_owned());
+    }
     let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
     script.asked.lock().unwrap().push((path.clone(), serde_json::from_slice(&body).unwrap_or(Value::Null)));
     let (status, text) = match path.as_str() {
         "/session/v1/login-request" => {
             (200, script.logins.lock().unwrap().pop_front().unwrap_or_else(|| welcome(3600)).to_string())
+        }
+        "/session/token-request" if script.renewal.lock().unwrap().is_some() => {
+            (200, script.renewal.lock().unwrap().take().unwrap_or_default().to_string())
         }
         "/session" | "/queries/v1/abort-request" => (200, json!({"success": true, "data": null}).to_string()),
         _ => script.replies.lock().unwrap().pop_front().unwrap_or_else(|| rows(&json!([["1"]]))),
@@ -255,4 +267,90 @@ fn clear_text_is_for_this_machine_only() {
     assert!(matches!(build(&settings), Err(SnowflakeError::Settings { .. })));
     settings.url = Some(url::Url::parse("https://example.com/").unwrap());
     assert!(build(&settings).is_ok());
+}
+
+#[tokio::test]
+async fn a_statement_that_is_sent_again_keeps_its_request_id_and_every_statement_has_its_own() {
+    let busy = || (429, String::new());
+    let script = Script::default().reply(busy()).reply(busy()).reply(rows(&json!([["1"]]))).reply((503, String::new()));
+    let settings = script.serve().await;
+    let mut session = client(&settings);
+    session.run(&write()).await.unwrap();
+    session.run(&read()).await.unwrap();
+    let ids = script.ids.lock().unwrap().clone();
+    assert_eq!(ids.len(), 5, "a write that was refused twice, a read whose first answer was lost");
+    assert!(ids[0] == ids[1] && ids[1] == ids[2] && ids[3] == ids[4], "{ids:?}");
+    assert!(ids[0] != ids[3] && ids.iter().all(|id| !id.is_empty()), "{ids:?}");
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_not_sent_again() {
+    for lost in [(502, "<html>bad gateway</html>".to_owned()), (503, String::new()), (200, "{\"success\": tr".to_owned())] {
+        let script = Script::default().reply(lost.clone());
+        let settings = script.serve().await;
+        let error = client(&settings).run(&write()).await.unwrap_err();
+        assert_eq!((error.kind(), script.ids.lock().unwrap().len()), (ErrorKind::OutcomeUnknown, 1), "{lost:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_poll_that_is_answered_by_a_gateway_is_asked_again() {
+    let running =
+        (200, json!({"success": false, "code": "333334", "data": {"getResultUrl": "/queries/q/result"}}).to_string());
+    let script = Script::default().reply(running).reply((502, "<html>".to_owned())).reply(rows(&json!([["done"]])));
+    let settings = script.serve().await;
+    let answer = client(&settings).run(&write()).await.unwrap();
+    assert_eq!((answer.cell(0, 0), script.ids.lock().unwrap().len()), (Some("done"), 1), "the statement itself is sent once");
+}
+
+#[tokio::test]
+async fn a_token_that_ran_out_is_renewed_outside_and_inside_a_transaction() {
+    let script = Script::default().login(welcome(0));
+    let renewed = json!({"success": true, "data": {"sessionToken": "second-token", "validityInSecondsST": 3600,
+        "masterToken": "second-master", "validityInSecondsMT": 14_400, "sessionId": 1}});
+    *script.renewal.lock().unwrap() = Some(renewed);
+    let settings = script.serve().await;
+    let mut session = client(&settings);
+    session.run(&sql::begin()).await.unwrap();
+    session.run(&write()).await.unwrap();
+    let paths = script.paths();
+    assert!(paths.iter().any(|path| path == "/session/token-request"), "{paths:?}");
+    assert_eq!(paths.iter().filter(|path| path.ends_with("login-request")).count(), 1, "{paths:?}");
+}
+
+#[tokio::test]
+async fn an_oauth_token_travels_in_its_own_place() {
+    let script = Script::default();
+    let mut settings = script.serve().await;
+    settings.auth = SnowflakeAuth::OAuth(Secret::new("oauth-token"));
+    client(&settings).run(&read()).await.unwrap();
+    let data = &script.body(0)["data"];
+    assert_eq!((&data["AUTHENTICATOR"], &data["TOKEN"], data.get("PASSWORD")), (&json!("OAUTH"), &json!("oauth-token"), None));
+    assert_eq!(data["LOGIN_NAME"], json!("LOADER"));
+}
+
+/// Source: RFC 7519 and Snowflake's "Using key-pair authentication".
+#[tokio::test]
+async fn a_key_signs_a_token_that_names_account_user_and_fingerprint() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use rsa::pkcs8::DecodePrivateKey as _;
+    use sha2::Digest as _;
+
+    /// What PKCS#1 puts before a SHA-256.
+    const SHA256: [u8; 19] = [0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
+    let script = Script::default();
+    let mut settings = script.serve().await;
+    settings.auth = SnowflakeAuth::KeyPair { private_keys: vec![Secret::new(KEY)], passphrase: None };
+    client(&settings).run(&read()).await.unwrap();
+    let token = script.body(0)["data"]["TOKEN"].as_str().unwrap().to_owned();
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let public = rsa::RsaPrivateKey::from_pkcs8_pem(KEY).unwrap().to_public_key();
+    let scheme = rsa::Pkcs1v15Sign { hash_len: Some(32), prefix: Box::new(SHA256) };
+    let hash = sha2::Sha256::digest(signed.as_bytes());
+    public.verify(scheme, &hash, &URL_SAFE_NO_PAD.decode(signature).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split('.').nth(1).unwrap()).unwrap()).unwrap();
+    assert_eq!(claims["sub"], json!("ORG-ACCOUNT.LOADER"));
+    assert_eq!(claims["iss"], json!("ORG-ACCOUNT.LOADER.SHA256:G14DHbTU8BESSDvHzCJp4saSqdvZ03ETxGZes+nRi8c="));
+    assert!(claims["exp"].as_i64() > claims["iat"].as_i64());
 }

@@ -4,14 +4,15 @@
 //! allowed to.
 
 use super::load::Load;
+use super::ops;
 use super::names::{BATCH_COLUMN, Names, OPS, SEQ_COLUMN, STAGE, ident, ledger, quoted};
 use super::statement::Statement;
 use crate::Strategy;
 
-/// Schemas, stage, ledger and watermark view of one database.
+/// Schemas, stage, ledger, tables for people and watermark view of one database.
 pub(super) fn database(database: &str) -> Vec<Statement> {
     let ledger = ledger(database);
-    [
+    let mut statements = vec![
         format!("CREATE SCHEMA IF NOT EXISTS {database}.{OPS}"),
         format!("CREATE SCHEMA IF NOT EXISTS {database}.{STAGE}"),
         format!("CREATE STAGE IF NOT EXISTS {database}.{STAGE}.FILES ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')"),
@@ -26,9 +27,9 @@ pub(super) fn database(database: &str) -> Vec<Statement> {
             "CREATE OR REPLACE VIEW {database}.{OPS}.TIDEMILL_WATERMARK AS SELECT TARGET_TABLE, SEQ, TO_VERSION, WATERMARK, \
              COMMITTED_AT FROM {ledger} QUALIFY ROW_NUMBER() OVER (PARTITION BY TARGET_TABLE ORDER BY SEQ DESC) = 1"
         ),
-    ]
-    .map(|sql| Statement::idempotent("setup", sql))
-    .to_vec()
+    ];
+    statements.extend(ops::tables(database));
+    statements.into_iter().map(|sql| Statement::idempotent("setup", sql)).collect()
 }
 
 /// The target and its head.

@@ -52,7 +52,7 @@ impl Head {
             None if self.seq == 0 => return None,
             None => (String::new(), TableVersion(0)),
         };
-        Some(Position { table_id, version, seq: self.seq, watermark_us: None })
+        Some(Position { table_id, version, seq: self.seq, watermark_us: None, sent_version: None })
     }
 
     pub(super) fn standing(&self, changes: &ChangeSet) -> Standing {

@@ -37,8 +37,8 @@ impl Load {
     pub(super) fn new(changes: &ChangeSet) -> Result<Self, SnowflakeError> {
         let publication = changes.publication();
         Ok(Self {
-            names: Names::new(&publication.target),
-            columns: columns(changes, &publication.target)?,
+            names: Names::new(publication.table()),
+            columns: columns(changes, publication.table())?,
             key: changes.shape().key.clone(),
             strategy: publication.strategy,
             full: changes.is_full(),

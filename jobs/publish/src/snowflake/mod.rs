@@ -7,8 +7,9 @@
 //! | `sql.rs`, `ddl.rs`, `load.rs`, `names.rs`, `types.rs` | statements as pure functions |
 //! | `parts.rs`, `upload.rs` | rows as Parquet parts in the stage |
 //! | `client.rs`, `shim.rs`, `answer.rs`, `auth.rs` | the session; nothing of the crate leaves these four |
-//! | `note.rs` | the lake's advisory memory, so that nothing new means no login |
+//! | `ops.rs` | rows that tell people about publications |
 //! | `check.rs` | target against model |
+//! | `probe.rs` | whether the account lets us in |
 
 mod answer;
 mod auth;
@@ -21,8 +22,9 @@ mod error;
 mod heads;
 mod load;
 mod names;
-mod note;
+mod ops;
 mod parts;
+mod probe;
 mod protocol;
 mod shim;
 mod sql;
@@ -44,6 +46,7 @@ use self::client::{Client, Purpose};
 use self::names::Names;
 use self::protocol::Cycle;
 use crate::diff::{ChangeCounts, ChangeSet};
+use crate::note;
 use crate::sink::{Applied, ApplyContext, Position, Sink};
 use crate::{CheckedTable, Publication, Result, Silent};
 
@@ -83,7 +86,7 @@ impl Sink for SnowflakeSink {
 
     /// A transaction spans the tables of one database.
     fn group_of(&self, publication: &Publication) -> String {
-        publication.target.database.to_uppercase()
+        publication.table().database.to_uppercase()
     }
 
     async fn position(&self, publication: &Publication) -> Result<Option<Position>> {
@@ -91,7 +94,7 @@ impl Sink for SnowflakeSink {
     }
 
     async fn refresh_position(&self, publication: &Publication) -> Result<Option<Position>> {
-        let names = Names::new(&publication.target);
+        let names = Names::new(publication.table());
         let purpose = Purpose { database: &names.database, run_id: "position" };
         let mut client = Client::new(&self.settings, purpose, self.lake.clock().clone(), &Silent)?;
         let heads = heads::read_heads(&mut client, &[&names]).await;
@@ -104,12 +107,17 @@ impl Sink for SnowflakeSink {
     }
 
     /// The warehouse compares by itself.
-    async fn rows(&self, _publication: &Publication) -> Result<Option<Table>> {
+    async fn rows(&self, _publication: &Publication, _position: Option<&Position>) -> Result<Option<Table>> {
         Ok(None)
     }
 
     async fn apply(&self, changes: &[ChangeSet], context: ApplyContext<'_>) -> Result<Vec<Applied>> {
-        let cycle = Cycle { settings: &self.settings, clock: self.lake.clock(), changes, context };
+        // Advisory: a quarantine that cannot be read does not keep rows from being published.
+        let quarantine = ops::quarantine(&self.lake).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the quarantine could not be counted");
+            None
+        });
+        let cycle = Cycle { settings: &self.settings, clock: self.lake.clock(), changes, context, quarantine };
         let applied = Box::pin(cycle.run()).await?;
         self.note(changes, &applied, context.run_id).await;
         Ok(applied)

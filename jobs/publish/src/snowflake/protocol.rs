@@ -14,6 +14,7 @@ use super::client::{Client, Purpose};
 use super::heads::{Head, Standing, read_heads};
 use super::load::Load;
 use super::names::Names;
+use super::ops::{self, Cost, Quarantine};
 use super::parts::{Manifest, Stager, batch_label};
 use super::sql::{self, LedgerEntry};
 use super::{SnowflakeError, ddl, target};
@@ -35,6 +36,8 @@ pub(super) struct Cycle<'a> {
     pub(super) clock: &'a Clock,
     pub(super) changes: &'a [ChangeSet],
     pub(super) context: ApplyContext<'a>,
+    /// What lies in the lake's quarantine.
+    pub(super) quarantine: Option<Quarantine>,
 }
 
 /// One target on its way through a cycle.
@@ -78,7 +81,7 @@ impl Cycle<'_> {
     }
 
     fn database(&self) -> Option<String> {
-        self.changes.first().map(|changes| changes.publication().target.database.clone())
+        self.changes.first().map(|changes| changes.publication().table().database.clone())
     }
 
     async fn once(&self, must_set_up: bool) -> Result<Vec<Applied>> {
@@ -99,7 +102,7 @@ impl Cycle<'_> {
         let mut applied = result?;
         // Back to the order in which the caller gave them.
         applied.sort_by_key(|(label, _)| {
-            self.changes.iter().position(|changes| Names::new(&changes.publication().target).label == *label)
+            self.changes.iter().position(|changes| Names::new(changes.publication().table()).label == *label)
         });
         Ok(applied.into_iter().map(|(_, applied)| applied).collect())
     }
@@ -138,12 +141,14 @@ impl Cycle<'_> {
         }
         target::prepare(client, database, legs, &heads).await?;
         let mut staging = Vec::with_capacity(legs.len());
+        let stopwatch = self.clock.stopwatch();
         for (leg, head) in legs.iter().zip(&heads) {
             let table = leg.load.names.staging(head.epoch, owner);
             copy(client, leg, &table).await?;
             staging.push(table);
         }
-        let counts = self.transact(client, database, legs, &heads, &staging, owner).await?;
+        let copy_ms = millis(&stopwatch);
+        let counts = self.transact(client, database, legs, &heads, &staging, owner, copy_ms).await?;
         for leg in legs.iter() {
             prove(client, database, leg).await?;
         }
@@ -154,6 +159,7 @@ impl Cycle<'_> {
     }
 
     /// Steps 5 to 10.
+    #[expect(clippy::too_many_arguments, reason = "one transaction needs what the steps before it made")]
     async fn transact(
         &self,
         client: &mut Client<'_>,
@@ -162,7 +168,9 @@ impl Cycle<'_> {
         heads: &[&Head],
         staging: &[String],
         owner: &str,
+        copy_ms: u64,
     ) -> Result<Vec<ChangeCounts>> {
+        let stopwatch = self.clock.stopwatch();
         client.run(&sql::rollback()).await?;
         client.run(&sql::begin()).await?;
         for leg in legs {
@@ -202,7 +210,14 @@ impl Cycle<'_> {
             })?;
             entry.max_seq_after = number(2);
         }
-        client.run(&sql::write_ledger(database, self.context.run_id, &entries)).await?;
+        let (run_id, warehouse) = (self.context.run_id, self.settings.warehouse.as_deref().unwrap_or_default());
+        client.run(&sql::write_ledger(database, run_id, &entries)).await?;
+        let cost = Cost { copy_ms, apply_ms: millis(&stopwatch) };
+        client.run(&ops::run(database, run_id, warehouse, &entries, cost)).await?;
+        client.run(&ops::freshness(database, run_id, &entries)).await?;
+        if let Some(found) = &self.quarantine {
+            client.run(&ops::quarantine_summary(database, run_id, found)).await?;
+        }
         client.run(&sql::commit()).await?;
         let counts = entries.iter().map(|entry| ChangeCounts {
             inserted: entry.inserted,
@@ -218,6 +233,10 @@ impl Leg<'_> {
     fn has_work(&self) -> bool {
         self.manifest.num_rows > 0 || self.load.full || !self.batches.is_empty()
     }
+}
+
+fn millis(stopwatch: &tidemill_project::clock::Stopwatch) -> u64 {
+    u64::try_from(stopwatch.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn applied(leg: &Leg<'_>, counts: ChangeCounts) -> Applied {

@@ -65,6 +65,8 @@ pub(super) struct Shim {
     pub(super) may_log_in: Arc<AtomicBool>,
     pub(super) deadline: Duration,
     pub(super) clock: Clock,
+    /// Whether what the crate takes for a password is an OAuth token.
+    pub(super) is_oauth: bool,
 }
 
 /// Why a login was refused here; looked for in the chain of an error.
@@ -101,6 +103,11 @@ impl Middleware for Shim {
             edit(&mut request, |body| {
                 if let Some(parameters) = body.pointer_mut("/data/SESSION_PARAMETERS").and_then(Value::as_object_mut) {
                     parameters.extend(self.session_parameters.clone());
+                }
+                if let Some(data) = body.get_mut("data").and_then(Value::as_object_mut).filter(|_| self.is_oauth) {
+                    let token = data.remove("PASSWORD").unwrap_or_default();
+                    data.insert("AUTHENTICATOR".to_owned(), json!("OAUTH"));
+                    data.insert("TOKEN".to_owned(), token);
                 }
             });
         }

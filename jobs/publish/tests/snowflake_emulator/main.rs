@@ -320,3 +320,25 @@ fn the_stock_emulator_still_fails_a_merge_inside_a_transaction() {
     let merge = "MERGE INTO T t USING (SELECT 'a' AS K) s ON t.K = s.K WHEN NOT MATCHED THEN INSERT (K) VALUES (s.K)";
     assert!(stock.try_ask("STOCK", merge).is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_publication_tells_people_what_it_cost_how_fresh_it_is_and_what_lies_in_quarantine() {
+    let world = World::new().await;
+    world.quarantine(&[("logins.user_login", "wrong_type"), ("logins.user_login", "wrong_type"), ("zoner.user_activity", "malformed")]).await;
+    for minutes in [1, 2] {
+        world.build("nights", &["d1"], &[("d1", Some("a"), minutes)]).await;
+        world.build("days", &["d1"], &[("d1", Some("b"), minutes)]).await;
+        world.publish(&["nights", "days"]).await;
+    }
+    let runs = world.ask("SELECT RUN_ID, TARGETS, ROWS_STAGED, ROWS_INSERTED, ROWS_UPDATED, WAREHOUSE FROM $DB.OPS.RUNS ORDER BY COMMITTED_AT");
+    assert_eq!(json!(runs), json!([["run-1", 2, 2, 2, 0, "LOAD_WH"], ["run-1", 2, 2, 0, 2, "LOAD_WH"]]));
+    let fresh = world.ask("SELECT TARGET_TABLE, SEQ, WATERMARK, ROWS_AFTER FROM $DB.OPS.FRESHNESS ORDER BY 1, 2");
+    assert_eq!(json!(fresh[0]), json!(["MARTS.DAYS", 1, "2023-11-14 22:13:20", 1]));
+    assert_eq!(fresh.len(), 4);
+    let quarantine = world.ask("SELECT SOURCE, CLASS, RECORDS FROM $DB.OPS.QUARANTINE_SUMMARY ORDER BY 1, 2");
+    assert_eq!(
+        json!(quarantine),
+        json!([["logins.user_login", "wrong_type", 2], ["zoner.user_activity", "malformed", 1]]),
+        "once per version of the quarantine"
+    );
+}

@@ -103,6 +103,8 @@ impl World {
             kafka: None,
             lake: place,
             warehouse: WarehouseSettings::Snowflake(Box::new(snowflake)),
+            collect: None,
+            sinks: tidemill_project::config::SinkSettings::default(),
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),
             maintenance,
@@ -129,6 +131,43 @@ impl World {
 
     pub(crate) async fn build(&self, model: &str, batches: &[&str], rows: &[Row]) {
         self.models.build(model, batches, rows).await;
+    }
+
+    /// Puts records into the lake's quarantine: source and class.
+    pub(crate) async fn quarantine(&self, records: &[(&str, &str)]) {
+        let text = |pick: fn(&(&str, &str)) -> String| -> arrow::array::ArrayRef {
+            Arc::new(records.iter().map(|record| Some(pick(record))).collect::<arrow::array::StringArray>())
+        };
+        let columns = [("source", text(|record| record.0.to_owned())), ("class", text(|record| record.1.to_owned()))];
+        let rows = arrow::array::RecordBatch::try_from_iter_with_nullable(
+            columns.map(|(name, array)| (name, array, true)),
+        )
+        .unwrap();
+        let spec = tidemill_lake::TableSpec {
+            id: tidemill_lake::TableId::quarantine(),
+            schema: rows.schema(),
+            partition_columns: Vec::new(),
+            bloom_columns: Vec::new(),
+            description: String::new(),
+        };
+        let mut table = self.models.lake.open_or_create(&spec, "test").await.unwrap();
+        let part =
+            tidemill_lake::PartitionedBatch { partition_values: BTreeMap::new(), batches: vec![rows], tags: BTreeMap::new() };
+        let add = table.write_files(vec![part]).await.unwrap();
+        let note = tidemill_lake::metadata::CommitNote {
+            commit_id: self.models.lake.clock().new_id(),
+            run_id: "test".into(),
+            act: tidemill_lake::metadata::Act::Create,
+        };
+        let request = tidemill_lake::CommitRequest {
+            add,
+            remove: Vec::new(),
+            txns: BTreeMap::new(),
+            operation: "WRITE",
+            data_change: true,
+            note,
+        };
+        table.commit(request).await.unwrap();
     }
 
     /// Publishes as a process of its own would; `die_at` = the step behind which it is killed.

@@ -36,11 +36,13 @@ pub(crate) fn publication(database: &str, model: &str) -> Publication {
     Publication {
         model: TableId::model("main", model),
         model_name: model.into(),
-        target: TargetTable { database: database.into(), schema: "MARTS".into(), table: model.into() },
+        target: TargetTable { database: database.into(), schema: "MARTS".into(), table: model.into() }.into(),
         unique_key: vec!["user_id".into()],
         strategy: Strategy::Merge,
         columns: None,
         json_columns: Vec::new(),
+        filter: None,
+        messages: None,
         location: Location::new("models.yml", 1, 1),
     }
 }
@@ -80,16 +82,27 @@ impl Models {
 
     /// Replaces batches by rows of any shape.
     pub(crate) async fn build_batches(&self, model: &str, parts: Vec<(String, RecordBatch)>) {
-        let mut fields: Vec<_> = parts[0].1.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
-        fields.push(Field::new(BATCH_COLUMN, DataType::Utf8, true));
-        let spec = TableSpec {
-            id: TableId::model("main", model),
-            schema: Arc::new(Schema::new(fields)),
-            partition_columns: vec![BATCH_COLUMN.to_owned()],
-            bloom_columns: Vec::new(),
-            description: String::new(),
+        self.build_at(model, parts, Some(1_700_000_000_000_000)).await;
+    }
+
+    /// Replaces batches, none perhaps, by rows of any shape while W stands at `watermark_us`.
+    pub(crate) async fn build_at(&self, model: &str, parts: Vec<(String, RecordBatch)>, watermark_us: Option<i64>) {
+        let id = TableId::model("main", model);
+        let mut table = match parts.first() {
+            None => self.lake.open(&id).await.unwrap().unwrap(),
+            Some((_, first)) => {
+                let mut fields: Vec<_> = first.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+                fields.push(Field::new(BATCH_COLUMN, DataType::Utf8, true));
+                let spec = TableSpec {
+                    id,
+                    schema: Arc::new(Schema::new(fields)),
+                    partition_columns: vec![BATCH_COLUMN.to_owned()],
+                    bloom_columns: Vec::new(),
+                    description: String::new(),
+                };
+                self.lake.open_or_create(&spec, "test").await.unwrap()
+            }
         };
-        let mut table = self.lake.open_or_create(&spec, "test").await.unwrap();
         let (mut add, mut remove) = (Vec::new(), Vec::new());
         for (batch, rows) in parts {
             let partition_values = BTreeMap::from([(BATCH_COLUMN.to_owned(), Some(batch))]);
@@ -103,11 +116,12 @@ impl Models {
             commit_id: self.lake.clock().new_id(),
             run_id: "build".into(),
             act: Act::Transform(TransformNote {
-                watermark_us: Some(1_700_000_000_000_000),
+                watermark_us,
                 ..TransformNote::default()
             }),
         };
-        let request = CommitRequest { add, remove, txns: BTreeMap::new(), operation: "WRITE", data_change: true, note };
+        let data_change = !(add.is_empty() && remove.is_empty());
+        let request = CommitRequest { add, remove, txns: BTreeMap::new(), operation: "WRITE", data_change, note };
         table.commit(request).await.unwrap();
     }
 }

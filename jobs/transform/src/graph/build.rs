@@ -6,7 +6,7 @@ use indexmap::{IndexMap, IndexSet};
 use tidemill_project::error::nearest;
 use tidemill_project::{Fault, Location};
 
-use super::{Graph, Node};
+use super::{Graph, Node, TestType, Traits};
 use crate::error::{Error, Result, codes};
 use crate::project::{Model, NodeId, Project, Uses};
 
@@ -37,18 +37,41 @@ impl Graph {
             let mut parents = resolve(project, &test.uses, &test.location, &test.name, &mut faults);
             parents.insert(test.attached_to.clone());
             let path = project.relative(&test.location.file).display().to_string();
-            let node = Node { parents, tags: test.config.tags.clone(), path, ..Node::default() };
+            let test_type = Some(TestType::Generic);
+            let node = Node { parents, tags: test.config.tags.clone(), path, test_type, ..Node::default() };
             nodes.insert(NodeId::Test(test.name.clone()), node);
         }
         for test in &project.singular_tests {
             let parents = resolve(project, &test.uses, &test.location, &test.name, &mut faults);
             let path = project.relative(&test.path).display().to_string();
-            let node = Node { parents, tags: test.config.tags.clone(), path, ..Node::default() };
+            let test_type = Some(TestType::Singular);
+            let node = Node { parents, tags: test.config.tags.clone(), path, test_type, ..Node::default() };
             nodes.insert(NodeId::Test(test.name.clone()), node);
+        }
+        for test in &project.unit_tests {
+            let path = project.relative(&test.location.file).display().to_string();
+            let parents = IndexSet::from([NodeId::Model(test.model.clone())]);
+            let test_type = Some(TestType::Unit);
+            let node = Node { parents, tags: test.tags.clone(), path, test_type, ..Node::default() };
+            nodes.insert(NodeId::Test(test.name.clone()), node);
+        }
+        for test in &project.scenario_tests {
+            let path = project.relative(&test.location.file).display().to_string();
+            let parents = test.subjects().into_iter().collect();
+            let test_type = Some(TestType::Scenario);
+            let node = Node { parents, tags: test.tags.clone(), path, test_type, ..Node::default() };
+            nodes.insert(NodeId::Test(test.name.clone()), node);
+        }
+        for (name, exposure) in &project.extras.exposures {
+            let parents = resolve(project, &exposure.uses, &exposure.location, name, &mut faults);
+            let path = project.relative(&exposure.location.file).display().to_string();
+            let node = Node { parents, tags: exposure.tags.clone(), path, ..Node::default() };
+            nodes.insert(NodeId::Exposure(name.clone()), node);
         }
         if !faults.is_empty() {
             return Err(Error::from_faults(faults));
         }
+        Traits::fill(project, &mut nodes);
 
         let edges: Vec<(NodeId, NodeId)> = nodes
             .iter()
@@ -174,7 +197,7 @@ fn sort(project: &Project, nodes: BTreeMap<NodeId, Node>) -> Result<Graph> {
     let mut nodes = nodes;
     let sorted: IndexMap<NodeId, Node> =
         order.into_iter().filter_map(|id| nodes.remove(&id).map(|node| (id, node))).collect();
-    Ok(Graph { nodes: sorted })
+    Ok(Graph { nodes: sorted, definitions: project.extras.selectors.clone() })
 }
 
 /// One fault per cycle: its path, starting at the least name, and the file of each step.

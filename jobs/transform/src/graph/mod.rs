@@ -2,18 +2,24 @@
 
 mod build;
 mod select;
+mod traits;
 
 use indexmap::{IndexMap, IndexSet};
 
-pub use select::Selection;
+pub(crate) use select::STATES;
+pub use select::{Facts, Indirect, Selected, Selection};
+use serde::Serialize;
+pub use traits::Traits;
 
-use crate::project::NodeId;
+use crate::project::{NodeId, SelectorDefinition};
 
 /// Nodes and their edges. It has no cycles, every edge leads to a node that exists, and [`Graph::nodes`] stands in
 /// topological order: parents before children, otherwise by kind and name, so the order is the same on every machine.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     nodes: IndexMap<NodeId, Node>,
+    /// `selectors.yml`.
+    definitions: IndexMap<String, SelectorDefinition>,
 }
 
 /// One node.
@@ -27,6 +33,40 @@ pub struct Node {
     pub tags: Vec<String>,
     /// The file, relative to the project; selectors by path.
     pub path: String,
+    /// What selectors ask for beside tags and path.
+    pub traits: Traits,
+    /// Which kind of test it is; `None` for what is no test.
+    pub test_type: Option<TestType>,
+}
+
+/// The kinds of tests, selectors `test_type:`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestType {
+    /// A data test declared in YAML.
+    Generic,
+    /// A data test in a file of its own.
+    Singular,
+    /// A model's logic on rows that are made up.
+    Unit,
+    /// A story of arriving rows and what must stand in tables after each step.
+    Scenario,
+}
+
+impl TestType {
+    /// Whether `test_type:` of this word means it; `data` means generic and singular ones.
+    #[must_use]
+    pub fn is(self, word: &str) -> bool {
+        match self {
+            Self::Generic => matches!(word, "generic" | "data"),
+            Self::Singular => matches!(word, "singular" | "data"),
+            Self::Unit => word == "unit",
+            Self::Scenario => word == "scenario",
+        }
+    }
+
+    /// The words that `test_type:` knows.
+    pub const WORDS: [&'static str; 5] = ["data", "generic", "singular", "unit", "scenario"];
 }
 
 impl Graph {
@@ -42,10 +82,21 @@ impl Graph {
         self.nodes.keys()
     }
 
+    /// The selections of `selectors.yml`.
+    pub fn definitions(&self) -> impl Iterator<Item = &SelectorDefinition> {
+        self.definitions.values()
+    }
+
     /// A node by id.
     #[must_use]
     pub fn get(&self, id: &NodeId) -> Option<&Node> {
         self.nodes.get(id)
+    }
+
+    /// Which kind of test a node is; `None` for what is no test.
+    #[must_use]
+    pub fn test_type(&self, id: &NodeId) -> Option<TestType> {
+        self.nodes.get(id).and_then(|node| node.test_type)
     }
 
     /// What a node reads, directly; nothing for an unknown node.
@@ -88,5 +139,7 @@ impl Graph {
     }
 }
 
+#[cfg(test)]
+mod selector_tests;
 #[cfg(test)]
 mod tests;

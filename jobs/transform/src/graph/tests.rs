@@ -22,7 +22,8 @@ const FILES: [(&str, &str); 8] = [
 fn select(select: &[&str], exclude: &[&str]) -> String {
     let graph = Graph::build(&load(&FILES)).unwrap();
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-    let nodes = graph.select(&Selection { select: owned(select), exclude: owned(exclude) }).unwrap();
+    let nodes =
+        graph.select(&Selection { select: owned(select), exclude: owned(exclude), ..Selection::default() }).unwrap();
     let names: Vec<String> = nodes.iter().map(NodeId::name).collect();
     names.join(" ")
 }
@@ -74,7 +75,7 @@ fn selectors_are_dbts() {
     a c: a c unique_a_id
     source:s.t+: s.t stg_t a b c unique_a_id
     source:s: s.t s.u
-    models/staging: stg_t stg_u
+    models/staging: s.t s.u stg_t stg_u
     path:models/marts/c.sql: c
     staging: stg_t stg_u
     stg_*: stg_t stg_u
@@ -87,21 +88,65 @@ fn selectors_are_dbts() {
 fn selectors_that_match_nothing_suggest_what_is_there() {
     let graph = Graph::build(&load(&FILES)).unwrap();
     let selection = Selection {
-        select: ["stg_x tag:nihgtly", "source:s.tt", "tga:fast", "@a+", "+"].map(str::to_owned).to_vec(),
-        exclude: Vec::new(),
+        select: ["stg_x tag:nihgtly", "source:s.tt", "exposure:dash"].map(str::to_owned).to_vec(),
+        ..Selection::default()
     };
-    let error = graph.select(&selection).unwrap_err();
+    let selected = graph.resolve(&selection).unwrap();
+    assert_eq!(selected.nodes, []);
+    let told: Vec<String> = selected
+        .warnings
+        .iter()
+        .map(|fault| format!("{}: {}", fault.message, fault.hint.clone().unwrap_or_default()))
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @"
+    selector matches nothing, selector=`stg_x`: did you mean `stg_t`?
+    selector matches nothing, selector=`tag:nihgtly`: did you mean `nightly`?
+    selector matches nothing, selector=`source:s.tt`: did you mean `s.t`?
+    selector matches nothing, selector=`exposure:dash`: `tidemill ls` lists what there is
+    ");
+}
+
+#[test]
+fn selectors_that_cannot_be_read_suggest_the_nearest_word() {
+    let graph = Graph::build(&load(&FILES)).unwrap();
+    let words = [
+        "tga:fast",
+        "@a+",
+        "+",
+        "config:x",
+        "resource_type:modle",
+        "test_type:genric",
+        "state:modifed",
+        "state:new",
+        "result:eror",
+        "result:error",
+        "source_status:fresher",
+        "99999999999999999999+a",
+    ];
+    let selection = Selection { select: words.map(str::to_owned).to_vec(), ..Selection::default() };
+    let error = graph.resolve(&selection).unwrap_err();
     insta::assert_snapshot!(faults(std::path::Path::new("none"), &error), @"
-    TM0304 : selector matches nothing, selector=`stg_x`
-      hint: did you mean `stg_t`?
-    TM0304 : selector matches nothing, selector=`tag:nihgtly`
-      hint: did you mean `nightly`?
-    TM0304 : selector matches nothing, selector=`source:s.tt`
-      hint: did you mean `s.t`?
     TM0305 : unknown selector method, method=`tga`, selector=`tga:fast`
-      hint: methods known: tag
+      hint: did you mean `tag`?
     TM0305 : `@` cannot be combined with `+`, selector=`@a+`
     TM0305 : selector names nothing, selector=`+`
+    TM0305 : `config` needs a key, selector=`config:x`
+      hint: write it like config.materialized:incremental
+    TM0305 : unknown resource type, type=`modle`, selector=`resource_type:modle`
+      hint: did you mean `model`?
+    TM0305 : unknown test type, type=`genric`, selector=`test_type:genric`
+      hint: did you mean `generic`?
+    TM0305 : unknown state, state=`modifed`, selector=`state:modifed`
+      hint: did you mean `modified`?
+    TM0307 : selector needs a manifest to compare with, selector=`state:new`
+      hint: name the folder of an earlier manifest.json: --state DIR
+    TM0305 : unknown result, result=`eror`, selector=`result:eror`
+      hint: did you mean `error`?
+    TM0307 : selector needs results of an earlier run, selector=`result:error`
+      hint: name the folder of an earlier run_results.json: --state DIR
+    TM0307 : selector needs two sources.json to compare, selector=`source_status:fresher`
+      hint: run `tidemill source-freshness`, and name the folder of an earlier sources.json: --state DIR
+    TM0305 : depth is too large, selector=`99999999999999999999+a`
     ");
 }
 

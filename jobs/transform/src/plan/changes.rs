@@ -1,9 +1,10 @@
 //! What happened to an input since a version, told by its log alone: no Parquet file is opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde_json::Value as Json;
+use tidemill_lake::metadata::Act;
 use tidemill_lake::{DataFile, LogCommit, Table};
 use tidemill_project::TableVersion;
 
@@ -46,10 +47,12 @@ pub(crate) enum InputChange {
     Changed {
         /// Where.
         touched: Touched,
-        /// The new files, when nothing was removed.
-        appended: Option<Vec<DataFile>>,
+        /// New files.
+        added: Vec<DataFile>,
+        /// Files that went away; what is not vacuumed yet can still be read.
+        removed: Vec<DataFile>,
     },
-    /// It is another table than the one that was read.
+    /// It is another table than the one that was read, or a build gave it other columns.
     Recreated,
     /// Log clean-up has removed a version that had not been looked at.
     VersionGone,
@@ -71,16 +74,27 @@ pub(crate) async fn changes_since(
         return Ok(InputChange::Unchanged);
     }
     match input.commits(Some(from), input.version()).await {
+        // A raw table that learns a column keeps its rows; a model that changes its columns has none in common with before.
+        Ok(commits) if commits.iter().any(is_reshaped) => Ok(InputChange::Recreated),
         Ok(commits) => Ok(summarise(&commits, layout)),
         Err(error) if error.is_version_gone() => Ok(InputChange::VersionGone),
         Err(error) => Err(error),
     }
 }
 
+fn is_reshaped(commit: &LogCommit) -> bool {
+    commit.changes_schema && commit.note.as_ref().is_some_and(|note| matches!(note.act, Act::Transform(_)))
+}
+
 fn summarise(commits: &[LogCommit], layout: Option<&TimeLayout>) -> InputChange {
     let changing: Vec<&LogCommit> = commits.iter().filter(|commit| commit.data_change).collect();
-    let added: Vec<&DataFile> = changing.iter().flat_map(|commit| &commit.add).collect();
-    let removed: Vec<&DataFile> = changing.iter().flat_map(|commit| &commit.remove).collect();
+    let mut added: Vec<&DataFile> = changing.iter().flat_map(|commit| &commit.add).collect();
+    let mut removed: Vec<&DataFile> = changing.iter().flat_map(|commit| &commit.remove).collect();
+    // A file that came and went again was never seen.
+    let came: HashSet<&str> = added.iter().map(|file| file.path.as_str()).collect();
+    let went: HashSet<&str> = removed.iter().map(|file| file.path.as_str()).collect();
+    added.retain(|file| !went.contains(file.path.as_str()));
+    removed.retain(|file| !came.contains(file.path.as_str()));
     if added.is_empty() && removed.is_empty() {
         return InputChange::Unchanged;
     }
@@ -88,8 +102,8 @@ fn summarise(commits: &[LogCommit], layout: Option<&TimeLayout>) -> InputChange 
         Some(layout) => touched_by(added.iter().chain(&removed).copied(), layout),
         None => Touched::All,
     };
-    let appended = removed.is_empty().then(|| added.into_iter().cloned().collect());
-    InputChange::Changed { touched, appended }
+    let owned = |files: Vec<&DataFile>| files.into_iter().cloned().collect();
+    InputChange::Changed { touched, added: owned(added), removed: owned(removed) }
 }
 
 /// The event times that some files hold.

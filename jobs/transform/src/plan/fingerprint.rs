@@ -34,6 +34,7 @@ pub(crate) fn fingerprint(model: &Model, compiled: &[String]) -> String {
         "begin_us": config.begin_us.filter(|_| batched),
         "context": batched.then_some(&config.context),
         "watermark": config.watermark,
+        "keyed": config.keyed,
     });
     let configuration = Sha256::digest(configuration.to_string());
     format!("{}:{}", hex(&sql.finalize()[..12]), hex(&configuration[..6]))

@@ -33,12 +33,13 @@ pub(crate) fn table_of(project: &Project, node: &NodeId) -> Option<TableId> {
             }
         }
         NodeId::Seed(name) => project.seeds.get(name).map(|seed| {
-            TableId::model(seed.schema.clone().unwrap_or_else(|| project.target.schema.clone()), name.as_str())
+            let identifier = seed.alias.as_deref().unwrap_or(name);
+            TableId::model(seed.schema.clone().unwrap_or_else(|| project.target.schema.clone()), identifier)
         }),
         NodeId::Model(name) => {
             project.models.get(name).map(|model| TableId::model(schema_of(project, model), identifier_of(model)))
         }
-        NodeId::Test(_) => None,
+        NodeId::Test(_) | NodeId::Exposure(_) => None,
     }
 }
 
@@ -58,7 +59,7 @@ pub(crate) fn event_time_of<'a>(project: &'a Project, node: &NodeId) -> Option<&
         NodeId::Source(name) => project.sources.get(name)?.event_time.as_deref(),
         NodeId::Seed(name) => project.seeds.get(name)?.event_time.as_deref(),
         NodeId::Model(name) => project.models.get(name)?.config.event_time.as_deref(),
-        NodeId::Test(_) => None,
+        NodeId::Test(_) | NodeId::Exposure(_) => None,
     }
 }
 
@@ -70,7 +71,7 @@ pub(crate) fn is_stored(project: &Project, node: &NodeId) -> bool {
             .models
             .get(name)
             .is_some_and(|model| !matches!(model.config.storage(), Storage::View | Storage::Ephemeral)),
-        NodeId::Test(_) => false,
+        NodeId::Test(_) | NodeId::Exposure(_) => false,
     }
 }
 
@@ -87,7 +88,9 @@ fn layout_of(project: &Project, node: &NodeId) -> Option<TimeLayout> {
             let batched = config.storage() == Storage::Incremental(Strategy::Microbatch);
             TimeLayout { column, batch_size: config.batch_size.filter(|_| batched), dated: false }
         }
-        NodeId::Seed(_) | NodeId::Test(_) => TimeLayout { column, batch_size: None, dated: false },
+        NodeId::Seed(_) | NodeId::Test(_) | NodeId::Exposure(_) => {
+            TimeLayout { column, batch_size: None, dated: false }
+        }
     })
 }
 

@@ -8,6 +8,8 @@
 //! their batches really changed.
 
 mod changes;
+mod cost;
+mod file;
 mod fingerprint;
 mod inputs;
 mod planner;
@@ -15,6 +17,7 @@ mod range;
 mod windows;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 use tidemill_lake::DataFile;
@@ -22,6 +25,8 @@ use tidemill_project::SourceName;
 use tidemill_project::clock::Micros;
 
 pub use changes::BATCH_COLUMN;
+pub use cost::Reads;
+pub use file::{PLAN_FORMAT, PlanFile, PlannedFor};
 pub(crate) use changes::{Touched, touched_by};
 pub(crate) use inputs::{Leaf, event_time_of, identifier_of, is_stored, schema_of, table_of};
 pub(crate) use planner::{Pinned, Planned, Planner, last_transform};
@@ -41,13 +46,22 @@ pub struct PlanOptions {
     pub event_time: Option<TimeRange>,
     /// W by source, in place of what the lake's commits say.
     pub watermarks: Option<BTreeMap<SourceName, Micros>>,
+    /// Model -> names of batches: of these microbatch models exactly those are built (`retry` of failed batches, see
+    /// [`crate::run::NodeReport::failed_batches`]). What else is stale in them stays so.
+    pub batches: BTreeMap<String, Vec<String>>,
+    /// Nothing is built that this plan does not say.
+    pub exactly: Option<Arc<PlanFile>>,
 }
 
 /// What a build would do.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
+    /// [`PLAN_FORMAT`].
+    pub format: u32,
     /// The run's clock, microseconds UTC.
     pub as_of_us: Micros,
+    /// What it was made for.
+    pub planned_for: PlannedFor,
     /// Models in the order in which they are built.
     pub models: Vec<ModelPlan>,
 }
@@ -71,6 +85,12 @@ pub struct ModelPlan {
     pub action: Action,
     /// Why.
     pub reason: Reason,
+    /// What will be read, as far as the log tells.
+    pub reads: Reads,
+    /// What changed in the SQL, when that is the reason.
+    pub sql_change: Option<SqlChange>,
+    /// Why the whole is computed although only parts of the inputs changed.
+    pub whole_because: Option<String>,
     /// Table path -> version that will be read.
     pub inputs: BTreeMap<String, u64>,
     /// Upstream models that will be built first and may make more of this one stale.
@@ -112,6 +132,55 @@ pub enum Action {
         #[serde(serialize_with = "serialize_paths")]
         files: Vec<DataFile>,
     },
+    /// Rows are computed again for the keys that changed rows of the inputs touch.
+    Keys {
+        /// How the inputs changed.
+        changes: Vec<InputDelta>,
+        /// Rows of these event times are touched as well: W passed their due times.
+        due: Option<TimeRange>,
+    },
+    /// The incremental SQL runs; its rows take the place of those with the same key.
+    Upsert,
+}
+
+/// The files in which one input differs from what was read last.
+#[derive(Clone, Debug, Serialize)]
+pub struct InputDelta {
+    /// Path of the input's table.
+    pub table: String,
+    /// New files.
+    #[serde(serialize_with = "serialize_paths")]
+    pub added: Vec<DataFile>,
+    /// Files that went away.
+    #[serde(serialize_with = "serialize_paths")]
+    pub removed: Vec<DataFile>,
+}
+
+/// How a model's SQL differs from that of the table's last build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum SqlChange {
+    /// Columns were added; every row and every other column is as before.
+    NonBreaking {
+        /// The new columns.
+        added: Vec<String>,
+    },
+    /// Rows may be others, or these columns are computed differently or gone; none when it cannot be told.
+    Breaking {
+        /// The columns.
+        columns: Vec<String>,
+    },
+}
+
+impl std::fmt::Display for SqlChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NonBreaking { added } if added.is_empty() => write!(f, "non-breaking"),
+            Self::NonBreaking { added } => write!(f, "non-breaking, adds {}", added.join(", ")),
+            Self::Breaking { columns } if columns.is_empty() => write!(f, "breaking"),
+            Self::Breaking { columns } => write!(f, "breaking, changes {}", columns.join(", ")),
+        }
+    }
 }
 
 fn serialize_paths<S: serde::Serializer>(files: &[DataFile], serializer: S) -> Result<S::Ok, S::Error> {
@@ -167,6 +236,8 @@ pub enum Reason {
         /// Name of the input.
         input: String,
     },
+    /// Batches failed in an earlier build.
+    BatchesFailed,
     /// The watermark passed due times.
     WatermarkMoved {
         /// W of the last build.
@@ -191,6 +262,7 @@ impl std::fmt::Display for Reason {
             Self::UpstreamRebuilt { upstream } => write!(f, "upstream {upstream} was rebuilt"),
             Self::InputRecreated { input } => write!(f, "input {input} is another table"),
             Self::VersionGone { input } => write!(f, "log of input {input} was cleaned up"),
+            Self::BatchesFailed => write!(f, "batches failed before"),
             Self::WatermarkMoved { .. } => write!(f, "watermark moved"),
         }
     }

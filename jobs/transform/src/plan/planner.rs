@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidemill_lake::metadata::{Act, TransformNote};
-use tidemill_lake::{Table, TableId};
+use tidemill_lake::Table;
 use tidemill_project::clock::Micros;
 use tidemill_project::{SourceName, TableVersion};
 
@@ -13,9 +13,9 @@ use super::fingerprint::{Difference, compare, fingerprint};
 use super::inputs::{Leaf, leaves_of, table_of};
 use super::range::{RangeSet, Reach, TimeRange};
 use super::windows::{Horizon, named};
-use super::{Action, ModelPlan, PlanOptions, Reason};
+use super::{Action, InputDelta, ModelPlan, PlanOptions, Reads, Reason, cost};
 use crate::graph::Graph;
-use crate::project::{BatchWindow, Model, NodeId, Project, Storage, Strategy};
+use crate::project::{BatchSize, BatchWindow, Keeping, Model, NodeId, Project, Storage, Strategy};
 use crate::run::{BuildFault, Compiler, Result, Snapshots};
 
 /// Commits of inputs that changed no row are noted only when so many have piled up: each note is a commit, too, and
@@ -52,6 +52,20 @@ pub(crate) struct Pinned {
     pub own: Option<Table>,
     /// Note for the commit, all but the counts.
     pub note: TransformNote,
+    /// Note of the last build.
+    pub previous: Option<TransformNote>,
+}
+
+impl Pinned {
+    /// Some batches are built, the rest stays as stale as the last build left it.
+    fn keep(&mut self, previous: Option<TransformNote>) {
+        let kept = previous.unwrap_or_default();
+        self.note.inputs = kept.inputs;
+        self.note.input_ids = kept.input_ids;
+        self.note.model_fingerprint = kept.model_fingerprint;
+        self.note.watermark_us = kept.watermark_us;
+        self.note.query = kept.query;
+    }
 }
 
 /// What the inputs' logs say, taken together.
@@ -63,13 +77,20 @@ struct Findings {
     rebuilt_upstream: Option<String>,
     recreated: Option<NodeId>,
     gone: Option<NodeId>,
-    appended: Vec<(TableId, Option<Vec<tidemill_lake::DataFile>>)>,
+    deltas: Vec<InputDelta>,
     unnoted_versions: u64,
 }
 
 impl Planner {
-    /// Plans one model. Reads logs only.
-    pub(crate) async fn plan_model(&self, model: &Model) -> Result<Planned> {
+    /// Plans one model. Reads logs only. `same_sql`: the caller knows that other SQL text gives the same rows, or that the
+    /// rows that are there shall stay.
+    pub(crate) async fn plan_model(&self, model: &Model, same_sql: bool) -> Result<Planned> {
+        let mut planned = Box::pin(self.plan_unpriced(model, same_sql)).await?;
+        planned.plan.reads = cost::reads(&planned.plan.action, &planned.pinned);
+        Ok(planned)
+    }
+
+    async fn plan_unpriced(&self, model: &Model, same_sql: bool) -> Result<Planned> {
         let storage = model.config.storage();
         let node = NodeId::Model(model.name.clone());
         let mut plan = ModelPlan {
@@ -77,6 +98,9 @@ impl Planner {
             storage,
             action: Action::Inline,
             reason: Reason::Inline,
+            reads: Reads::default(),
+            sql_change: None,
+            whole_because: None,
             inputs: BTreeMap::new(),
             after: Vec::new(),
         };
@@ -113,11 +137,23 @@ impl Planner {
             batches: None,
             rows_written: 0,
             watermark_us,
+            pending: Vec::new(),
+            state: None,
+            query: None,
         };
         plan.inputs.clone_from(&note.inputs);
-        let mut pinned = Pinned { inputs, own, note };
+        let mut pinned = Pinned { inputs, own, note, previous: previous.clone() };
+        if let Some(previous) = &previous {
+            pinned.note.state.clone_from(&previous.state);
+            pinned.note.query.clone_from(&previous.query);
+        }
 
-        let rebuild = self.reason_to_rebuild(model, &pinned, previous.as_ref());
+        let rebuild = self.reason_to_rebuild(model, &pinned, previous.as_ref(), same_sql);
+        if let (Some(names), Storage::Incremental(Strategy::Microbatch)) =
+            (self.options.batches.get(&model.name), storage)
+        {
+            return self.plan_named(model, plan, pinned, previous, names);
+        }
         if let (Some(range), Storage::Incremental(Strategy::Microbatch)) = (self.options.event_time, storage) {
             return self.plan_requested(model, plan, pinned, previous, range);
         }
@@ -136,13 +172,15 @@ impl Planner {
         }
         let moved = (!depends_on_watermark.is_empty() && previous.watermark_us != watermark_us)
             .then_some(Reason::WatermarkMoved { from_us: previous.watermark_us, to_us: watermark_us });
-        if findings.changed.is_empty() && moved.is_none() {
+        let is_pending = !previous.pending.is_empty();
+        if findings.changed.is_empty() && moved.is_none() && !is_pending {
             plan.reason = Reason::UpToDate;
             plan.action = if findings.unnoted_versions > MAX_UNNOTED_VERSIONS { Action::Record } else { Action::Skip };
             return Ok(Planned { plan, pinned });
         }
         plan.reason = match (&findings.rebuilt_upstream, findings.changed.is_empty(), moved) {
             (_, true, Some(moved)) => moved,
+            (_, true, None) => Reason::BatchesFailed,
             (Some(upstream), ..) => Reason::UpstreamRebuilt { upstream: upstream.clone() },
             _ => Reason::NewData { inputs: findings.changed.iter().map(NodeId::name).collect() },
         };
@@ -158,12 +196,26 @@ impl Planner {
             Storage::Incremental(Strategy::Append) if is_plain_append(model) => {
                 append(&pinned, findings).unwrap_or(Action::Whole)
             }
-            _ => Action::Whole,
+            _ => match model.config.keeping() {
+                Some(Keeping::Upsert) => Action::Upsert,
+                Some(_) => Action::Keys {
+                    changes: findings.deltas,
+                    due: (previous.watermark_us != watermark_us && !depends_on_watermark.is_empty())
+                        .then(|| due_range(model, previous.watermark_us, watermark_us)),
+                },
+                None => Action::Whole,
+            },
         };
         Ok(Planned { plan, pinned })
     }
 
-    fn reason_to_rebuild(&self, model: &Model, pinned: &Pinned, previous: Option<&TransformNote>) -> Option<Reason> {
+    fn reason_to_rebuild(
+        &self,
+        model: &Model,
+        pinned: &Pinned,
+        previous: Option<&TransformNote>,
+        same_sql: bool,
+    ) -> Option<Reason> {
         let Some(previous) = previous else { return Some(Reason::NeverBuilt) };
         if model.config.full_refresh == Some(true) || (self.options.full_refresh && model.config.full_refresh.is_none())
         {
@@ -171,9 +223,27 @@ impl Planner {
         }
         match compare(&previous.model_fingerprint, &pinned.note.model_fingerprint) {
             Difference::None => None,
+            Difference::Sql if same_sql => None,
             Difference::Sql => Some(Reason::SqlChanged),
             Difference::Configuration => Some(Reason::ConfigChanged),
         }
+    }
+
+    /// Exactly the batches of these names: those that failed in an earlier run.
+    fn plan_named(
+        &self,
+        model: &Model,
+        mut plan: ModelPlan,
+        mut pinned: Pinned,
+        previous: Option<TransformNote>,
+        names: &[String],
+    ) -> Result<Planned> {
+        let size = model.config.batch_size.unwrap_or(BatchSize::Day);
+        let windows: BTreeSet<BatchWindow> = names.iter().filter_map(|name| size.parse_name(name)).collect();
+        plan.reason = Reason::BatchesFailed;
+        plan.action = Action::Batches { batches: named(size, windows), all: false };
+        pinned.keep(previous);
+        Ok(Planned { plan, pinned })
     }
 
     /// Exactly the batches that were asked for. What is stale elsewhere stays stale: the note keeps the versions of the last
@@ -191,11 +261,7 @@ impl Planner {
         windows.retain(|window| TimeRange::from(*window).intersects(range));
         plan.reason = Reason::Requested;
         plan.action = Action::Batches { batches: named(horizon.size, windows), all: false };
-        let kept = previous.unwrap_or_default();
-        pinned.note.inputs = kept.inputs;
-        pinned.note.input_ids = kept.input_ids;
-        pinned.note.model_fingerprint = kept.model_fingerprint;
-        pinned.note.watermark_us = kept.watermark_us;
+        pinned.keep(previous);
         Ok(Planned { plan, pinned })
     }
 
@@ -228,8 +294,10 @@ impl Planner {
         horizon.with_lookback(&mut windows, model.config.lookback);
         if depends_on_watermark && previous.watermark_us != watermark_us {
             let due = due_range(model, previous.watermark_us, watermark_us);
-            windows.extend(horizon.existing.iter().filter(|window| TimeRange::from(**window).intersects(due)));
+            // Not only batches that exist: a row may first come into being because nothing came (a missed nap).
+            windows.extend(horizon.all().into_iter().filter(|window| TimeRange::from(*window).intersects(due)));
         }
+        windows.extend(previous.pending.iter().filter_map(|name| horizon.size.parse_name(name)));
         windows.retain(|window| window.end_us > horizon.begin_us);
         Ok(Action::Batches { batches: named(horizon.size, windows), all: false })
     }
@@ -352,9 +420,9 @@ impl Findings {
             InputChange::Unchanged => {}
             InputChange::Recreated => self.recreated = Some(leaf.node.clone()),
             InputChange::VersionGone => self.gone = Some(leaf.node.clone()),
-            InputChange::Changed { touched, appended } => {
+            InputChange::Changed { touched, added, removed } => {
                 self.changed.push(leaf.node.clone());
-                self.appended.push((leaf.table.clone(), appended));
+                self.deltas.push(InputDelta { table: leaf.table.path(), added, removed });
                 for reach in &leaf.reaches {
                     if let (Some(reach), Touched::Ranges(ranges)) = (reach, &touched) {
                         self.touched.extend(ranges.ranges().iter().map(|range| range.reached_through(*reach)));
@@ -387,7 +455,7 @@ fn first_sight(input: &Table, leaf: &Leaf) -> InputChange {
         return InputChange::Unchanged;
     }
     let touched = leaf.layout.as_ref().map_or(Touched::All, |layout| touched_by(&files, layout));
-    InputChange::Changed { touched, appended: Some(files) }
+    InputChange::Changed { touched, added: files, removed: Vec::new() }
 }
 
 /// Whether rows are only ever added. With a `unique_key` and no strategy dbt would replace rows by key, which the whole does.
@@ -400,9 +468,11 @@ fn is_plain_append(model: &Model) -> bool {
 fn append(pinned: &Pinned, findings: Findings) -> Option<Action> {
     let mut inputs = pinned.inputs.iter().filter(|(leaf, _)| !matches!(leaf.node, NodeId::Seed(_)));
     let (only, None) = (&inputs.next()?.0.table, inputs.next()) else { return None };
-    let mut appended = findings.appended;
-    match (appended.pop(), appended.is_empty()) {
-        (Some((table, Some(files))), true) if table == *only => Some(Action::Append { input: table.path(), files }),
+    let mut deltas = findings.deltas;
+    match (deltas.pop(), deltas.is_empty()) {
+        (Some(InputDelta { table, added, removed }), true) if table == only.path() && removed.is_empty() => {
+            Some(Action::Append { input: table, files: added })
+        }
         _ => None,
     }
 }

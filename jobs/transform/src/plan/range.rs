@@ -2,7 +2,7 @@
 
 /// Event times `[start, end)`, microseconds since the epoch, UTC. The ends of `i64` stand for "unbounded": all arithmetic
 /// saturates there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct TimeRange {
     /// First instant of the range.
     pub start_us: i64,

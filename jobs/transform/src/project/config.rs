@@ -1,5 +1,6 @@
 //! Configuration of models and tests after merging, typed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -8,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use tidemill_project::SourceName;
 
 use super::batch::BatchSize;
+use super::keyed::{KeyedConfig, OnSqlChange};
 
 fn in_order<V: Serialize, S: Serializer>(map: &IndexMap<String, V>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(map)
@@ -26,6 +28,67 @@ pub enum Materialized {
     Incremental,
     /// Never stored nor queried: a CTE of its readers.
     Ephemeral,
+    /// The history of another relation's rows, dbt's `snapshot`.
+    Snapshot,
+}
+
+/// How a snapshot knows a changed row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotStrategy {
+    /// The row's own time of change is later than that of the row kept.
+    Timestamp {
+        /// The column, or an expression.
+        updated_at: String,
+    },
+    /// One of these columns differs; `None`: any column.
+    Check {
+        /// The columns.
+        columns: Option<Vec<String>>,
+        /// The row's time of change, when it has one; else the run's clock.
+        updated_at: Option<String>,
+    },
+}
+
+/// What happens to the rows of a key that has gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HardDeletes {
+    /// Nothing.
+    #[default]
+    Ignore,
+    /// The newest row ends.
+    Invalidate,
+    /// The newest row ends and one follows that says so in `dbt_is_deleted`.
+    NewRecord,
+}
+
+/// What stands in a snapshot's config beside its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SnapshotConfig {
+    /// How a changed row is known.
+    pub strategy: SnapshotStrategy,
+    /// What becomes of keys that have gone.
+    pub hard_deletes: HardDeletes,
+    /// SQL that stands in `dbt_valid_to` of rows that are valid now; null unless given.
+    pub valid_to_current: Option<String>,
+    /// Other names for `dbt_valid_from`, `dbt_valid_to`, `dbt_scd_id`, `dbt_updated_at`, `dbt_is_deleted`.
+    pub column_names: BTreeMap<String, String>,
+}
+
+/// dbt's `on_schema_change`: what an incremental run does with columns that the table does not have, or no longer gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSchemaChange {
+    /// New columns are left out.
+    #[default]
+    Ignore,
+    /// The build fails.
+    Fail,
+    /// New columns are added, and null in rows from before.
+    AppendNewColumns,
+    /// The same, and columns that are no longer there go.
+    SyncAllColumns,
 }
 
 /// dbt's `incremental_strategy`.
@@ -42,6 +105,8 @@ pub enum Strategy {
     /// dbt's `delete+insert` over `unique_key`.
     #[serde(rename = "delete+insert")]
     DeleteInsert,
+    /// dbt's `insert_overwrite` over `partition_by`.
+    InsertOverwrite,
     /// Groups of mergeable aggregates.
     Aggregate,
 }
@@ -166,8 +231,11 @@ pub struct PublishEntry {
     pub cluster_by: Vec<String>,
     /// Kafka topic.
     pub topic: Option<String>,
-    /// Kafka: key column; Redis: key pattern, `{column}` filled in.
+    /// Kafka: key column, or a pattern, `{column}` filled in, the unique key unless given; Redis: key pattern.
     pub key: Option<String>,
+    /// Fields of a message -> model column, in order; empty = all columns under their own names.
+    #[serde(serialize_with = "in_order")]
+    pub fields: IndexMap<String, String>,
     /// When rows leave.
     pub emit: Emit,
     /// The column that says when a window ends; for `on_close`, `on_final` and `alert`.
@@ -211,12 +279,26 @@ pub struct ModelConfig {
     pub full_refresh: Option<bool>,
     /// `contract: {enforced: true}`.
     pub contract_enforced: bool,
+    /// What an incremental run does when the columns change.
+    pub on_schema_change: OnSchemaChange,
+    /// Statements with Jinja that run before the model is built, in order.
+    pub pre_hooks: Vec<String>,
+    /// Statements with Jinja that run after the model was built, in order.
+    pub post_hooks: Vec<String>,
+    /// For snapshots.
+    pub snapshot: Option<SnapshotConfig>,
     /// `meta`, raw.
     pub meta: Map<String, Json>,
     /// Where the model is published.
     pub publish: Vec<PublishEntry>,
     /// Rows that change by time alone.
     pub watermark: Option<WatermarkRule>,
+    /// How rows are kept by key.
+    pub keyed: KeyedConfig,
+    /// What changed SQL comes to, when the model says so.
+    pub on_sql_change: Option<OnSqlChange>,
+    /// `audit: before`: the model's tests run before its rows are visible.
+    pub audit_before: bool,
     /// All merged keys, raw: what `config.get()` sees.
     pub raw: Map<String, Json>,
 }
@@ -234,6 +316,7 @@ impl ModelConfig {
             }
             Materialized::View | Materialized::Table => Storage::Table,
             Materialized::Incremental => Storage::Incremental(self.incremental_strategy),
+            Materialized::Snapshot => Storage::Snapshot,
         }
     }
 }
@@ -250,6 +333,8 @@ pub enum Storage {
     Table,
     /// A Delta table, rebuilt in parts.
     Incremental(Strategy),
+    /// A Delta table that keeps what was.
+    Snapshot,
 }
 
 /// What a failing test means.
@@ -276,6 +361,8 @@ pub struct TestConfig {
     pub filter: Option<String>,
     /// At most so many failing rows are fetched.
     pub limit: Option<u64>,
+    /// SQL that makes one number of the failing rows; their count unless given.
+    pub fail_calc: Option<String>,
     /// Keep the failing rows.
     pub store_failures: bool,
     /// Selectors `tag:`.
@@ -292,6 +379,7 @@ impl Default for TestConfig {
             warn_if: "!= 0".to_owned(),
             filter: None,
             limit: None,
+            fail_calc: None,
             store_failures: false,
             tags: Vec::new(),
             enabled: true,

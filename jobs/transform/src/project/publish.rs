@@ -6,30 +6,35 @@ use tidemill_project::SourceName;
 use super::config::{
     BatchContext, ContextSpan, Emit, ModelConfig, PublishEntry, PublishStrategy, SinkKind, Span, WatermarkRule,
 };
+use super::keyed::{KEYED_KEYS, read_keyed};
 use super::yaml::{Data, Node, Reader};
 use crate::error::codes;
 
-const ENTRY_KEYS: [&str; 15] = [
-    "to",
-    "table",
-    "unique_key",
-    "strategy",
-    "columns",
-    "json_columns",
-    "cluster_by",
-    "topic",
-    "key",
-    "emit",
-    "window_end",
-    "ttl",
-    "where",
-    "enabled",
-    "meta",
+/// Keys of an entry, each with the sinks that it is for; none = all.
+const ENTRY_KEYS: [(&str, &[SinkKind]); 16] = [
+    ("to", &[]),
+    ("table", &[SinkKind::Snowflake, SinkKind::Local]),
+    ("unique_key", &[]),
+    ("strategy", &[SinkKind::Snowflake, SinkKind::Local]),
+    ("columns", &[SinkKind::Snowflake, SinkKind::Local]),
+    ("json_columns", &[]),
+    ("cluster_by", &[SinkKind::Snowflake, SinkKind::Local]),
+    ("topic", &[SinkKind::Kafka]),
+    ("key", &[SinkKind::Kafka, SinkKind::Redis]),
+    ("fields", &[SinkKind::Kafka, SinkKind::Redis]),
+    ("emit", &[SinkKind::Kafka, SinkKind::Redis]),
+    ("window_end", &[SinkKind::Kafka, SinkKind::Redis]),
+    ("ttl", &[SinkKind::Redis]),
+    ("where", &[]),
+    ("enabled", &[]),
+    ("meta", &[]),
 ];
 
 /// Fills `config` from `meta.tidemill`.
 pub(super) fn read_tidemill_meta(reader: &mut Reader, node: &Node, config: &mut ModelConfig) {
-    reader.check_keys(node, "meta.tidemill", &["publish", "watermark", "context"]);
+    let known: Vec<&str> = ["publish", "watermark", "context"].into_iter().chain(KEYED_KEYS).collect();
+    reader.check_keys(node, "meta.tidemill", &known);
+    read_keyed(reader, node, config);
     if let Some(context) = node.get("context") {
         config.context = read_context(reader, context);
     }
@@ -118,7 +123,7 @@ fn read_entry(reader: &mut Reader, node: &Node, model_key: &[String]) -> Option<
         reader.wrong_type(node, "publish", "mapping");
         return None;
     }
-    reader.check_keys(node, "publish", &ENTRY_KEYS);
+    reader.check_keys(node, "publish", &ENTRY_KEYS.map(|(key, _)| key));
     let kinds = [
         ("snowflake", SinkKind::Snowflake),
         ("kafka", SinkKind::Kafka),
@@ -155,11 +160,12 @@ fn read_entry(reader: &mut Reader, node: &Node, model_key: &[String]) -> Option<
         table,
         unique_key: unique_key.unwrap_or_else(|| model_key.to_vec()),
         strategy: node.get("strategy").and_then(|v| reader.word(v, "strategy", &strategies)).unwrap_or_default(),
-        columns: node.get("columns").map(|value| read_columns(reader, value)).unwrap_or_default(),
+        columns: node.get("columns").map(|value| read_columns(reader, value, "columns")).unwrap_or_default(),
         json_columns: node.get("json_columns").and_then(|v| reader.texts(v, "json_columns")).unwrap_or_default(),
         cluster_by: node.get("cluster_by").and_then(|v| reader.texts(v, "cluster_by")).unwrap_or_default(),
         topic,
         key,
+        fields: node.get("fields").map(|value| read_columns(reader, value, "fields")).unwrap_or_default(),
         emit: node.get("emit").and_then(|value| reader.word(value, "emit", &emits)).unwrap_or_default(),
         window_end,
         ttl: node.get("ttl").and_then(|value| reader.duration(value, "ttl")),
@@ -170,24 +176,47 @@ fn read_entry(reader: &mut Reader, node: &Node, model_key: &[String]) -> Option<
     Some(entry)
 }
 
-/// `columns: {model_column: TARGET_COLUMN}` or `columns: [a, b]`.
-fn read_columns(reader: &mut Reader, node: &Node) -> IndexMap<String, String> {
+/// `columns: {model_column: TARGET_COLUMN}` (`fields: {field: model_column}`), or a list of names that stay as they are.
+fn read_columns(reader: &mut Reader, node: &Node, key: &str) -> IndexMap<String, String> {
     match &node.data {
         Data::List(_) => {
-            reader.texts(node, "columns").unwrap_or_default().into_iter().map(|name| (name.clone(), name)).collect()
+            reader.texts(node, key).unwrap_or_default().into_iter().map(|name| (name.clone(), name)).collect()
         }
-        Data::Map(entries) => entries
-            .iter()
-            .filter_map(|entry| Some((entry.key.clone(), reader.text(&entry.value, "columns")?)))
-            .collect(),
+        Data::Map(entries) => {
+            entries.iter().filter_map(|entry| Some((entry.key.clone(), reader.text(&entry.value, key)?))).collect()
+        }
         Data::Scalar(_) => {
-            reader.wrong_type(node, "columns", "mapping or list");
+            reader.wrong_type(node, key, "mapping or list");
             IndexMap::new()
         }
     }
 }
 
 fn check_entry(reader: &mut Reader, node: &Node, entry: &PublishEntry) {
+    for (key, sinks) in ENTRY_KEYS {
+        if let Some(value) = node.get(key)
+            && !sinks.is_empty()
+            && !sinks.contains(&entry.to)
+        {
+            let message = format!("key means nothing to this sink, key=`{key}`, to=`{}`", word_of(entry.to));
+            let hint = match (key, entry.to) {
+                ("columns", _) => "name the fields of the message: fields: {field: model_column}".to_owned(),
+                ("fields", _) => "name the columns of the table: columns: {model_column: TABLE_COLUMN}".to_owned(),
+                _ => format!("it is for: {}", sinks.iter().map(|sink| word_of(*sink)).collect::<Vec<_>>().join(", ")),
+            };
+            reader.fault_hint(&value.place, codes::UNKNOWN_KEY, message, hint);
+        }
+    }
+    if let (Some(key), Some(value)) = (&entry.key, node.get("key"))
+        && !is_pattern(key)
+    {
+        reader.fault_hint(
+            &value.place,
+            codes::UNKNOWN_VALUE,
+            format!("key is no pattern, value=`{key}`"),
+            "each column stands in braces of its own: \"{user_id}/{night_date}\"",
+        );
+    }
     let mut need = |missing: bool, key: &str| {
         if missing {
             reader.fault(&node.place, codes::MISSING_KEY, format!("key is missing, key=`{key}`, in=`publish`"));
@@ -200,7 +229,34 @@ fn check_entry(reader: &mut Reader, node: &Node, entry: &PublishEntry) {
         }
         SinkKind::Kafka => {
             need(entry.topic.is_none(), "topic");
+            need(entry.unique_key.is_empty(), "unique_key");
         }
-        SinkKind::Redis => need(entry.key.is_none(), "key"),
+        SinkKind::Redis => {
+            need(entry.key.is_none(), "key");
+            need(entry.unique_key.is_empty(), "unique_key");
+        }
     }
+}
+
+fn word_of(sink: SinkKind) -> &'static str {
+    match sink {
+        SinkKind::Snowflake => "snowflake",
+        SinkKind::Kafka => "kafka",
+        SinkKind::Redis => "redis",
+        SinkKind::Local => "local",
+    }
+}
+
+/// A name, or text with columns in braces, each closed before the next one opens and none empty.
+fn is_pattern(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        let (_, tail) = rest.split_at(at);
+        let Some((column, after)) = tail.strip_prefix('{').and_then(|tail| tail.split_once('}')) else { return false };
+        if column.is_empty() || column.contains('{') {
+            return false;
+        }
+        rest = after;
+    }
+    !text.is_empty()
 }

@@ -168,8 +168,10 @@ fn a_project_is_read_whole() {
     enabled: true
     contract_enforced: false
     meta: "finance"
-    publish: [{"to":"snowflake","table":"SHOP.MARTS.ORDERS","unique_key":["order_id"],"strategy":"merge","columns":{"order_id":"ORDER_ID","ordered_at":"ORDERED_AT"},"json_columns":[],"cluster_by":["to_date(ordered_at)"],"topic":null,"key":null,"emit":"on_change","window_end":null,"ttl":null,"filter":null,"enabled":true},{"to":"kafka","table":null,"unique_key":["order_id"],"strategy":"merge","columns":{},"json_columns":[],"cluster_by":[],"topic":"orders","key":"order_id","emit":"on_final","window_end":null,"ttl":null,"filter":"amount > 0","enabled":true},{"to":"redis","table":null,"unique_key":["order_id"],"strategy":"merge","columns":{},"json_columns":[],"cluster_by":[],"topic":null,"key":"orders:{order_id}","emit":"on_change","window_end":null,"ttl":{"secs":604800,"nanos":0},"filter":null,"enabled":true}]
+    publish: [{"to":"snowflake","table":"SHOP.MARTS.ORDERS","unique_key":["order_id"],"strategy":"merge","columns":{"order_id":"ORDER_ID","ordered_at":"ORDERED_AT"},"json_columns":[],"cluster_by":["to_date(ordered_at)"],"topic":null,"key":null,"fields":{},"emit":"on_change","window_end":null,"ttl":null,"filter":null,"enabled":true},{"to":"kafka","table":null,"unique_key":["order_id"],"strategy":"merge","columns":{},"json_columns":[],"cluster_by":[],"topic":"orders","key":"order_id","fields":{},"emit":"on_final","window_end":null,"ttl":null,"filter":"amount > 0","enabled":true},{"to":"redis","table":null,"unique_key":["order_id"],"strategy":"merge","columns":{},"json_columns":[],"cluster_by":[],"topic":null,"key":"orders:{order_id}","fields":{},"emit":"on_change","window_end":null,"ttl":{"secs":604800,"nanos":0},"filter":null,"enabled":true}]
     watermark: {"sources":[{"source":"shop","table":"events"}],"due_after":{"secs":10,"nanos":0}}
+    keyed: {"touched_by":{},"latest_by":[],"deleted":null,"deletion_is_final":false,"merge_update_columns":[],"merge_exclude_columns":[],"partition_by":[]}
+    audit_before: false
     "#);
     let source = project.sources.values().next().unwrap();
     assert!(source.has_contract);

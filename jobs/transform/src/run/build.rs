@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::execute::Executor;
 use super::schedule::Schedule;
 use super::{BuildError, BuildFault, NodeReport, Observer, Outcome, Report, Result, Runner, seed};
-use crate::graph::Selection;
+use crate::graph::{Selection, TestType};
 use crate::plan::{Action, PlanOptions, table_of};
 use crate::project::{NodeId, Project};
-use crate::test::{Ledger, Tester, Verdict};
+use crate::test::{Ledger, Manner, Proof, Tester, Verdict};
 
 /// Which kinds of nodes a run works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,7 +37,7 @@ impl Kinds {
 
     fn contains(self, node: &NodeId) -> bool {
         match node {
-            NodeId::Source(_) => false,
+            NodeId::Source(_) | NodeId::Exposure(_) => false,
             NodeId::Seed(_) => self.seeds,
             NodeId::Model(_) => self.models,
             NodeId::Test(_) => self.tests,
@@ -56,15 +56,27 @@ pub struct BuildOptions {
     pub fail_fast: bool,
     /// Run tests whose answer cannot have changed, too: `test` does, `build` does not.
     pub all_tests: bool,
+    /// Run the unit tests of what is built.
+    pub unit_tests: bool,
     /// The run's id; a fresh one unless given.
     pub run_id: Option<String>,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
-        Self { plan: PlanOptions::default(), kinds: Kinds::ALL, fail_fast: false, all_tests: false, run_id: None }
+        Self {
+            plan: PlanOptions::default(),
+            kinds: Kinds::ALL,
+            fail_fast: false,
+            all_tests: false,
+            unit_tests: true,
+            run_id: None,
+        }
     }
 }
+
+/// Under this name the ledger keeps that all models were planned, so that a run with nothing new does not plan them again.
+const CHECK: &str = "every model was planned before anything ran";
 
 impl Runner {
     /// Builds what is stale in the selection and tests it, in the order of the graph. What stands on a failed node, or on one
@@ -85,15 +97,27 @@ impl Runner {
         let watch = self.lake.clock().stopwatch();
         let run_id = options.run_id.clone().unwrap_or_else(|| self.lake.clock().new_id().to_string());
         let mut selected = self.graph.select(selection)?;
-        selected.retain(|node| options.kinds.contains(node));
+        // Stories have lakes of their own; `test` tells them.
+        selected.retain(|node| options.kinds.contains(node) && self.graph.test_type(node) != Some(TestType::Scenario));
         observer.begin(selected.len());
         let executor = self.executor(&options.plan, &run_id).await?;
         let mut ledger = Ledger::open(&self.lake, &run_id).await?;
         let as_of_us = executor.planner.as_of_us;
         let tester = Tester { sessions: executor.sessions.clone(), render: Self::looking(&executor) };
+        if options.kinds.models || options.kinds.seeds {
+            let key = Proof { whole: executor.check_key(&selected), ..Proof::default() };
+            if ledger.proof(CHECK) != Some(key) {
+                let faults = Box::pin(executor.check(&selected)).await;
+                if !faults.is_empty() {
+                    return Err(BuildFault::Checked(faults).into());
+                }
+                ledger.pass(CHECK, key);
+            }
+            executor.run_project_hooks(&self.project.on_run_start, "on-run-start").await?;
+        }
         let mut schedule = Schedule::new(&self.graph, &selected);
         let mut nodes = Vec::new();
-        let mut running: JoinSet<(NodeId, NodeReport, Option<i64>)> = JoinSet::new();
+        let mut running: JoinSet<(NodeId, NodeReport, Option<Proof>)> = JoinSet::new();
         loop {
             while running.len() < self.threads && !cancel.is_cancelled() {
                 let Some(node) = schedule.start_next() else { break };
@@ -147,6 +171,9 @@ impl Runner {
             observer.finished(&report);
             nodes.push(report);
         }
+        if options.kinds.models || options.kinds.seeds {
+            executor.run_project_hooks(&self.project.on_run_end, "on-run-end").await?;
+        }
         ledger.commit().await?;
         Ok(Report { run_id, as_of_us, elapsed_ms: millis(watch.elapsed()), nodes })
     }
@@ -167,14 +194,15 @@ struct Work {
     observer: Arc<dyn Observer>,
     cancel: CancellationToken,
     full_refresh: bool,
-    passed: Option<i64>,
+    passed: Option<Proof>,
     node: NodeId,
 }
 
 impl Work {
     /// The third part is the proof of a test's pass.
-    async fn run(self) -> (NodeId, NodeReport, Option<i64>) {
-        let watch = self.executor.planner.snapshots.lake().clock().stopwatch();
+    async fn run(self) -> (NodeId, NodeReport, Option<Proof>) {
+        let clock = self.executor.planner.snapshots.lake().clock().clone();
+        let (watch, started_at_us) = (clock.stopwatch(), clock.now_us());
         // A dropped attempt has committed or not; files without a commit belong to nobody.
         let attempt = tokio::select! {
             biased;
@@ -190,10 +218,11 @@ impl Work {
             Err(fault) => (NodeReport::failed(&self.node, fault.into()), None),
         };
         report.elapsed_ms = millis(watch.elapsed());
+        report.started_at_us = Some(started_at_us);
         (self.node, report, proof)
     }
 
-    async fn attempt(&self) -> Result<(NodeReport, Option<i64>)> {
+    async fn attempt(&self) -> Result<(NodeReport, Option<Proof>)> {
         let project: &Project = &self.executor.planner.project;
         match &self.node {
             NodeId::Model(name) => {
@@ -201,12 +230,27 @@ impl Work {
                     project.models.get(name).ok_or_else(|| BuildFault::UnknownNode { node: self.node.clone() })?;
                 let built = Box::pin(self.executor.build(model, self.observer.as_ref())).await?;
                 let idle = matches!(built.plan.action, Action::Skip);
+                if let Some(audit) = built.audit {
+                    let report = NodeReport {
+                        reason: Some(built.plan.reason),
+                        failures: Some(audit.failures),
+                        message: Some(audit.to_string()),
+                        ..NodeReport::new(&self.node, Outcome::Fail)
+                    };
+                    return Ok((report, None));
+                }
+                let failed = match built.fault {
+                    Some(fault) => NodeReport::failed(&self.node, fault.into()),
+                    None => NodeReport::new(&self.node, if idle { Outcome::UpToDate } else { Outcome::Success }),
+                };
                 let report = NodeReport {
+                    failed_batches: built.failed,
                     reason: Some(built.plan.reason),
+                    whole_because: built.plan.whole_because,
                     rows_written: built.written.rows,
                     batches: built.written.batches,
                     version: built.written.version.map(|version| version.0),
-                    ..NodeReport::new(&self.node, if idle { Outcome::UpToDate } else { Outcome::Success })
+                    ..failed
                 };
                 Ok((report, None))
             }
@@ -231,11 +275,13 @@ impl Work {
                 Ok((report, None))
             }
             NodeId::Test(name) => {
-                let Verdict { outcome, failures, proof } = self.tester.run(name, self.passed).await?;
-                let report = NodeReport { failures, ..NodeReport::new(&self.node, outcome) };
+                let manner = Manner { seen: self.passed, run_id: self.executor.run_id.clone(), ..Manner::default() };
+                let Verdict { outcome, failures, proof, message, facts } = self.tester.run(name, &manner).await?;
+                let report =
+                    NodeReport { failures, message, test: Some(facts), ..NodeReport::new(&self.node, outcome) };
                 Ok((report, (outcome == Outcome::Pass).then_some(proof)))
             }
-            NodeId::Source(_) => Err(BuildFault::UnknownNode { node: self.node.clone() }),
+            NodeId::Source(_) | NodeId::Exposure(_) => Err(BuildFault::UnknownNode { node: self.node.clone() }),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What can go wrong while models are planned, built and tested.
 
 use datafusion::error::DataFusionError;
-use tidemill_lake::TableId;
+use tidemill_lake::{TableId, store_fault_within};
 use tidemill_project::{Diagnostic, ErrorCode, ErrorKind, Fault, Location};
 
 use crate::project::NodeId;
@@ -13,6 +13,13 @@ pub(crate) type Result<T, E = BuildFault> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct BuildError(#[from] BuildFault);
+
+impl BuildError {
+    /// The fault, for callers inside of the room.
+    pub(crate) fn into_fault(self) -> BuildFault {
+        self.0
+    }
+}
 
 impl From<crate::Error> for BuildError {
     fn from(error: crate::Error) -> Self {
@@ -55,6 +62,22 @@ pub(crate) enum BuildFault {
     Lake { table: TableId, source: Box<tidemill_lake::Error> },
     #[error("SQL does not plan, in=`{node}`")]
     Plan { node: NodeId, location: Option<Location>, source: Box<DataFusionError> },
+    /// What the planner says, in the user's terms; the source is kept for debug output and told by nobody.
+    #[error("{message}, in=`{node}`")]
+    Sql {
+        node: NodeId,
+        message: String,
+        hint: Option<String>,
+        location: Option<Location>,
+        cause: Box<DataFusionError>,
+    },
+    /// Found before anything ran; never empty.
+    #[error("{}", summary(.0))]
+    Checked(Vec<Fault>),
+    #[error("a hook failed, hook=`{when}`, of=`{owner}`: {why}")]
+    Hook { when: String, owner: String, why: String },
+    #[error("rows break the contract, model=`{model}`, constraint=`{constraint}`, rows=`{rows}`")]
+    Constraint { model: String, constraint: String, rows: u64, location: Location },
     #[error("SQL failed while it ran, in=`{node}`")]
     Execute { node: NodeId, location: Option<Location>, source: Box<DataFusionError> },
     #[error("failed to shape rows, in=`{node}`")]
@@ -71,6 +94,20 @@ pub(crate) enum BuildFault {
     SourceMissing { source_name: String, location: Option<Location> },
     #[error("an upstream model or seed was not built yet, upstream=`{upstream}`")]
     UpstreamMissing { upstream: String },
+    #[error("the model does not produce a column that its rows are kept by, model=`{model}`, column=`{column}`")]
+    NoKeyColumn { model: String, column: String, location: Option<Location> },
+    #[error("the flag of deletions is no boolean, model=`{model}`, deleted=`{column}`, type=`{data_type}`")]
+    DeletedType { model: String, column: String, data_type: String, location: Option<Location> },
+    #[error("a merge got several rows for one key, model=`{model}`, unique_key=`{key}`, rows too many=`{rows}`")]
+    RepeatedKey { model: String, key: String, rows: usize, location: Option<Location> },
+    #[error("the query cannot be kept as an aggregate, model=`{model}`, because=`{because}`")]
+    AggregateShape { model: String, because: String, location: Option<Location> },
+    #[error("the model's SQL changed and its configuration forbids to go on, model=`{model}`, change=`{change}`")]
+    SqlChanged { model: String, change: String, location: Option<Location> },
+    #[error("the lake has moved since the plan was made, model=`{model}`")]
+    PlanMoved { model: String },
+    #[error("the file is no plan, path=`{path}`, because=`{because}`")]
+    PlanFile { path: String, because: String },
     #[error("other builds won every race for the next version, model=`{model}`, attempts=`{attempts}`")]
     Contended { model: String, attempts: usize },
     #[error("a task that built a model ended without an answer, node=`{node}`")]
@@ -110,18 +147,30 @@ impl Diagnostic for BuildFault {
         match self {
             Self::Project(error) => error.kind(),
             Self::Lake { source, .. } => source.kind(),
-            Self::Contended { .. } => ErrorKind::Conflict,
+            Self::Plan { source, .. } | Self::Execute { source, .. } if store_fault_within(source).is_some() => {
+                store_fault_within(source).unwrap_or(ErrorKind::Unavailable)
+            }
+            Self::Contended { .. } | Self::PlanMoved { .. } => ErrorKind::Conflict,
             Self::TaskLost { .. } | Self::UnknownNode { .. } => ErrorKind::Bug,
             Self::Seed { .. }
+            | Self::Checked(_)
             | Self::Plan { .. }
+            | Self::Sql { .. }
             | Self::ColumnType { .. }
             | Self::NoEventTime { .. }
             | Self::EventTimeType { .. }
-            | Self::NoBegin { .. } => ErrorKind::Configuration,
-            Self::Execute { source, .. } if is_store_fault(source) => ErrorKind::Unavailable,
+            | Self::NoBegin { .. }
+            | Self::NoKeyColumn { .. }
+            | Self::DeletedType { .. }
+            | Self::AggregateShape { .. }
+            | Self::SqlChanged { .. }
+            | Self::PlanFile { .. } => ErrorKind::Configuration,
             Self::ReadSeed { .. }
+            | Self::Hook { .. }
+            | Self::Constraint { .. }
             | Self::Execute { .. }
             | Self::Shape { .. }
+            | Self::RepeatedKey { .. }
             | Self::SourceMissing { .. }
             | Self::UpstreamMissing { .. } => ErrorKind::Invalid,
         }
@@ -132,13 +181,21 @@ impl Diagnostic for BuildFault {
             Self::Project(error) => error.code(),
             Self::Lake { source, .. } => source.code(),
             Self::Seed { .. } | Self::ReadSeed { .. } => Some(ErrorCode(358)),
-            Self::Plan { .. } => Some(ErrorCode(351)),
+            Self::Plan { .. } | Self::Sql { .. } => Some(ErrorCode(351)),
+            Self::Checked(faults) => faults.first().filter(|_| faults.len() == 1).and_then(|fault| fault.code),
+            Self::Hook { .. } => Some(ErrorCode(361)),
+            Self::Constraint { .. } => Some(ErrorCode(360)),
             Self::Execute { .. } => Some(ErrorCode(352)),
             Self::ColumnType { .. } => Some(ErrorCode(353)),
             Self::NoEventTime { .. } | Self::EventTimeType { .. } => Some(ErrorCode(354)),
             Self::NoBegin { .. } => Some(ErrorCode(355)),
             Self::SourceMissing { .. } => Some(ErrorCode(356)),
             Self::UpstreamMissing { .. } => Some(ErrorCode(357)),
+            Self::NoKeyColumn { .. } | Self::DeletedType { .. } => Some(ErrorCode(370)),
+            Self::RepeatedKey { .. } => Some(ErrorCode(371)),
+            Self::AggregateShape { .. } => Some(ErrorCode(372)),
+            Self::SqlChanged { .. } => Some(ErrorCode(373)),
+            Self::PlanMoved { .. } | Self::PlanFile { .. } => Some(ErrorCode(374)),
             Self::Shape { .. } | Self::Contended { .. } | Self::TaskLost { .. } | Self::UnknownNode { .. } => None,
         }
     }
@@ -147,6 +204,8 @@ impl Diagnostic for BuildFault {
         match self {
             Self::Project(error) => error.hint(),
             Self::Lake { source, .. } => source.hint(),
+            Self::Sql { hint, .. } => hint.clone(),
+            Self::Checked(faults) => faults.first().filter(|_| faults.len() == 1).and_then(|fault| fault.hint.clone()),
             Self::ColumnType { column, .. } => Some(format!("cast `{column}` to a type that can be stored")),
             Self::NoEventTime { column, .. } => {
                 Some(format!("select `{column}`, or name another column in `event_time`"))
@@ -156,6 +215,18 @@ impl Diagnostic for BuildFault {
             Self::SourceMissing { source_name, .. } => Some(format!(
                 "declare a contract for `{source_name}` and run `tidemill ingest`, or add a seed of that name"
             )),
+            Self::NoKeyColumn { column, .. } => Some(format!("select `{column}`, or name other columns")),
+            Self::DeletedType { column, .. } => Some(format!("make `{column}` a boolean")),
+            Self::RepeatedKey { .. } => Some(
+                "select one row per key, or name `event_time` or `latest_by` so that the latest is kept".to_owned(),
+            ),
+            Self::AggregateShape { .. } => {
+                Some("select each expression of one `group by`, or use another strategy".to_owned())
+            }
+            Self::SqlChanged { model, .. } => {
+                Some(format!("run `tidemill build --full-refresh --select {model}`, or set `on_sql_change`"))
+            }
+            Self::PlanMoved { .. } => Some("make a new plan with `tidemill build --dry-run --format json`".to_owned()),
             Self::UpstreamMissing { upstream } => Some(format!("run `tidemill build --select +{upstream}` first")),
             _ => None,
         }
@@ -164,13 +235,21 @@ impl Diagnostic for BuildFault {
     fn location(&self) -> Option<&Location> {
         match self {
             Self::Plan { location, .. }
+            | Self::Sql { location, .. }
             | Self::Execute { location, .. }
             | Self::ColumnType { location, .. }
             | Self::NoEventTime { location, .. }
             | Self::EventTimeType { location, .. }
             | Self::NoBegin { location, .. }
+            | Self::NoKeyColumn { location, .. }
+            | Self::DeletedType { location, .. }
+            | Self::RepeatedKey { location, .. }
+            | Self::AggregateShape { location, .. }
+            | Self::SqlChanged { location, .. }
             | Self::SourceMissing { location, .. } => location.as_ref(),
             Self::Project(error) => error.location(),
+            Self::Constraint { location, .. } => Some(location),
+            Self::Checked(faults) => faults.first().and_then(|fault| fault.location.as_ref()),
             Self::Seed { faults, .. } => faults.first().and_then(|fault| fault.location.as_ref()),
             _ => None,
         }
@@ -180,27 +259,15 @@ impl Diagnostic for BuildFault {
         match self {
             Self::Project(error) => error.faults(),
             Self::Seed { faults, .. } => faults,
+            Self::Checked(faults) if faults.len() > 1 => faults,
             _ => &[],
         }
     }
 }
 
-/// A store that did not answer in the middle of a query; the same query may succeed later.
-fn is_store_fault(error: &DataFusionError) -> bool {
-    let mut at: &(dyn std::error::Error + 'static) = error.find_root();
-    loop {
-        if let Some(error) = at.downcast_ref::<std::io::Error>() {
-            return matches!(
-                error.kind(),
-                std::io::ErrorKind::TimedOut
-                    | std::io::ErrorKind::ConnectionReset
-                    | std::io::ErrorKind::ConnectionRefused
-                    | std::io::ErrorKind::ConnectionAborted
-            );
-        }
-        match at.source() {
-            Some(source) => at = source,
-            None => return matches!(error.find_root(), DataFusionError::ObjectStore(_)),
-        }
+fn summary(faults: &[Fault]) -> String {
+    match faults {
+        [only] => only.message.clone(),
+        _ => format!("{} faults were found before anything ran", faults.len()),
     }
 }

@@ -1,38 +1,28 @@
 //! Builds one model: plan, compute, commit; after a lost race, plan again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
-use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::{DataFrame, SessionContext};
-use futures::future::BoxFuture;
-use futures::{StreamExt as _, TryStreamExt as _};
 use tidemill_lake::Table;
+use tidemill_lake::metadata::TransformNote;
 use tidemill_project::Location;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::neighbours::may_share_a_query;
-use super::rows::{Canonical, canonical, event_times, into_stored, is_event_time_type, stored_schema};
-use super::session::{Narrowed, Sessions, beside, register, within};
+use super::batches::{Shape, batches_per_query};
+use super::keyed::{Attempt, Keyed};
+use super::rows::{Canonical, canonical, into_stored, is_event_time_type, stored_schema};
+use super::session::{Narrowed, Narrowing, Sessions, beside, register, within};
 use super::writer::{Target, Writer, Written};
-use super::{BuildFault, Observer, Result};
-use crate::plan::{
-    Action, Leaf, ModelPlan, Pinned, Planned, PlannedBatch, Planner, Reach, Reason, TimeRange, Touched, event_time_of,
-    table_of, touched_by,
-};
+use super::{AuditFailure, BuildFault, Observer, Result, contract, history};
+use crate::plan::{Action, ModelPlan, Pinned, Planned, Planner, Reach, Reason, TimeRange, event_time_of, table_of};
 use crate::project::{BatchSize, BatchWindow, Model, NodeId, Storage, Strategy};
 use crate::render::RenderContext;
 
 /// Builds that lose this often against others give up; each loss means that another build has moved the model on.
 const MAX_ATTEMPTS: usize = 8;
-/// Input rows that one query over several batches brings together: its output is sorted in memory.
-const MAX_QUERY_ROWS: u64 = 1_000_000;
-/// Planning a query costs about what 50,000 rows cost; more batches than this gain nothing.
-const MAX_QUERY_BATCHES: usize = 96;
 
 /// Builds models of one run. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -45,22 +35,44 @@ pub(crate) struct Executor {
 }
 
 /// How a model was built.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Built {
     pub plan: ModelPlan,
     pub written: Written,
+    /// Batches that could not be computed, while others could.
+    pub failed: Vec<String>,
+    /// The first of their faults.
+    pub fault: Option<BuildFault>,
+    /// Tests that refused the new rows; nothing was committed then.
+    pub audit: Option<AuditFailure>,
+}
+
+impl Built {
+    fn without_rows(plan: ModelPlan) -> Self {
+        Self { plan, written: Written::default(), failed: Vec::new(), fault: None, audit: None }
+    }
 }
 
 impl Executor {
     /// Builds a model.
     pub(crate) async fn build(&self, model: &Model, observer: &dyn Observer) -> Result<Built> {
         for attempt in 0..MAX_ATTEMPTS {
-            let planned = Box::pin(self.planner.plan_model(model)).await?;
+            let planned = Box::pin(self.plan(model)).await?;
+            if self.planner.options.exactly.as_ref().is_some_and(|exactly| !exactly.allows(&planned.plan)) {
+                return Err(BuildFault::PlanMoved { model: model.name.clone() });
+            }
             if attempt == 0 {
                 observer.planned(&planned.plan);
             }
             let leaves: Vec<_> = planned.pinned.inputs.iter().map(|(leaf, _)| leaf.table.clone()).collect();
+            let works = !matches!(planned.plan.action, Action::Skip | Action::Inline);
+            if works && attempt == 0 {
+                self.run_hooks(model, &model.config.pre_hooks, "pre_hook").await?;
+            }
             if let Some(built) = Box::pin(self.execute(model, planned, observer)).await? {
+                if works {
+                    self.run_hooks(model, &model.config.post_hooks, "post_hook").await?;
+                }
                 return Ok(built);
             }
             tracing::info!(model = %model.name, attempt, "another build was faster, planning again");
@@ -75,7 +87,7 @@ impl Executor {
             if let Some(own) = pinned.own {
                 self.planner.snapshots.put(own);
             }
-            return Ok(Some(Built { plan, written: Written::default() }));
+            return Ok(Some(Built::without_rows(plan)));
         }
         let node = NodeId::Model(model.name.clone());
         let mut job = Job { executor: self, model, node, render: self.render_context(&plan) };
@@ -83,9 +95,27 @@ impl Executor {
             // Planned only, so that a view that cannot be read fails here and not in its readers.
             let base = job.base(None).await?;
             job.frame(&base, None).await?;
-            return Ok(Some(Built { plan, written: Written::default() }));
+            return Ok(Some(Built::without_rows(plan)));
         }
-        let note = pinned.note.clone();
+        if let Some(keeping) = model.config.keeping().filter(|_| !matches!(plan.action, Action::Record)) {
+            let keyed = Keyed { job: &job, keeping, inputs: &pinned };
+            let mut attempt = Box::pin(keyed.build(&plan.action, pinned.note.clone())).await?;
+            if let Attempt::Whole(because) = attempt {
+                tracing::info!(model = %model.name, because, "the whole is computed");
+                plan.action = Action::Whole;
+                plan.whole_because = Some(because);
+                attempt = Box::pin(keyed.build(&plan.action, pinned.note.clone())).await?;
+            }
+            return match attempt {
+                Attempt::Ready(writer, note) => self.finish(plan, *writer, *note, false).await,
+                Attempt::Whole(_) | Attempt::Lost => Ok(None),
+            };
+        }
+        let mut note = pinned.note.clone();
+        if let (Action::Batches { batches, all: false }, Some(previous)) = (&plan.action, &pinned.previous) {
+            let built = |name: &String| batches.iter().any(|batch| batch.name == *name);
+            note.pending = previous.pending.iter().filter(|name| !built(name)).cloned().collect();
+        }
         let batched = model.config.storage() == Storage::Incremental(Strategy::Microbatch);
         let (writer, restated) = job.rows_into_writer(&plan.action, pinned, batched, observer).await?;
         let Some(writer) = writer else {
@@ -94,7 +124,7 @@ impl Executor {
             plan.reason = Reason::SchemaChanged;
             plan.action = restated.unwrap_or(Action::Whole);
             job.render = self.render_context(&plan);
-            let pinned = Pinned { own, note: note.clone(), inputs: Vec::new() };
+            let pinned = Pinned { own, note: note.clone(), ..Pinned::default() };
             let (writer, _) = job.rows_into_writer(&plan.action, pinned, batched, observer).await?;
             let Some(writer) = writer else { return Ok(None) };
             return self.finish(plan, writer, note, batched).await;
@@ -105,13 +135,27 @@ impl Executor {
     async fn finish(
         &self,
         plan: ModelPlan,
-        writer: Writer,
-        note: tidemill_lake::metadata::TransformNote,
+        mut writer: Writer,
+        mut note: TransformNote,
         batched: bool,
     ) -> Result<Option<Built>> {
+        let (pending, fault) = writer.take_left();
+        note.pending.extend(pending.iter().cloned());
+        if let Some(model) = self.planner.project.models.get(&plan.model)
+            && model.config.audit_before
+            && let Some(failure) = Box::pin(self.audit(model, &writer)).await?
+        {
+            return Ok(Some(Built { plan, written: Written::default(), failed: Vec::new(), fault, audit: Some(failure) }));
+        }
+        let is_whole = matches!(plan.action, Action::Whole | Action::Batches { all: true, .. });
+        if (is_whole || note.query.is_none() || plan.sql_change.is_some())
+            && let Some(model) = self.planner.project.models.get(&plan.model)
+        {
+            note.query = Some(Box::pin(self.query_note(model)).await?);
+        }
         let Some((written, table)) = writer.commit(note, batched).await? else { return Ok(None) };
         self.planner.snapshots.put(table);
-        Ok(Some(Built { plan, written }))
+        Ok(Some(Built { plan, written, failed: pending, fault, audit: None }))
     }
 
     /// What templates know about this run.
@@ -121,70 +165,43 @@ impl Executor {
             full_refresh: self.planner.options.full_refresh,
             watermarks: self.planner.watermarks.clone(),
             as_of_us: self.planner.as_of_us,
+            run_id: self.run_id.clone(),
             ..RenderContext::default()
         }
     }
 }
 
-/// What the rows of a model look like, and how many batches of them go through memory at once.
-struct Shape {
-    schema: SchemaRef,
-    batches_per_query: usize,
-}
-
-/// Cuts ascending batches into runs of at most `most` neighbours without a gap.
-fn neighbours(batches: &[PlannedBatch], most: usize) -> Vec<&[PlannedBatch]> {
-    let mut groups = Vec::new();
-    let mut from = 0;
-    for index in 1..=batches.len() {
-        let goes_on = batches
-            .get(index)
-            .is_some_and(|next| next.window.start_us == batches[index - 1].window.end_us && index - from < most.max(1));
-        if !goes_on {
-            groups.push(&batches[from..index]);
-            from = index;
-        }
-    }
-    groups
-}
-
-/// As many batches as bring about [`MAX_QUERY_ROWS`] input rows, were these spread evenly.
-fn batches_per_query(inputs: &[(Leaf, Option<Arc<Table>>)], size: BatchSize) -> usize {
-    let mut num_rows = 0;
-    let mut num_batches = 1;
-    for (leaf, input) in inputs {
-        let (Some(layout), Some(input)) = (&leaf.layout, input) else { continue };
-        let files = input.files();
-        num_rows += files.iter().map(|file| file.num_records.unwrap_or(0)).sum::<u64>();
-        if let Touched::Ranges(ranges) = touched_by(&files, layout) {
-            let count = ranges.ranges().iter().flat_map(|range| size.windows(range.start_us, range.end_us)).count();
-            num_batches = num_batches.max(count as u64);
-        }
-    }
-    let rows_per_batch = (num_rows / num_batches).max(1);
-    usize::try_from(MAX_QUERY_ROWS / rows_per_batch).unwrap_or(MAX_QUERY_BATCHES).clamp(1, MAX_QUERY_BATCHES)
+/// The table of a snapshot as it stands.
+async fn own_table(job: &Job<'_>) -> Result<Option<Table>> {
+    job.executor.planner.snapshots.open_fresh(&job.table_id()?).await
 }
 
 /// One model on its way.
-struct Job<'a> {
-    executor: &'a Executor,
-    model: &'a Model,
-    node: NodeId,
-    render: RenderContext,
+pub(super) struct Job<'a> {
+    pub(super) executor: &'a Executor,
+    pub(super) model: &'a Model,
+    pub(super) node: NodeId,
+    pub(super) render: RenderContext,
 }
 
 impl Job<'_> {
-    fn table_id(&self) -> Result<tidemill_lake::TableId> {
+    /// The same model with `is_incremental()` true.
+    pub(super) fn incremental(&self) -> Job<'_> {
+        let render = RenderContext { incremental: true, ..self.render.clone() };
+        Job { executor: self.executor, model: self.model, node: self.node.clone(), render }
+    }
+
+    pub(super) fn table_id(&self) -> Result<tidemill_lake::TableId> {
         let id = table_of(&self.executor.planner.project, &self.node);
         id.ok_or_else(|| BuildFault::UnknownNode { node: self.node.clone() })
     }
 
-    fn location(&self) -> Location {
+    pub(super) fn location(&self) -> Location {
         Location::new(&self.model.path, 1, 1)
     }
 
     /// A session with the model's inputs, whole, and the model's own table as `this` where it exists.
-    async fn base(&self, narrowed: Narrowed<'_>) -> Result<SessionContext> {
+    pub(super) async fn base(&self, narrowed: Narrowed<'_>) -> Result<SessionContext> {
         let parents: Vec<NodeId> = self.executor.planner.graph.parents(&self.node).cloned().collect();
         let context = self.executor.sessions.over(parents, &self.render, narrowed).await?;
         if self.render.incremental {
@@ -194,11 +211,15 @@ impl Job<'_> {
     }
 
     /// The model's query; with a window, over inputs filtered around it.
-    async fn frame(&self, base: &SessionContext, window: Option<BatchWindow>) -> Result<DataFrame> {
+    pub(super) async fn frame(&self, base: &SessionContext, window: Option<BatchWindow>) -> Result<DataFrame> {
         let fault = |error| BuildFault::plan(&self.node, Some(self.location()))(error);
         let Some(window) = window else {
-            let sql = self.executor.sessions.compiler.sql(self.model, &self.render)?;
-            return base.sql(&sql).await.map_err(fault);
+            let frame = self.executor.sessions.compiler.frame(base, self.model, &self.render).await?;
+            if self.model.config.storage() != Storage::Snapshot {
+                return Ok(frame);
+            }
+            let own = own_table(self).await?;
+            return history::frame(base, self.model, frame, own.as_ref(), self.render.as_of_us).await;
         };
         let context = beside(base);
         let planner = &self.executor.planner;
@@ -213,8 +234,7 @@ impl Job<'_> {
             register(&context, &name, frame.into_view()).map_err(fault)?;
         }
         let render = RenderContext { batch: Some(window), ..self.render.clone() };
-        let sql = self.executor.sessions.compiler.sql(self.model, &render)?;
-        context.sql(&sql).await.map_err(fault)
+        self.executor.sessions.compiler.frame(&context, self.model, &render).await
     }
 
     /// Computes what the action says and hands it to a writer. `None` when the table's columns have changed and the action
@@ -229,21 +249,28 @@ impl Job<'_> {
         let restated =
             if batched { self.executor.planner.whole(self.model, &pinned).ok() } else { Some(Action::Whole) };
         let narrowed = match action {
-            Action::Append { input, files } => Some((input.as_str(), files.as_slice())),
+            Action::Append { input, files } => {
+                let inputs = pinned.inputs.iter().filter(|(leaf, _)| leaf.table.path() == *input);
+                let context = self.executor.sessions.empty();
+                let narrowed = inputs
+                    .filter_map(|(_, table)| table.as_ref())
+                    .map(|table| Narrowing::files(&context, table, files.clone()));
+                Some(narrowed.collect::<Result<Vec<_>>>()?)
+            }
             _ => None,
         };
-        let base = self.base(narrowed).await?;
+        let base = self.base(narrowed.as_deref()).await?;
         let schema = self.output_schema(&base).await?;
         let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
         let shape = Shape { schema: Arc::clone(&schema), batches_per_query: batches_per_query(&pinned.inputs, size) };
         let mut writer = self.writer(&schema, pinned.own, batched).await?;
         let is_whole = matches!(action, Action::Whole | Action::Batches { all: true, .. });
-        if writer.recreates() && !is_whole {
+        if writer.reshapes() && !is_whole {
             return Ok((None, restated));
         }
         match action {
             Action::Batches { batches, all } => {
-                self.write_batches(&base, batches, &shape, &mut writer, observer).await?;
+                self.write_batches(&base, batches, *all, &shape, &mut writer, observer).await?;
                 if *all {
                     writer.remove_the_rest();
                 }
@@ -263,7 +290,7 @@ impl Job<'_> {
                 let rows = self.collect(self.frame(&base, None).await?, &schema).await?;
                 writer.append(self.canonical(&rows)?).await?;
             }
-            Action::Record | Action::Skip | Action::Inline => {}
+            Action::Record | Action::Skip | Action::Inline | Action::Keys { .. } | Action::Upsert => {}
         }
         Ok((Some(writer), None))
     }
@@ -278,107 +305,67 @@ impl Job<'_> {
             columns: schema,
             key: &self.model.config.unique_key,
             batched,
+            keyed: false,
             run_id: &executor.run_id,
         };
         Writer::begin(lake, target, own).await
     }
 
-    /// Batches side by side. Each is computed alone from its own context, so that its rows never depend on which other batches
-    /// happen to be stale with it; neighbours share a query only where that provably makes no difference.
-    async fn write_batches(
+    /// A writer of a table of leaves.
+    pub(super) async fn keyed_writer(
         &self,
-        base: &SessionContext,
-        batches: &[PlannedBatch],
-        shape: &Shape,
-        writer: &mut Writer,
-        observer: &dyn Observer,
-    ) -> Result<()> {
-        let most = if batches.len() > 1 && self.may_share(base).await? { shape.batches_per_query } else { 1 };
-        let work = |group| -> BoxFuture<'_, Result<Vec<(String, Canonical)>>> {
-            Box::pin(async move { self.group(base, group, &shape.schema).await })
-        };
-        let waiting: Vec<_> = neighbours(batches, most).into_iter().map(work).collect();
-        let mut computed = futures::stream::iter(waiting).buffered(self.executor.threads.max(1));
-        let mut num_done = 0;
-        while let Some(group) = computed.try_next().await? {
-            for (name, rows) in group {
-                writer.replace(Some(name), rows).await?;
-                num_done += 1;
-                observer.batch_done(&self.model.name, num_done, batches.len());
-            }
-        }
-        Ok(())
-    }
-
-    /// Computes neighbouring batches, one or several.
-    async fn group(
-        &self,
-        base: &SessionContext,
-        group: &[PlannedBatch],
         schema: &SchemaRef,
-    ) -> Result<Vec<(String, Canonical)>> {
-        let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(Vec::new()) };
-        let window = BatchWindow { start_us: first.window.start_us, end_us: last.window.end_us };
-        let frame = self.frame(base, Some(window)).await?;
-        let frame = within(frame, self.event_time()?, TimeRange::from(window), false)
-            .map_err(BuildFault::plan(&self.node, Some(self.location())))?;
-        let rows = self.collect(frame, schema).await?;
-        if group.len() == 1 {
-            return Ok(vec![(first.name.clone(), self.canonical(&rows)?)]);
-        }
-        let mut parts: BTreeMap<String, Canonical> = self.split(&rows)?.into_iter().collect();
-        group
-            .iter()
-            .map(|batch| {
-                let part = match parts.remove(&batch.name) {
-                    Some(part) => part,
-                    None => self.canonical(&rows.slice(0, 0))?,
-                };
-                Ok((batch.name.clone(), part))
-            })
-            .collect()
-    }
-
-    /// Whether one query may compute several batches: its plan proves it, and its template does not ask for the batch.
-    async fn may_share(&self, base: &SessionContext) -> Result<bool> {
-        let planner = &self.executor.planner;
-        let fault = |error| BuildFault::plan(&self.node, Some(self.location()))(error);
-        let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
-        let mut inputs = planner.graph.parents(&self.node);
-        let (Some(input), None) = (inputs.next(), inputs.next()) else { return Ok(false) };
-        let (Some(column), Some(relation)) =
-            (event_time_of(&planner.project, input), self.executor.sessions.compiler.relation(input))
-        else {
-            return Ok(false);
+        own: Option<Table>,
+        cluster: &[String],
+    ) -> Result<Writer> {
+        let executor = self.executor;
+        let target = Target {
+            id: self.table_id()?,
+            node: self.node.clone(),
+            description: self.model.description.trim(),
+            columns: schema,
+            key: cluster,
+            batched: false,
+            keyed: true,
+            run_id: &executor.run_id,
         };
-        let compiler = &self.executor.sessions.compiler;
-        let somewhere = RenderContext { batch: Some(size.window_of(0)), ..self.render.clone() };
-        let sql = compiler.sql(self.model, &self.render)?;
-        if sql != compiler.sql(self.model, &somewhere)? {
-            return Ok(false);
-        }
-        let context = beside(base);
-        let name = TableReference::partial(relation.schema, relation.identifier);
-        let schema = base.table_provider(name.clone()).await.map_err(fault)?.schema();
-        register(&context, &name, Arc::new(EmptyTable::new(schema))).map_err(fault)?;
-        let frame = context.sql(&sql).await.map_err(fault)?;
-        Ok(may_share_a_query(frame.logical_plan(), self.event_time()?, column, size))
+        Writer::begin(executor.planner.snapshots.lake(), target, own).await
     }
 
-    async fn collect(&self, frame: DataFrame, schema: &SchemaRef) -> Result<RecordBatch> {
+    pub(super) async fn collect(&self, frame: DataFrame, schema: &SchemaRef) -> Result<RecordBatch> {
         // In a task of its own: batches that are computed side by side must not share one thread.
         let batches = AbortOnDropHandle::new(tokio::spawn(frame.collect()))
             .await
             .map_err(|source| BuildFault::TaskLost { node: self.node.clone(), source })?
             .map_err(BuildFault::execute(&self.node, Some(self.location())))?;
-        into_stored(&batches, schema).map_err(BuildFault::shape(&self.node))
+        let rows = into_stored(&batches, schema).map_err(BuildFault::shape(&self.node))?;
+        if self.model.config.contract_enforced {
+            contract::enforce(self.model, &rows, &self.executor.sessions.empty()).await?;
+        }
+        Ok(rows)
     }
 
-    fn canonical(&self, rows: &RecordBatch) -> Result<Canonical> {
-        canonical(rows, &self.model.config.unique_key).map_err(BuildFault::shape(&self.node))
+    /// Rows of a query in its own types, made storable.
+    pub(super) async fn collect_as_is(&self, frame: DataFrame) -> Result<RecordBatch> {
+        let schema =
+            stored_schema(frame.schema().as_arrow()).map_err(|(column, data_type)| BuildFault::ColumnType {
+                model: self.model.name.clone(),
+                column,
+                data_type,
+                location: Some(self.location()),
+            })?;
+        self.collect(frame, &schema).await
     }
 
-    fn event_time(&self) -> Result<&str> {
+    pub(super) fn canonical(&self, rows: &RecordBatch) -> Result<Canonical> {
+        self.canonical_by(rows, &self.model.config.unique_key)
+    }
+
+    pub(super) fn canonical_by(&self, rows: &RecordBatch, key: &[String]) -> Result<Canonical> {
+        canonical(rows, key).map_err(BuildFault::shape(&self.node))
+    }
+
+    pub(super) fn event_time(&self) -> Result<&str> {
         let column = self.model.config.event_time.as_deref();
         column.ok_or_else(|| BuildFault::NoEventTime {
             model: self.model.name.clone(),
@@ -388,7 +375,7 @@ impl Job<'_> {
         })
     }
 
-    async fn output_schema(&self, base: &SessionContext) -> Result<SchemaRef> {
+    pub(super) async fn output_schema(&self, base: &SessionContext) -> Result<SchemaRef> {
         let frame = self.frame(base, None).await?;
         let schema =
             stored_schema(frame.schema().as_arrow()).map_err(|(column, data_type)| BuildFault::ColumnType {
@@ -421,29 +408,5 @@ impl Job<'_> {
             }
         }
         Ok(schema)
-    }
-
-    /// Cuts the rows of the whole into batches. Rows before `begin` or without event time belong to none.
-    fn split(&self, rows: &RecordBatch) -> Result<Vec<(String, Canonical)>> {
-        let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
-        let begin_us = self.model.config.begin_us.unwrap_or(i64::MIN);
-        let column = self.event_time()?;
-        let times = rows.column_by_name(column).and_then(event_times).unwrap_or_default();
-        let mut indices: BTreeMap<BatchWindow, Vec<u32>> = BTreeMap::new();
-        for (index, at_us) in times.into_iter().enumerate() {
-            let (Some(at_us), Ok(index)) = (at_us, u32::try_from(index)) else { continue };
-            let window = size.window_of(at_us);
-            if window.end_us > begin_us {
-                indices.entry(window).or_default().push(index);
-            }
-        }
-        indices
-            .into_iter()
-            .map(|(window, indices)| {
-                let part =
-                    take_record_batch(rows, &UInt32Array::from(indices)).map_err(BuildFault::shape(&self.node))?;
-                Ok((size.name(window), self.canonical(&part)?))
-            })
-            .collect()
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result as QueryResult};
 use datafusion::prelude::SessionContext;
 use serde::Serialize;
-use tidemill_lake::TableId;
+use tidemill_lake::{TableId, TableSpec};
 use tidemill_project::Diagnostic as _;
 
 use super::execute::Executor;
@@ -67,6 +68,7 @@ impl Runner {
                 NodeId::Seed(_) => ("seed", None),
                 NodeId::Model(name) => ("model", self.project.models.get(name).map(|model| model.config.storage())),
                 NodeId::Test(_) => ("test", None),
+                NodeId::Exposure(_) => ("exposure", None),
             };
             Some(Listed {
                 node: id.to_string(),
@@ -94,11 +96,14 @@ impl Runner {
         for id in selected {
             let sql = match &id {
                 NodeId::Model(name) => match self.project.models.get(name) {
-                    Some(model) => self.compiler.sql(model, &render)?,
+                    Some(model) => executor.sessions.compiler.sql(model, &render)?,
                     None => continue,
                 },
-                NodeId::Test(name) => tester.compile(name)?.0,
-                NodeId::Source(_) | NodeId::Seed(_) => continue,
+                NodeId::Test(name) => match tester.compiled_sql(name)? {
+                    Some(sql) => sql,
+                    None => continue,
+                },
+                NodeId::Source(_) | NodeId::Seed(_) | NodeId::Exposure(_) => continue,
             };
             let path = self.graph.get(&id).map(|node| node.path.clone()).unwrap_or_default();
             compiled.push(Compiled { node: id.to_string(), name: id.name(), path, sql });
@@ -122,14 +127,15 @@ impl Runner {
         let Some(relation) = self.compiler.relation(&node) else {
             return Err(BuildFault::UnknownNode { node }.into());
         };
-        let (context, sql) = if let Some(model) = self.project.models.get(name) {
+        let frame = if let Some(model) = self.project.models.get(name) {
             let parents: Vec<NodeId> = self.graph.parents(&node).cloned().collect();
-            (executor.sessions.over(parents, &render, None).await?, self.compiler.sql(model, &render)?)
+            let context = executor.sessions.over(parents, &render, None).await?;
+            executor.sessions.compiler.frame(&context, model, &render).await?
         } else {
             let context = executor.sessions.over([node.clone()], &render, None).await?;
-            (context, format!("select * from {}", relation.sql))
+            let sql = format!("select * from {}", relation.sql);
+            crate::sql::plan(&context, &sql).await.map_err(BuildFault::plan(&node, None))?
         };
-        let frame = context.sql(&sql).await.map_err(BuildFault::plan(&node, None))?;
         let frame = frame.limit(0, Some(limit)).map_err(BuildFault::plan(&node, None))?;
         Ok(frame.collect().await.map_err(BuildFault::execute(&node, None))?)
     }
@@ -144,6 +150,11 @@ impl Runner {
         let executor = self.executor(&PlanOptions::default(), "sql").await?;
         let context = executor.sessions.empty();
         let mut schemas: BTreeMap<String, BTreeMap<String, Entry>> = BTreeMap::new();
+        for spec in tidemill_lake::ops::all() {
+            if let TableId::Ops(name) = &spec.id {
+                schemas.entry("ops".to_owned()).or_default().insert(name.clone(), Entry::Ops(Arc::new(spec)));
+            }
+        }
         for id in self.graph.order() {
             let Some(relation) = self.compiler.relation(id) else { continue };
             let entry = Entry::Node(id.clone());
@@ -156,7 +167,8 @@ impl Runner {
         for id in self.lake.list().await.map_err(BuildFault::lake(&TableId::Ops("*".to_owned())))? {
             match &id {
                 TableId::Ops(name) => {
-                    schemas.entry("ops".to_owned()).or_default().insert(name.clone(), Entry::Table(id.clone()));
+                    let tables = schemas.entry("ops".to_owned()).or_default();
+                    tables.entry(name.clone()).or_insert_with(|| Entry::Table(id.clone()));
                 }
                 TableId::Model { schema, name } => {
                     schemas
@@ -190,6 +202,8 @@ impl Runner {
 enum Entry {
     Node(NodeId),
     Table(TableId),
+    /// Empty as long as nobody has written to it.
+    Ops(Arc<TableSpec>),
 }
 
 /// Tables that are opened when they are asked for.
@@ -209,11 +223,17 @@ impl SchemaProvider for LazySchema {
     async fn table(&self, name: &str) -> QueryResult<Option<Arc<dyn TableProvider>>> {
         let Some(entry) = self.tables.get(name) else { return Ok(None) };
         let sessions: &Sessions = &self.executor.sessions;
+        let opened = |id| self.executor.planner.snapshots.get(id);
         let found = match entry {
             Entry::Node(node) => sessions.one(node, &self.render).await,
-            Entry::Table(id) => match self.executor.planner.snapshots.get(id).await {
+            Entry::Table(id) => match opened(id).await {
                 Ok(Some(table)) => provider_of(&sessions.empty(), &table, None),
                 Ok(None) => return Ok(None),
+                Err(fault) => Err(fault),
+            },
+            Entry::Ops(spec) => match opened(&spec.id).await {
+                Ok(Some(table)) => provider_of(&sessions.empty(), &table, None),
+                Ok(None) => return Ok(Some(Arc::new(EmptyTable::new(Arc::clone(&spec.schema))))),
                 Err(fault) => Err(fault),
             },
         };

@@ -4,30 +4,46 @@
 //! was computed from. A run that is killed has built some models and not others, each of them old or new, never half; the
 //! next run goes on from there.
 
+mod ask;
+mod audit;
+mod batches;
 mod build;
+mod check;
 mod compile;
+mod contract;
+mod described;
 mod error;
 mod execute;
+mod history;
+mod hooks;
+mod inline;
+mod label;
+mod keyed;
 mod look;
 mod neighbours;
+mod query;
+mod refine;
 mod report;
-mod rows;
+pub(crate) mod rows;
 mod runner;
 mod schedule;
-mod seed;
-mod session;
+pub(crate) mod seed;
+pub(crate) mod session;
 mod snapshots;
 #[cfg(test)]
 mod tests;
-mod writer;
+pub(crate) mod writer;
 
+pub(crate) use audit::AuditFailure;
 pub use build::{BuildOptions, Kinds};
 pub(crate) use compile::Compiler;
 pub use error::BuildError;
 pub(crate) use error::{BuildFault, Result};
 pub use look::{Compiled, Listed};
-pub use report::{NodeReport, Observer, Outcome, Report, Silent};
+pub use query::{QueryError, query};
+pub(crate) use report::chain;
+pub use report::{NodeReport, Observer, Outcome, Report, Silent, TestFacts};
 pub(crate) use rows::hex;
 pub use runner::Runner;
-pub(crate) use session::Sessions;
+pub(crate) use session::{Narrowing, Sessions};
 pub(crate) use snapshots::Snapshots;

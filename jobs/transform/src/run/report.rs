@@ -5,6 +5,7 @@ use tidemill_project::clock::Micros;
 use tidemill_project::{Diagnostic as _, ErrorKind};
 
 use super::BuildError;
+use crate::graph::TestType;
 use crate::plan::{ModelPlan, Reason};
 use crate::project::NodeId;
 
@@ -62,6 +63,27 @@ pub enum Outcome {
     Skipped,
 }
 
+/// What a report says of a test beside its outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TestFacts {
+    /// Which kind of test it is.
+    pub test_type: TestType,
+    /// What it looked at, when that was not everything.
+    pub looked_at: Option<&'static str>,
+    /// The condition over the number of failures that held: `!= 0`.
+    pub condition: Option<String>,
+    /// The file with its SQL, when it did not pass.
+    pub compiled_path: Option<String>,
+    /// The table with the rows that failed, as SQL names it, when they were kept.
+    pub stored_in: Option<String>,
+}
+
+impl TestFacts {
+    pub(crate) fn new(test_type: TestType) -> Self {
+        Self { test_type, looked_at: None, condition: None, compiled_path: None, stored_in: None }
+    }
+}
+
 /// What became of one node.
 #[derive(Debug, Serialize)]
 pub struct NodeReport {
@@ -75,16 +97,25 @@ pub struct NodeReport {
     pub outcome: Outcome,
     /// Why it was (not) built.
     pub reason: Option<Reason>,
-    /// Rows written.
+    /// Why the whole was computed although only parts of the inputs changed.
+    pub whole_because: Option<String>,
+    /// Rows written; for models that are kept by key, rows that are new or others than before.
     pub rows_written: u64,
     /// Batches whose rows changed; `None` for tables without batches.
     pub batches: Option<Vec<String>>,
+    /// Batches that could not be computed; the others were committed. `retry` builds them with
+    /// [`crate::plan::PlanOptions::batches`].
+    pub failed_batches: Vec<String>,
     /// The version that was committed.
     pub version: Option<u64>,
     /// Rows that a test found.
     pub failures: Option<u64>,
+    /// What else there is to say of a test that was run.
+    pub test: Option<TestFacts>,
     /// What it says: the error and its causes, or why it was skipped.
     pub message: Option<String>,
+    /// When its turn came, microseconds UTC; `None` for one that was never come to.
+    pub started_at_us: Option<Micros>,
     /// Milliseconds from its turn to its end.
     pub elapsed_ms: u64,
     /// The error, for printers that show places and hints.
@@ -99,6 +130,7 @@ impl NodeReport {
             NodeId::Seed(_) => "seed",
             NodeId::Model(_) => "model",
             NodeId::Test(_) => "test",
+            NodeId::Exposure(_) => "exposure",
         };
         Self {
             node: node.to_string(),
@@ -106,11 +138,15 @@ impl NodeReport {
             name: node.name(),
             outcome,
             reason: None,
+            whole_because: None,
             rows_written: 0,
+            failed_batches: Vec::new(),
             batches: None,
             version: None,
             failures: None,
+            test: None,
             message: None,
+            started_at_us: None,
             elapsed_ms: 0,
             error: None,
         }
@@ -122,7 +158,7 @@ impl NodeReport {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut at = error.source();
     while let Some(source) = at {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::Graph;
+use crate::graph::{Graph, TestType};
 use crate::project::NodeId;
 
 /// The nodes of a run and what each still waits for.
@@ -19,12 +19,18 @@ impl Schedule {
     ///
     /// Nodes between two selected ones need not be selected themselves. A model waits for a test when everything that the
     /// test reads lies above the model: then its failure speaks of the model's inputs. Models wait for all seeds, as a source
-    /// may be a seed's table.
+    /// may be a seed's table. A unit test goes before its model.
     pub(crate) fn new(graph: &Graph, selected: &[NodeId]) -> Self {
         let chosen: BTreeSet<&NodeId> = selected.iter().collect();
         let tests: Vec<&NodeId> = selected.iter().filter(|node| matches!(node, NodeId::Test(_))).collect();
         let mut waits_for = BTreeMap::new();
+        let is_unit = |node: &NodeId| graph.test_type(node) == Some(TestType::Unit);
         for node in selected {
+            if is_unit(node) {
+                // It reads nothing that is stored.
+                waits_for.insert(node.clone(), BTreeSet::new());
+                continue;
+            }
             let ancestors = graph.ancestors(node, None);
             let mut waits: BTreeSet<NodeId> = ancestors.iter().filter(|node| chosen.contains(node)).cloned().collect();
             if let NodeId::Model(_) = node {
@@ -32,7 +38,13 @@ impl Schedule {
                 waits.extend(
                     tests
                         .iter()
-                        .filter(|test| graph.parents(test).all(|parent| ancestors.contains(parent)))
+                        .filter(|test| is_unit(test) && graph.parents(test).any(|of| of == node))
+                        .map(|test| (*test).clone()),
+                );
+                waits.extend(
+                    tests
+                        .iter()
+                        .filter(|test| !is_unit(test) && graph.parents(test).all(|parent| ancestors.contains(parent)))
                         .map(|test| (*test).clone()),
                 );
             }

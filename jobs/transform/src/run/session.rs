@@ -14,7 +14,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{DataFrame, Expr, SessionContext, cast, ident, lit};
 use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
-use tidemill_lake::{DataFile, Engine, Table, TableId};
+use tidemill_lake::{Engine, Table, TableId};
 
 use super::rows::stored_type;
 use super::{BuildFault, Compiler, Result, Snapshots};
@@ -37,8 +37,19 @@ pub(crate) struct Sessions {
     pub engine: Engine,
 }
 
-/// Replaces what one input shows: the new files only.
-pub(crate) type Narrowed<'a> = Option<(&'a str, &'a [DataFile])>;
+/// What one stored input shows in place of its whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Narrowing {
+    /// Path of the table.
+    pub path: String,
+    /// As its readers see it.
+    pub shown: Arc<dyn TableProvider>,
+    /// The table that plans scan in the end.
+    pub base: Arc<dyn TableProvider>,
+}
+
+/// Inputs that do not show all that they hold.
+pub(crate) type Narrowed<'a> = Option<&'a [Narrowing]>;
 
 impl Sessions {
     /// A session that knows our functions and no table.
@@ -122,9 +133,7 @@ impl Sessions {
         for parent in self.graph.parents(node) {
             self.add(context, parent, render, narrowed).await?;
         }
-        let sql = self.compiler.sql(view, render)?;
-        let frame = context.sql(&sql).await.map_err(BuildFault::plan(node, Some(view.location.clone())))?;
-        Ok(frame.into_view())
+        Ok(self.compiler.frame(context, view, render).await?.into_view())
     }
 
     async fn stored(
@@ -134,11 +143,14 @@ impl Sessions {
         narrowed: Narrowed<'_>,
     ) -> Result<Arc<dyn TableProvider>> {
         let id = table_of(&self.project, node).ok_or_else(|| BuildFault::UnknownNode { node: node.clone() })?;
-        let Some(table) = self.snapshots.get(&id).await? else {
-            return self.absent(context, node).await;
-        };
-        let files = narrowed.filter(|(path, _)| *path == id.path()).map(|(_, files)| files.to_vec());
-        provider_of(context, &table, files)
+        let path = id.path();
+        if let Some(narrowing) = narrowed.unwrap_or_default().iter().find(|narrowing| narrowing.path == path) {
+            return Ok(Arc::clone(&narrowing.shown));
+        }
+        match self.snapshots.get(&id).await? {
+            Some(table) => provider_of(context, &table, None),
+            None => self.absent(context, node).await,
+        }
     }
 
     /// A table that does not exist yet: empty with the declared columns when a contract says that it will.
@@ -158,18 +170,17 @@ impl Sessions {
     }
 }
 
-/// A table's rows as its readers see them: without the partition column of batches.
+/// A table's rows as its readers see them: without the partition column of batches. `part` shows some of its files.
 pub(crate) fn provider_of(
     context: &SessionContext,
     table: &Table,
-    files: Option<Vec<DataFile>>,
+    part: Option<Arc<dyn TableProvider>>,
 ) -> Result<Arc<dyn TableProvider>, BuildFault> {
     let id: &TableId = table.id();
-    let provider = match files {
-        Some(files) => table.provider_over(files),
-        None => table.provider(),
-    }
-    .map_err(BuildFault::lake(id))?;
+    let provider = match part {
+        Some(part) => part,
+        None => table.provider().map_err(BuildFault::lake(id))?,
+    };
     if !table.partition_columns().iter().any(|column| column == BATCH_COLUMN) {
         return Ok(provider);
     }
@@ -307,6 +318,6 @@ pub(crate) async fn sql_type(context: &SessionContext, text: &str) -> Option<Dat
         "integer" | "int" | "number" => return Some(DataType::Int64),
         _ => {}
     }
-    let frame = context.sql(&format!("select cast(null as {text}) as value")).await.ok()?;
+    let frame = crate::sql::plan(context, &format!("select cast(null as {text}) as value")).await.ok()?;
     stored_type(frame.schema().field(0).data_type())
 }

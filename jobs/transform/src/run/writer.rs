@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::prelude::SessionContext;
 use futures::TryStreamExt as _;
 use tidemill_lake::metadata::{Act, CommitNote, TransformNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, DataFile, Lake, PartitionedBatch, Table, TableId, TableSpec};
@@ -10,7 +11,9 @@ use tidemill_project::TableVersion;
 use tidemill_project::crash;
 
 use super::BuildFault;
+use super::keyed::{Change, Leaves};
 use super::rows::{Canonical, canonical, into_stored};
+use super::session::Narrowing;
 use crate::plan::BATCH_COLUMN;
 use crate::project::NodeId;
 
@@ -42,6 +45,8 @@ pub(crate) struct Target<'a> {
     pub key: &'a [String],
     /// Whether the table has the partition column `_batch`.
     pub batched: bool,
+    /// Whether the table is one of leaves: sorted by `key`, changed by key.
+    pub keyed: bool,
     pub run_id: &'a str,
 }
 
@@ -54,41 +59,45 @@ pub(crate) struct Writer {
     key: Vec<String>,
     run_id: String,
     table: Option<Table>,
-    /// The table's columns are others than those of the rows: it is made anew when all rows are there, so that readers keep
-    /// the old one until then.
-    recreate: Option<Vec<(Option<String>, Canonical)>>,
+    /// The table's columns are others than those of the rows: the commit replaces all rows and gives it theirs.
+    reshapes: bool,
+    keyed: bool,
     live: BTreeMap<Option<String>, Vec<DataFile>>,
     add: Vec<DataFile>,
     remove: Vec<DataFile>,
     replaced: BTreeSet<Option<String>>,
     rows: u64,
+    /// Batches that are left as they are because they could not be computed.
+    left: Vec<(String, BuildFault)>,
 }
 
 impl Writer {
     /// Begins. A table that does not exist is created empty.
     pub(crate) async fn begin(lake: &Lake, target: Target<'_>, own: Option<Table>) -> Result<Self, BuildFault> {
-        let Target { id, node, description, columns, key, batched, run_id } = target;
+        let Target { id, node, description, columns, key, batched, keyed, run_id } = target;
         let mut fields: Vec<Field> = columns.fields().iter().map(|field| field.as_ref().clone()).collect();
         if batched {
             fields.push(Field::new(BATCH_COLUMN, DataType::Utf8, true));
         }
+        let is_text = |column: &&String| {
+            columns.field_with_name(column).is_ok_and(|field| *field.data_type() == DataType::Utf8)
+        };
+        let bloom_columns = if keyed { key.iter().filter(is_text).cloned().collect() } else { Vec::new() };
         let spec = TableSpec {
             id,
             schema: std::sync::Arc::new(Schema::new(fields)),
             partition_columns: if batched { vec![BATCH_COLUMN.to_owned()] } else { Vec::new() },
-            bloom_columns: Vec::new(),
+            bloom_columns,
             description: description.to_owned(),
         };
-        let (table, recreate) = match own {
-            Some(table) if same_shape(&table, &spec) => (Some(table), None),
-            Some(table) => (Some(table), Some(Vec::new())),
-            None => (Some(lake.open_or_create(&spec, run_id).await.map_err(BuildFault::lake(&spec.id))?), None),
+        let (table, reshapes) = match own {
+            Some(table) if same_shape(&table, &spec) => (table, false),
+            Some(table) => (table.reshape(&spec).map_err(BuildFault::lake(&spec.id))?, true),
+            None => (lake.open_or_create(&spec, run_id).await.map_err(BuildFault::lake(&spec.id))?, false),
         };
         let mut live: BTreeMap<Option<String>, Vec<DataFile>> = BTreeMap::new();
-        if recreate.is_none() {
-            for file in table.iter().flat_map(Table::files) {
-                live.entry(batch_of(&file)).or_default().push(file);
-            }
+        for file in table.files() {
+            live.entry(batch_of(&file)).or_default().push(file);
         }
         Ok(Self {
             lake: lake.clone(),
@@ -96,34 +105,90 @@ impl Writer {
             spec,
             key: key.to_vec(),
             run_id: run_id.to_owned(),
-            table,
-            recreate,
+            table: Some(table),
+            reshapes,
+            keyed,
             live,
             add: Vec::new(),
             remove: Vec::new(),
             replaced: BTreeSet::new(),
             rows: 0,
+            left: Vec::new(),
         })
     }
 
     /// Whether the table's columns are others than those of the rows to come.
-    pub(crate) fn recreates(&self) -> bool {
-        self.recreate.is_some()
+    pub(crate) fn reshapes(&self) -> bool {
+        self.reshapes
+    }
+
+    /// The table as it was when the writer began; `None` once it was committed.
+    pub(crate) fn table(&self) -> Option<&Table> {
+        self.table.as_ref()
+    }
+
+    /// Columns of the rows, without the partition column of batches.
+    pub(crate) fn columns(&self) -> SchemaRef {
+        let fields = self.spec.schema.fields().iter().filter(|field| field.name() != BATCH_COLUMN);
+        std::sync::Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
+    }
+
+    /// The table's rows by key.
+    pub(crate) fn leaves(&self) -> Result<Leaves<'_>, BuildFault> {
+        let Some(table) = &self.table else { return Err(BuildFault::UnknownNode { node: self.node.clone() }) };
+        Ok(Leaves { table, files: table.files(), cluster: &self.key, node: &self.node })
+    }
+
+    /// Takes a change of rows by key into the commit.
+    pub(crate) fn apply(&mut self, change: Change) {
+        self.rows += change.inserted;
+        self.add.extend(change.add);
+        self.remove.extend(change.remove);
     }
 
     /// Replaces the rows of one batch (`None`: of the whole table). Equal rows leave the files alone.
     pub(crate) async fn replace(&mut self, batch: Option<String>, rows: Canonical) -> Result<(), BuildFault> {
-        if let Some(buffer) = &mut self.recreate {
-            buffer.push((batch, rows));
-            return Ok(());
-        }
         let old = self.live.remove(&batch).unwrap_or_default();
-        if self.holds(&old, &rows).await? {
+        if !self.reshapes && self.holds(&old, &rows).await? {
             return Ok(());
         }
         self.remove.extend(old);
         self.replaced.insert(batch.clone());
         self.write(batch, rows).await
+    }
+
+    /// Leaves a batch as it is, because of a fault.
+    pub(crate) fn leave(&mut self, batch: String, fault: BuildFault) {
+        self.left.push((batch, fault));
+    }
+
+    pub(crate) fn num_left(&self) -> usize {
+        self.left.len()
+    }
+
+    /// The fault of the first batch that is left.
+    pub(crate) fn first_fault(&mut self) -> Option<BuildFault> {
+        (!self.left.is_empty()).then(|| self.left.swap_remove(0).1)
+    }
+
+    /// The batches that are left, with the first fault.
+    pub(crate) fn take_left(&mut self) -> (Vec<String>, Option<BuildFault>) {
+        let mut left = std::mem::take(&mut self.left).into_iter();
+        let Some((first, fault)) = left.next() else { return (Vec::new(), None) };
+        (std::iter::once(first).chain(left.map(|(name, _)| name)).collect(), Some(fault))
+    }
+
+    /// The table as a commit would make it, without the partition column of batches; `None` when no row would change.
+    pub(crate) fn preview(&self, context: &SessionContext) -> Result<Option<Narrowing>, BuildFault> {
+        let Some(table) = &self.table else { return Ok(None) };
+        if self.add.is_empty() && self.remove.is_empty() {
+            return Ok(None);
+        }
+        let goes: BTreeSet<&str> = self.remove.iter().map(|file| file.path.as_str()).collect();
+        let mut files: Vec<DataFile> =
+            table.files().into_iter().filter(|file| !goes.contains(file.path.as_str())).collect();
+        files.extend(self.add.iter().cloned());
+        Narrowing::files(context, table, files).map(Some)
     }
 
     /// Adds rows and keeps what is there.
@@ -142,6 +207,12 @@ impl Writer {
     async fn write(&mut self, batch: Option<String>, rows: Canonical) -> Result<(), BuildFault> {
         let num_rows = rows.rows.num_rows();
         let Some(table) = self.table.as_ref().filter(|_| num_rows > 0) else { return Ok(()) };
+        if self.keyed {
+            let leaves = Leaves { table, files: Vec::new(), cluster: &self.key, node: &self.node };
+            let change = leaves.replace_all(&rows.rows).await?;
+            self.apply(change);
+            return Ok(());
+        }
         let partition_values =
             batch.map(|batch| BTreeMap::from([(BATCH_COLUMN.to_owned(), Some(batch))])).unwrap_or_default();
         let tags = BTreeMap::from([(CONTENT_TAG.to_owned(), rows.content)]);
@@ -186,10 +257,7 @@ impl Writer {
         mut note: TransformNote,
         batched: bool,
     ) -> Result<Option<(Written, Table)>, BuildFault> {
-        if let Some(buffer) = self.recreate.take() {
-            self.recreate_table(buffer).await?;
-        }
-        let changed = !self.add.is_empty() || !self.remove.is_empty();
+        let changed = self.reshapes || !self.add.is_empty() || !self.remove.is_empty();
         let batches: Option<Vec<String>> = batched.then(|| self.replaced.iter().flatten().cloned().collect());
         note.batches.clone_from(&batches);
         note.rows_written = self.rows;
@@ -216,32 +284,28 @@ impl Writer {
                 }
                 CommitOutcome::Lost(winners) => {
                     let only_care = winners.iter().all(|winner| {
-                        !winner.data_change && !matches!(winner.note, Some(CommitNote { act: Act::Transform(_), .. }))
+                        !winner.data_change
+                            && !winner.changes_schema
+                            && !matches!(winner.note, Some(CommitNote { act: Act::Transform(_), .. }))
                     });
                     if !only_care {
                         return Ok(None);
                     }
+                    if self.keyed && !self.reshapes {
+                        // A leaf that is to be replaced must still be there.
+                        let live: BTreeSet<String> = table.files().into_iter().map(|file| file.path).collect();
+                        if self.remove.iter().any(|file| !live.contains(&file.path)) {
+                            return Ok(None);
+                        }
+                        continue;
+                    }
                     // Compaction moved rows into other files; the batches that are replaced are still the same.
-                    self.remove =
-                        table.files().into_iter().filter(|file| self.replaced.contains(&batch_of(file))).collect();
+                    let goes = |file: &DataFile| self.reshapes || self.replaced.contains(&batch_of(file));
+                    self.remove = table.files().into_iter().filter(goes).collect();
                 }
             }
         }
         Ok(None)
-    }
-
-    /// Makes the table anew with other columns. Between the two steps readers find no table; a build that dies there leaves
-    /// none, and the next one builds it from its inputs.
-    async fn recreate_table(&mut self, buffer: Vec<(Option<String>, Canonical)>) -> Result<(), BuildFault> {
-        self.lake.drop_table(&self.spec.id).await.map_err(BuildFault::lake(&self.spec.id))?;
-        let table =
-            self.lake.open_or_create(&self.spec, &self.run_id).await.map_err(BuildFault::lake(&self.spec.id))?;
-        self.table = Some(table);
-        for (batch, rows) in buffer {
-            self.replaced.insert(batch.clone());
-            self.write(batch, rows).await?;
-        }
-        Ok(())
     }
 }
 

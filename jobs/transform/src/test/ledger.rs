@@ -7,9 +7,17 @@ use arrow::datatypes::{DataType, Field, Schema};
 use tidemill_lake::metadata::{Act, CommitNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, Lake, Table, TableId, TableSpec};
 
+use super::narrow::Proof;
 use crate::run::{BuildFault, Result};
 
-/// The table `ops/tests`: it holds no rows, only one `txn` action per test, the proof of its last pass.
+/// What [`Proof`] keeps under which name.
+const WHOLE: &str = "test";
+const REST: &str = "test-rest";
+const CLEAN_AT: &str = "test-clean-at";
+/// In the place of a version: some rows failed, and that was allowed.
+const NEVER: i64 = -1;
+
+/// The table `ops/tests`: it holds no rows, only `txn` actions of each test, the proof of its last pass.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     lake: Lake,
@@ -27,14 +35,25 @@ impl Ledger {
     }
 
     /// The proof of a test's last pass.
-    pub(crate) fn proof(&self, test: &str) -> Option<i64> {
-        self.table.as_ref().and_then(|table| table.txn_version(&app_id(test)))
+    pub(crate) fn proof(&self, test: &str) -> Option<Proof> {
+        let table = self.table.as_ref()?;
+        let kept = |part: &str| table.txn_version(&app_id(part, test));
+        Some(Proof {
+            whole: kept(WHOLE)?,
+            rest: kept(REST).unwrap_or_default(),
+            clean_at: kept(CLEAN_AT).filter(|version| *version != NEVER),
+        })
     }
 
     /// Notes a pass; [`Self::commit`] makes it last.
-    pub(crate) fn pass(&mut self, test: &str, proof: i64) {
-        if self.proof(test) != Some(proof) {
-            self.passed.insert(app_id(test), proof);
+    pub(crate) fn pass(&mut self, test: &str, proof: Proof) {
+        if self.proof(test) == Some(proof) {
+            return;
+        }
+        self.passed.insert(app_id(WHOLE, test), proof.whole);
+        if proof.clean_at.is_some() || self.proof(test).is_some_and(|known| known.clean_at.is_some()) {
+            self.passed.insert(app_id(REST, test), proof.rest);
+            self.passed.insert(app_id(CLEAN_AT, test), proof.clean_at.unwrap_or(NEVER));
         }
     }
 
@@ -76,6 +95,6 @@ fn id() -> TableId {
     TableId::Ops("tests".to_owned())
 }
 
-fn app_id(test: &str) -> String {
-    format!("test/{test}")
+fn app_id(part: &str, test: &str) -> String {
+    format!("{part}/{test}")
 }

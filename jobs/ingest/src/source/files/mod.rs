@@ -7,8 +7,10 @@
 
 mod formats;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use tidemill_lake::{Lake, TableId};
 use tidemill_project::SourceName;
 use tidemill_project::clock::{Clock, Micros};
 use tidemill_project::contract::Contract;
@@ -50,6 +52,34 @@ pub(crate) async fn ingest_file(
         warn!(source = %contract.name, path = %path.display(), "another process reads this file, going on behind it");
     }
     Ok(())
+}
+
+/// What the lake has of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FilePreview {
+    /// Path as given.
+    pub path: String,
+    /// Hash of the content, which is the file's identity.
+    pub content: String,
+    /// Records that are in the lake already; `None` for a file that it has never seen.
+    pub records: Option<u64>,
+}
+
+/// Says what a run over files would find in the lake, and changes nothing. Reads the files whole, for their hashes.
+///
+/// # Errors
+/// When a file or the lake cannot be read.
+pub async fn preview_files(lake: &Lake, contract: &Contract, files: Vec<PathBuf>) -> Result<Vec<FilePreview>> {
+    let lake_error = |source| Cause::Lake { act: "open the raw table", source_name: contract.name.clone(), source };
+    let table = lake.open(&TableId::Raw(contract.name.clone())).await.map_err(lake_error)?;
+    let mut previews = Vec::with_capacity(files.len());
+    for path in files {
+        let shown = path.display().to_string();
+        let content = blocking(contract, move || hash(&path)).await?;
+        let next = table.as_ref().and_then(|table| table.txn_version(&file_app_id(&contract.name, &content)));
+        previews.push(FilePreview { path: shown, content, records: next.and_then(|next| u64::try_from(next).ok()) });
+    }
+    Ok(previews)
 }
 
 /// Reads a file from record `base` on. Returns whether another process took it over.
@@ -185,7 +215,7 @@ impl FileReader {
                 base,
             };
             let records = u64::try_from(next - from).unwrap_or_default();
-            let origin = Origin { key, from, to: next, records, tombstones: 0, skipped: 0, gap: 0 };
+            let origin = Origin { key, from, to: next, records, tombstones: 0, skipped: 0, gap: 0, last: None };
             let batch = Batch {
                 origin_of: vec![0; chunk.len()],
                 decoded,

@@ -1,6 +1,6 @@
 //! Rebalances: noted where librdkafka tells them, worked off between two polls.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
 use rdkafka::client::ClientContext;
@@ -34,12 +34,20 @@ pub(super) struct Context {
 struct State {
     pending: VecDeque<Rebalance>,
     is_closing: bool,
+    /// Up to where librdkafka has read each partition when it last found its end.
+    seen_ends: HashMap<TopicPartition, i64>,
 }
 
 impl Context {
     /// The oldest change that was not worked off.
     pub(super) fn next(&self) -> Option<Rebalance> {
         self.state.lock().ok()?.pending.pop_front()
+    }
+
+    /// The offset at which librdkafka last found the end of a partition, behind transaction markers and all: its own figure,
+    /// a second or two old. Told in a drain only.
+    pub(super) fn seen_end(&self, partition: &TopicPartition) -> Option<i64> {
+        self.state.lock().ok()?.seen_ends.get(partition).copied()
     }
 
     /// From now on partitions are given back at once and none is taken.
@@ -60,7 +68,17 @@ impl ClientContext for Context {
         }
     }
 
-    fn stats(&self, _statistics: Statistics) {}
+    fn stats(&self, statistics: Statistics) {
+        let Ok(mut state) = self.state.lock() else { return };
+        state.seen_ends.clear();
+        for topic in statistics.topics.values() {
+            for partition in topic.partitions.values().filter(|partition| partition.partition >= 0) {
+                // Both: the end was found, and nothing has sent the reader back since.
+                let seen = partition.eof_offset.min(partition.next_offset);
+                state.seen_ends.insert(TopicPartition::new(topic.topic.clone(), partition.partition), seen);
+            }
+        }
+    }
 
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(%error, reason, "librdkafka reports a fault");

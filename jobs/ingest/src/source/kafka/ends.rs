@@ -7,7 +7,7 @@ use tidemill_project::{Offset, TopicPartition};
 use tracing::{debug, warn};
 
 use super::context::Context;
-use super::{OTHERS, Poller, REQUEST, SILENCE, Stop, TICK};
+use super::{OTHERS, Poller, QUIET_TICKS, REQUEST, SILENCE, Stop, TICK};
 use crate::Mode;
 use crate::error::{Cause, is_permanent};
 use crate::source::Event;
@@ -22,8 +22,8 @@ impl Poller {
         let positions = consumer.position().unwrap_or_default();
         let mut advanced = Vec::new();
         let mut finished = Vec::new();
-        let num_candidates =
-            self.active.iter().filter(|(of, active)| of.partition == number && !active.is_finished).count();
+        // Partitions of several topics share a number, and a late message may concern one that is finished.
+        let is_certain = self.active.keys().filter(|of| of.partition == number).count() == 1;
         for (partition, active) in self.active.iter_mut().filter(|(of, _)| of.partition == number) {
             let position = positions
                 .find_partition(&partition.topic.0, number)
@@ -32,8 +32,8 @@ impl Poller {
             let mut next = active.next.max(Offset(position.unwrap_or(-1)));
             if let Some(end) = active.end {
                 // The log ended at or behind `end`, and librdkafka has read it to its end: whatever lies below `end` was
-                // handed over or is not for a consumer. With two candidates the message may concern the other one.
-                if num_candidates == 1 && !active.is_finished {
+                // handed over or is not for a consumer. Where that is not certain `tick` finds out.
+                if is_certain && !active.is_finished {
                     next = next.max(end);
                 }
                 next = next.min(end.max(active.next));
@@ -79,7 +79,11 @@ impl Poller {
             .active
             .iter_mut()
             .filter(|(_, active)| !active.is_finished)
-            .filter_map(|(partition, active)| std::mem::replace(&mut active.is_idle, true).then(|| partition.clone()))
+            .filter_map(|(partition, active)| {
+                let was_idle = std::mem::replace(&mut active.is_idle, true);
+                active.quiet_ticks = if was_idle { active.quiet_ticks + 1 } else { 0 };
+                was_idle.then(|| partition.clone())
+            })
             .collect();
         let positions =
             if idle.is_empty() { TopicPartitionList::new() } else { consumer.position().unwrap_or_default() };
@@ -89,6 +93,15 @@ impl Poller {
                 Ok((low, end)) => {
                     self.silence = None;
                     let Some(active) = self.active.get_mut(&partition) else { continue };
+                    // librdkafka's own numbers are a second or two old; after so long a silence they are of this span, and
+                    // what they speak of was handed over.
+                    let seen_end =
+                        consumer.context().seen_end(&partition).filter(|_| active.quiet_ticks >= QUIET_TICKS);
+                    if let Some((end, seen)) = active.end.zip(seen_end)
+                        && seen >= end.0
+                    {
+                        active.next = active.next.max(end);
+                    }
                     if let Some(position) = positions.find_partition(&partition.topic.0, partition.partition)
                         && let Some(position) = position.offset().to_raw().filter(|offset| *offset >= active.next.0)
                     {
@@ -115,6 +128,7 @@ impl Poller {
                 }
             }
         }
+        self.look_for_topics(consumer)?;
         self.tick = self.plan.clock.stopwatch();
         Ok(())
     }
@@ -138,7 +152,7 @@ impl Poller {
     pub(super) fn is_drained(&mut self, consumer: &BaseConsumer<Context>) -> Result<bool, Stop> {
         if !self.is_assigned || !self.active.values().all(|active| active.is_finished) {
             self.others = None;
-            if !self.is_assigned && self.started.elapsed() >= SILENCE * 2 {
+            if !self.is_assigned && self.plan.deadline.elapsed() >= SILENCE * 2 {
                 let source = KafkaError::Global(RDKafkaErrorCode::TimedOutQueue);
                 return Err(Cause::Silent { source_name: self.plan.name.clone(), source }.into());
             }
@@ -163,7 +177,7 @@ impl Poller {
         self.others = Some((since, now));
         let lake = self.ask_lake(consumer, elsewhere.clone())?;
         let is_there =
-            |of: &TopicPartition| lake.get(of).copied().flatten().is_some_and(|next| next >= self.targets[of].1);
+            |of: &TopicPartition| lake.get(of).and_then(|of| of.next).is_some_and(|next| next >= self.targets[of].1);
         if elsewhere.iter().all(is_there) {
             return Ok(true);
         }

@@ -10,6 +10,7 @@ use tidemill_project::{Offset, TopicPartition};
 use tracing::{debug, warn};
 
 use super::context::{self, Context, Rebalance};
+use super::position::Hold;
 use super::{POLL, Poller, Stop};
 use crate::error::Cause;
 use crate::source::{Command, Event, LakeOffsets, Slot};
@@ -75,7 +76,7 @@ impl Poller {
                     } else {
                         self.ask_lake(consumer, partitions.clone())?
                     };
-                    self.position(consumer, partitions, &lake, false)?;
+                    self.position(consumer, partitions, &lake, Hold::Fresh)?;
                     self.is_assigned = true;
                 }
                 Rebalance::Revoke(partitions) => self.give_up(consumer, &partitions)?,

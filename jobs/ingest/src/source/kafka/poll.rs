@@ -15,6 +15,10 @@ use super::{Active, CHUNK_BYTES, CHUNK_PAUSE, CHUNK_RECORDS, PATIENCE, POLL, Pol
 use crate::error::{Cause, is_permanent};
 use crate::source::Event;
 use crate::source::chunk::Chunk;
+use crate::source::witness::last_record;
+
+/// Stands for a header whose name is not UTF-8.
+const UNREADABLE_HEADER: &str = "\u{fffd}";
 
 impl Poller {
     /// Polls until a chunk is full or nothing more is there.
@@ -41,6 +45,9 @@ impl Poller {
         for partition in finished {
             self.finish(consumer, &partition)?;
         }
+        if std::mem::take(&mut self.has_impostor) {
+            self.replace_impostors(consumer)?;
+        }
         Ok(())
     }
 
@@ -55,14 +62,25 @@ impl Poller {
         let active = self.active.get_mut(partition)?;
         let offset = Offset(message.offset());
         active.is_idle = false;
+        if active.is_impostor {
+            return None;
+        }
+        let timestamp_us = message.timestamp().to_millis().map(|millis| millis.saturating_mul(1000));
+        let (value, key) = (message.payload(), message.key());
+        if let Some(witness) = active.witness.take() {
+            // A record behind the witness means that the witness is gone, which proves nothing.
+            if witness.offset == offset.0 && last_record(offset.0, timestamp_us, key, value) != witness {
+                active.is_impostor = true;
+                self.has_impostor = true;
+                return None;
+            }
+        }
         // Beyond the end of a drain lies the next run's work; below `next` lies what was read before the partition was
         // positioned anew.
         if offset < active.next || active.end.is_some_and(|end| offset >= end) {
             return (active.end.is_some_and(|end| offset >= end) && !active.is_finished).then(|| partition.clone());
         }
         active.next = Offset(offset.0 + 1);
-        let timestamp_us = message.timestamp().to_millis().map(|millis| millis.saturating_mul(1000));
-        let (value, key) = (message.payload(), message.key());
         match copy_headers(message) {
             None => self.chunk.push(active.slot, offset.0, timestamp_us, value, key, std::iter::empty()),
             Some(headers) => {
@@ -71,7 +89,6 @@ impl Poller {
             }
         }
         self.num_records += 1;
-        self.last_record = self.plan.clock.stopwatch();
         self.silence = None;
         active.end.is_some_and(|end| active.next >= end).then(|| partition.clone())
     }
@@ -152,10 +169,14 @@ impl Poller {
 
 /// Copies the headers out. `None` when there are none.
 ///
-/// rdkafka panics over a header whose name is not UTF-8, which any producer can send. Such a record keeps its value and key
-/// and loses its headers: a thread that dies over it would die again at each start.
+/// rdkafka panics over a header whose name is not UTF-8, which any producer can send: a thread that dies over it would die
+/// again at each start. Such a header is out of reach and leaves [`UNREADABLE_HEADER`] in its place; all others are kept.
 fn copy_headers(message: &BorrowedMessage<'_>) -> Option<Vec<(String, Option<Vec<u8>>)>> {
     let headers = message.headers()?;
-    let copy = || headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect();
-    catch_unwind(AssertUnwindSafe(copy)).ok()
+    let copy = |index| {
+        let header = || headers.try_get(index).map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)));
+        let unreadable = |_| Some((UNREADABLE_HEADER.to_owned(), None));
+        catch_unwind(AssertUnwindSafe(header)).unwrap_or_else(unreadable)
+    };
+    Some((0..headers.count()).filter_map(copy).collect())
 }

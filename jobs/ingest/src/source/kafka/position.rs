@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use tidemill_lake::metadata::LastRecord;
 use tidemill_project::config::{OnGap, StartOffsets};
 use tidemill_project::{Offset, TopicPartition};
 use tracing::{info, warn};
@@ -11,7 +12,7 @@ use tracing::{info, warn};
 use super::context::{self, Context};
 use super::{Active, Event, Poller, REQUEST, Stop};
 use crate::error::Cause;
-use crate::source::{LakeOffsets, Positioned};
+use crate::source::{LakeOffset, LakeOffsets, Positioned};
 use crate::{Error, Mode};
 
 /// Where a span begins, before anybody was told.
@@ -22,6 +23,17 @@ struct Begin {
     restarted: bool,
 }
 
+/// What the consumer has of partitions that are to be positioned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Nothing yet: they are taken.
+    Fresh,
+    /// It has them already: it seeks.
+    Held,
+    /// It has them already, and their logs are others than those that the lake has read.
+    HeldOther,
+}
+
 /// Decides where to begin, by what the lake says and what Kafka has (`[low, high)`).
 ///
 /// | lake | Kafka has | begins at |
@@ -30,56 +42,63 @@ struct Begin {
 /// | `next` | `low <= next <= high` | `next` |
 /// | `next` | `next < low`: expired | `low`, the offsets between are a gap |
 /// | `next` | `next > high`: re-created, or cut by an unclean election | `low`, in a new log |
+/// | `next` | another record than the lake's last one (`is_other`): re-created | `low`, in a new log |
 fn begin(
     partition: &TopicPartition,
     lake: Option<Offset>,
     (low, high): (Offset, Offset),
     first: Offset,
     on_gap: OnGap,
+    is_other: bool,
 ) -> Result<Begin, Error> {
     let Some(next) = lake else { return Ok(Begin { from: first, start: first, restarted: false }) };
-    if (low..=high).contains(&next) {
+    if !is_other && (low..=high).contains(&next) {
         return Ok(Begin { from: next, start: next, restarted: false });
     }
     let partition = partition.clone();
     match on_gap {
+        OnGap::Stop if is_other => Err(Cause::Recreated { partition, next, log_start: low, log_end: high }.into()),
         OnGap::Stop if next < low => Err(Cause::Expired { partition, next, log_start: low }.into()),
         OnGap::Stop => Err(Cause::Ahead { partition, next, log_end: high }.into()),
-        OnGap::Skip if next < low => Ok(Begin { from: next, start: low, restarted: false }),
+        OnGap::Skip if next < low && !is_other => Ok(Begin { from: next, start: low, restarted: false }),
         OnGap::Skip => Ok(Begin { from: low, start: low, restarted: true }),
     }
 }
 
 impl Poller {
-    /// Begins a span for each of `partitions`. `is_held` says that the consumer has them already: then it seeks.
+    /// Begins a span for each of `partitions`.
     pub(super) fn position(
         &mut self,
         consumer: &BaseConsumer<Context>,
         partitions: Vec<TopicPartition>,
         lake: &LakeOffsets,
-        is_held: bool,
+        hold: Hold,
     ) -> Result<(), Stop> {
         let mut list = TopicPartitionList::new();
         let mut spans = Vec::new();
         for partition in partitions {
             let ends = self.watermarks(consumer, &partition)?;
-            let base = lake.get(&partition).copied().flatten();
+            let LakeOffset { next: base, last } = lake.get(&partition).cloned().unwrap_or_default();
             let first = if base.is_none() { self.first_offset(consumer, &partition, ends)? } else { ends.0 };
-            match begin(&partition, base, ends, first, self.plan.on_gap) {
+            match begin(&partition, base, ends, first, self.plan.on_gap, hold == Hold::HeldOther) {
                 Ok(Begin { from, start, restarted }) => {
                     if start > from || restarted {
                         warn!(%partition, next_offset = %base.unwrap_or(from), log_start = %start, "skipping a gap");
                     }
-                    let offset = rdkafka::Offset::Offset(start.0);
+                    // Reading resumes at the lake's last record, where it is still there: see `witness`.
+                    let is_witness = |last: &LastRecord| (ends.0.0..start.0).contains(&last.offset);
+                    let witness = last.filter(is_witness).filter(|_| hold != Hold::HeldOther && start == from);
+                    let read_from = witness.as_ref().map_or(start.0, |witness| witness.offset);
+                    let offset = rdkafka::Offset::Offset(read_from);
                     list.add_partition_offset(&partition.topic.0, partition.partition, offset)
                         .map_err(|source| self.kafka_cause("position a partition", source))?;
                     self.next_slot += 1;
                     let slot = self.next_slot;
-                    spans.push((Positioned { slot, partition, base, from, start, restarted }, ends.1));
+                    spans.push((Positioned { slot, partition, base, from, start, restarted }, ends.1, witness));
                 }
                 Err(error) => {
                     warn!(%partition, %error, "partition is stopped");
-                    if is_held {
+                    if hold != Hold::Fresh {
                         context::unassign(consumer, std::slice::from_ref(&partition))
                             .map_err(|source| self.kafka_cause("give a partition back", source))?;
                     }
@@ -89,25 +108,40 @@ impl Poller {
                 }
             }
         }
-        if is_held {
+        if hold != Hold::Fresh {
             self.seek(consumer, list)?;
         } else {
             context::assign(consumer, &list).map_err(|source| self.kafka_cause("take partitions", source))?;
         }
-        for (span, high) in spans {
+        for (span, high, witness) in spans {
             info!(source = %self.plan.name, partition = %span.partition, offset = %span.start, "reading");
-            self.begin_span(consumer, span, high)?;
+            self.begin_span(consumer, span, high, witness)?;
         }
         Ok(())
     }
 
-    fn begin_span(&mut self, consumer: &BaseConsumer<Context>, span: Positioned, high: Offset) -> Result<(), Stop> {
+    fn begin_span(
+        &mut self,
+        consumer: &BaseConsumer<Context>,
+        span: Positioned,
+        high: Offset,
+        witness: Option<LastRecord>,
+    ) -> Result<(), Stop> {
         let (slot, partition, start) = (span.slot, span.partition.clone(), span.start);
         let end = (self.plan.mode == Mode::Drain).then(|| match self.targets.get(&partition) {
             Some((_, target)) if !span.restarted => *target,
             _ => high,
         });
-        let active = Active { slot, next: start, end, is_finished: false, is_idle: false };
+        let active = Active {
+            slot,
+            next: start,
+            end,
+            is_finished: false,
+            is_idle: false,
+            quiet_ticks: 0,
+            witness,
+            is_impostor: false,
+        };
         self.active.insert(partition.clone(), active);
         self.send(consumer, Event::Positioned(span))?;
         if end.is_some_and(|end| start >= end) {
@@ -147,8 +181,8 @@ impl Poller {
                     (partition.topic.0.clone(), partition.partition),
                     rdkafka::Offset::Offset(*at_ms),
                 )]);
-                let answer = self.insist("look an instant up", || {
-                    consumer.offsets_for_times(TopicPartitionList::from_topic_map(&at)?, REQUEST)
+                let answer = self.insist("look an instant up", |timeout| {
+                    consumer.offsets_for_times(TopicPartitionList::from_topic_map(&at)?, timeout)
                 })?;
                 match answer.find_partition(&partition.topic.0, partition.partition).map(|element| element.offset()) {
                     Some(rdkafka::Offset::Offset(offset)) => Offset(offset).clamp(low, high),
@@ -176,7 +210,18 @@ impl Poller {
         }
         // The answer comes after everything that was handed over is in the lake.
         let lake = self.ask_lake(consumer, outside.clone())?;
-        self.position(consumer, outside, &lake, true)
+        self.position(consumer, outside, &lake, Hold::Held)
+    }
+
+    /// Ends the spans of partitions whose logs turned out to be others, and begins them anew by the rules for gaps.
+    pub(super) fn replace_impostors(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), Stop> {
+        let is_impostor = |(of, active): (&TopicPartition, &Active)| active.is_impostor.then(|| of.clone());
+        let impostors: Vec<TopicPartition> = self.active.iter().filter_map(is_impostor).collect();
+        if impostors.is_empty() {
+            return Ok(());
+        }
+        let lake = self.ask_lake(consumer, impostors.clone())?;
+        self.position(consumer, impostors, &lake, Hold::HeldOther)
     }
 
     fn kafka_cause(&self, act: &'static str, source: rdkafka::error::KafkaError) -> Cause {
@@ -189,8 +234,18 @@ mod tests {
     use super::*;
 
     fn decide(lake: Option<i64>, low: i64, high: i64, on_gap: OnGap) -> Result<(i64, i64, bool), String> {
+        decide_for(lake, low, high, on_gap, false)
+    }
+
+    fn decide_for(
+        lake: Option<i64>,
+        low: i64,
+        high: i64,
+        on_gap: OnGap,
+        is_other: bool,
+    ) -> Result<(i64, i64, bool), String> {
         let partition = TopicPartition::new("sleep", 3);
-        begin(&partition, lake.map(Offset), (Offset(low), Offset(high)), Offset(low), on_gap)
+        begin(&partition, lake.map(Offset), (Offset(low), Offset(high)), Offset(low), on_gap, is_other)
             .map(|begin| (begin.from.0, begin.start.0, begin.restarted))
             .map_err(|error| error.to_string())
     }
@@ -221,5 +276,19 @@ mod tests {
     fn a_skipped_gap_is_accounted_for() {
         assert_eq!(decide(Some(5), 8, 10, OnGap::Skip), Ok((5, 8, false)));
         assert_eq!(decide(Some(15), 8, 10, OnGap::Skip), Ok((8, 8, true)));
+    }
+
+    #[test]
+    fn another_log_is_a_gap_wherever_its_offsets_lie() {
+        for next in [5, 9, 15] {
+            assert_eq!(decide_for(Some(next), 8, 10, OnGap::Skip, true), Ok((8, 8, true)));
+            assert_eq!(
+                decide_for(Some(next), 8, 10, OnGap::Stop, true),
+                Err(format!(
+                    "partition holds another log than the one that was read, was the topic re-created?, \
+                     partition=`sleep/3`, next_offset=`{next}`, log_start=`8`, log_end=`10`"
+                ))
+            );
+        }
     }
 }

@@ -30,7 +30,10 @@ fn sections_know_their_keys() {
         settings_keys(""),
         ["name", "default_target", "models_dir", "ingest", "transform", "maintenance", "target"]
     );
-    assert_eq!(settings_keys("target.<name>"), ["kafka", "lake", "warehouse", "ingest", "transform", "maintenance"]);
+    assert_eq!(
+        settings_keys("target.<name>"),
+        ["kafka", "lake", "warehouse", "collect", "sinks", "ingest", "transform", "maintenance"]
+    );
     assert_eq!(settings_keys("target.<name>.lake"), ["url", "options"]);
     assert_eq!(contract_keys("topics[]"), ["name", "set"]);
     assert_eq!(contract_keys("columns[].required_when"), ["column", "in"]);
@@ -60,6 +63,9 @@ fn file_with(key: &str, line: &str) -> String {
     if key.contains("kafka") {
         before.push_str("\"bootstrap.servers\" = \"b\"\n");
     }
+    if key.contains(".collect.") {
+        return collect_file_with(key, &line);
+    }
     let is_snowflake = key.contains(".warehouse.") && key.rsplit('.').next() != Some("path");
     if !is_snowflake {
         return format!("{before}{line}\n");
@@ -79,6 +85,37 @@ fn file_with(key: &str, line: &str) -> String {
         file.push_str("private_key = \"file:new.p8\"\n");
     }
     if is(".<name>") { format!("{file}{before}{line}\n") } else { format!("{file}{line}\n") }
+}
+
+/// The HTTP door with all that it must have, and `line` instead of its own key.
+fn collect_file_with(key: &str, line: &str) -> String {
+    let hash = "0".repeat(64);
+    let line = line.replace("9f86…", &hash).replace("new…", &hash).replace("old…", &hash);
+    let line = line.replace("file:/etc/tidemill/jwks.json", "file:new.p8");
+    let (section, key) = key.rsplit_once('.').unwrap();
+    let part = |heading: &str, lines: &[(&str, String)]| {
+        let others: Vec<_> = lines.iter().filter(|(name, _)| *name != key).map(|(_, line)| line.as_str()).collect();
+        format!("{heading}\n{}\n{line}\n", others.join("\n"))
+    };
+    if section == "target.<name>.collect.keys" {
+        let lines = [("id", "id = \"a\"".to_owned()), ("sha256", format!("sha256 = \"{hash}\""))];
+        return part("[[target.local.collect.keys]]", &lines);
+    }
+    if section == "target.<name>.collect.oauth" {
+        let lines = ["issuer", "audience", "jwks"].map(|name| (name, format!("{name} = \"a\"")));
+        return part("[target.local.collect.oauth]", &lines);
+    }
+    let lines = [
+        ("anonymous", "anonymous = true".to_owned()),
+        if key == "tls_key" {
+            ("tls_certificate", "tls_certificate = \"c\"".to_owned())
+        } else if key == "tls_certificate" {
+            ("tls_key", "tls_key = \"k\"".to_owned())
+        } else {
+            ("", String::new())
+        },
+    ];
+    part("[target.local.collect]", &lines)
 }
 
 #[test]

@@ -8,8 +8,9 @@ use datafusion::prelude::SessionContext;
 use crate::project::tests::load;
 use crate::render::{PlainRelations, RenderContext, Renderer, SharedRelations};
 
-const DATA: &str = "create table good as select * from (values (1, 'a', 10), (2, 'b', 20)) as t(id, code, amount);
-    create table bad as select * from (values (1, 'a', 10), (1, 'x', -5), (null, 'b', -20), (3, 'a', 40)) as t(id, code, amount)";
+const DATA: &str = "create table good as select * from (values (1, 'a', 10, timestamp '2025-03-09 12:00:00'), (2, 'b', 20, timestamp '2025-03-08 12:00:00')) as t(id, code, amount, seen);
+    create table three as select 1 as one union all select 2 union all select 3;
+    create table bad as select * from (values (1, 'a', 10, timestamp '2025-03-08 12:00:00'), (1, 'x', -5, null), (null, '', -20, null), (1, 'a', 40, null)) as t(id, code, amount, seen)";
 
 /// The tests, once for each of the two tables.
 const TESTS: &str = "
@@ -21,9 +22,16 @@ const TESTS: &str = "
           - relationships: {to: ref('good'), field: amount / 10}
           - not_null_proportion: {at_least: 0.9}
           - not_null: {name: NAME_id_of_negative, config: {where: amount < 0}}
+          - dbt_utils.not_constant
+          - dbt_utils.at_least_one
+          - dbt_utils.sequential_values: {interval: 1}
+          - dbt_utils.cardinality_equality: {to: ref('good'), field: id}
+          - dbt_utils.relationships_where: {to: ref('good'), field: id, from_condition: amount > 0, to_condition: id < 9}
       - name: code
         data_tests:
           - accepted_values: {values: [a, b]}
+          - dbt_utils.not_accepted_values: {values: [x]}
+          - dbt_utils.not_empty_string
       - name: amount
         data_tests:
           - accepted_range: {min_value: 0}
@@ -32,6 +40,10 @@ const TESTS: &str = "
       - unique_combination_of_columns: {arguments: {combination_of_columns: [id]}}
       - row_count: {max_value: 2}
       - equal_rowcount: {compare_model: ref('good')}
+      - dbt_utils.equality: {arguments: {compare_model: ref('good'), compare_columns: [id, code]}}
+      - dbt_utils.fewer_rows_than: {compare_model: ref('three')}
+      - dbt_utils.mutually_exclusive_ranges: {lower_bound_column: id, upper_bound_column: id + 1, partition_by: code}
+      - dbt_utils.recency: {field: seen, datepart: day, interval: 1}
       - expression_is_true: {name: NAME_positive, expression: 'amount > 0'}
 ";
 
@@ -41,17 +53,25 @@ async fn generic_tests_find_bad_rows_and_spare_good_ones() {
     for table in ["good", "bad"] {
         write!(yaml, "  - name: {table}{}", TESTS.replace("NAME", table)).unwrap();
     }
-    let project = load(&[("models/good.sql", "select 1"), ("models/bad.sql", "select 1"), ("models/m.yml", &yaml)]);
+    let project = load(&[
+        ("models/good.sql", "select 1"),
+        ("models/bad.sql", "select 1"),
+        ("models/three.sql", "select 1"),
+        ("models/m.yml", &yaml),
+    ]);
     let renderer = Renderer::new(&project).unwrap();
-    let relations: SharedRelations =
-        Arc::new(PlainRelations { schemas: ["good", "bad"].map(|name| (name.to_owned(), "public".to_owned())).into() });
+    let relations: SharedRelations = Arc::new(PlainRelations {
+        schemas: ["good", "bad", "three"].map(|name| (name.to_owned(), "public".to_owned())).into(),
+    });
+    // 2025-03-09T18:00:00Z
+    let render = RenderContext { as_of_us: 1_741_543_200_000_000, ..RenderContext::default() };
     let ctx = SessionContext::new();
     for statement in DATA.split(';') {
         ctx.sql(statement).await.unwrap().collect().await.unwrap();
     }
     let mut text = String::new();
     for test in &project.generic_tests {
-        let sql = renderer.generic_test(test, &RenderContext::default(), &relations).unwrap();
+        let sql = renderer.generic_test(test, &render, &relations).unwrap();
         let count = ctx.sql(&sql).await.unwrap_or_else(|error| panic!("{error}: {sql}")).count().await.unwrap();
         writeln!(text, "{count} {}", test.name).unwrap();
     }

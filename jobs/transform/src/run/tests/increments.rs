@@ -137,6 +137,42 @@ async fn changed_sql_rebuilds_and_comments_do_not() {
     assert_eq!(world.rows("select user_id, most from per_hour").await, ["1 | 1", "2 | 2"]);
 }
 
+/// Before, the table was dropped and made again: its readers found none in between, and its history was gone.
+#[tokio::test]
+async fn a_model_whose_columns_change_keeps_its_table_and_its_history() {
+    let world = world();
+    world.write("models/reader.sql", "{{ config(materialized='table') }} select * from {{ ref('per_hour') }}");
+    world.land(&[event("a", 1, 1, START_US), event("b", 2, 2, START_US + DAY_US)]).await;
+    world.build().await;
+    let id = tidemill_lake::TableId::model("main", "per_hour");
+    let before = world.lake.open(&id).await.unwrap().unwrap();
+    let rows_before = world.rows("select user_id, amount from per_hour").await;
+
+    world
+        .write("models/per_hour.sql", &PER_HOUR.replace("sum(amount) as amount", "cast(sum(amount) as text) as total"));
+    world.build().await;
+    let after = world.lake.open(&id).await.unwrap().unwrap();
+    assert_eq!(after.table_id(), before.table_id());
+    assert_eq!(after.version().0, before.version().0 + 1, "one commit brings columns and rows");
+    assert!(after.schema().field_with_name("amount").is_err());
+    assert_eq!(world.rows("select user_id, total from per_hour").await, rows_before);
+    let old = world.lake.open_at(&id, before.version()).await.unwrap();
+    assert_eq!((old.schema(), old.files()), (before.schema(), before.files()), "the past is as it was");
+    // What stands on it was rebuilt from the new columns, and nothing is left to do.
+    assert_eq!(world.rows("select user_id, total from reader").await, rows_before);
+    assert!(world.plan().await.is_empty());
+}
+
+#[tokio::test]
+async fn the_quarantine_is_an_empty_table_before_the_first_bad_record() {
+    let world = world();
+    assert!(world.rows("select * from ops.quarantine").await.is_empty());
+    assert!(
+        world.rows("select source, count(*) from ops.quarantine where class = 'malformed' group by 1").await.is_empty()
+    );
+    assert!(world.rows("select id from ops.quarantine_replays").await.is_empty());
+}
+
 #[tokio::test]
 async fn a_view_that_changes_rebuilds_its_readers() {
     let world = world();

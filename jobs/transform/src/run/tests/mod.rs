@@ -1,6 +1,11 @@
 //! Building, seen from outside: what stands in the tables after runs.
 
+mod faults;
+mod history;
 mod increments;
+mod keyed;
+mod plans;
+mod public;
 mod seeds;
 mod shipped;
 mod world;

@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use futures::TryStreamExt as _;
 use tempfile::TempDir;
+use tidemill_lake::maintain::{MaintainOptions, maintain};
 use tidemill_lake::metadata::{Act, CommitNote, IngestNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, Engine, Lake, PartitionedBatch, Table, TableId, TableSpec};
-use tidemill_project::SourceName;
 use tidemill_project::clock::Clock;
 use tidemill_project::config::{LakeSettings, MaintenanceSettings, TransformSettings};
+use tidemill_project::{Diagnostic as _, Fault, SourceName};
 use tokio_util::sync::CancellationToken;
 
 use crate::graph::Selection;
 use crate::plan::{Plan, PlanOptions};
-use crate::run::{BuildOptions, Report, Runner, Silent};
+use crate::run::{BuildError, BuildOptions, Report, Runner, Silent};
 use crate::{LoadOptions, load_project};
 
 pub(super) const MINUTE_US: i64 = 60_000_000;
@@ -49,10 +51,23 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         let (clock, _) = Clock::manual(START_US + 30 * DAY_US, 7);
-        let settings = LakeSettings { url: "memory:///lake/".parse().unwrap(), options: BTreeMap::new() };
-        let lake = Lake::connect(&settings, &MaintenanceSettings::default(), clock).unwrap();
+        Self::over("memory:///lake/", clock, TempDir::new().unwrap())
+    }
+
+    /// The same over a lake in a folder, whose files a test may take away.
+    pub(super) fn in_folder() -> Self {
+        let (clock, _) = Clock::manual(START_US + 30 * DAY_US, 7);
+        let dir = TempDir::new().unwrap();
+        let url = format!("file://{}/lake/", dir.path().display());
+        Self::over(&url, clock, dir)
+    }
+
+    fn over(url: &str, clock: Clock, dir: TempDir) -> Self {
+        let settings = LakeSettings { url: url.parse().unwrap(), options: BTreeMap::new() };
+        let care = MaintenanceSettings { compact_min_files: 2, ..MaintenanceSettings::default() };
+        let lake = Lake::connect(&settings, &care, clock).unwrap();
         let engine = Engine::local(&TransformSettings::default());
-        let world = Self { dir: TempDir::new().unwrap(), lake, engine, watermark_us: None };
+        let world = Self { dir, lake, engine, watermark_us: None };
         world.write("dbt_project.yml", "name: shop\nversion: '1.0'\nprofile: none\n");
         world.write("models/_shop__sources.yml", SOURCES);
         world
@@ -91,6 +106,89 @@ impl World {
             .build(&Selection::all(), options, Arc::new(Silent), &cancel)
             .await
             .unwrap_or_else(|error| panic!("{}", tell(&error)))
+    }
+
+    /// Why a build of everything does not begin.
+    pub(super) async fn refused(&self) -> BuildError {
+        let cancel = CancellationToken::new();
+        let options = BuildOptions::default();
+        let built = self.runner().build(&Selection::all(), &options, Arc::new(Silent), &cancel).await;
+        built.map(|report| format!("{report:#?}")).expect_err("the project has faults")
+    }
+
+    /// All that is wrong with the project, as a reader of the terminal learns it.
+    pub(super) async fn faults(&self) -> String {
+        let loaded = load_project(self.root(), LoadOptions::default());
+        let project = match loaded {
+            Ok(project) => project,
+            Err(error) => return crate::project::tests::faults(self.root(), &error),
+        };
+        let error = match Runner::new(project, self.lake.clone(), self.engine.clone(), 2) {
+            Ok(_) => self.refused().await,
+            Err(error) => error,
+        };
+        let single = Fault {
+            code: error.code(),
+            message: error.to_string(),
+            location: error.location().cloned(),
+            hint: error.hint(),
+        };
+        let all = if error.faults().is_empty() { std::slice::from_ref(&single) } else { error.faults() };
+        let mut text = String::new();
+        for fault in all {
+            let code = fault.code.map(|code| code.to_string()).unwrap_or_default();
+            let place = fault.location.as_ref().map(ToString::to_string).unwrap_or_default();
+            text.push_str(&format!("{code} {place}: {}\n", fault.message));
+            if let Some(hint) = &fault.hint {
+                text.push_str(&format!("  hint: {hint}\n"));
+            }
+        }
+        text.replace(&format!("{}/", self.root().display()), "")
+    }
+
+    pub(super) async fn build_selected(&self, selection: &Selection, options: &BuildOptions) -> Report {
+        let cancel = CancellationToken::new();
+        self.runner().build(selection, options, Arc::new(Silent), &cancel).await.unwrap()
+    }
+
+    /// Deletes raw rows by key, rewriting the files that hold them.
+    pub(super) async fn delete(&self, keys: &[&str]) {
+        let mut table = self.raw().await;
+        let (mut add, mut remove) = (Vec::new(), Vec::new());
+        for file in table.files() {
+            let schema = table.schema();
+            let columns = schema.fields().iter().map(|field| field.name().clone());
+            let columns = columns.filter(|name| name != "event_date").collect();
+            let rows: Vec<RecordBatch> =
+                table.read_files(vec![file.clone()], Some(columns)).try_collect().await.unwrap();
+            let rows = arrow::compute::concat_batches(&rows[0].schema(), &rows).unwrap();
+            let held = rows.column_by_name("_key").unwrap().as_string::<i32>();
+            let stays: BooleanArray = held.iter().map(|key| Some(!keys.contains(&key.unwrap()))).collect();
+            if stays.true_count() < rows.num_rows() {
+                let batches = vec![arrow::compute::filter_record_batch(&rows, &stays).unwrap()];
+                let partition_values = file.partition_values.clone();
+                let part = PartitionedBatch { partition_values, batches, tags: BTreeMap::new() };
+                add.extend(table.write_files(vec![part]).await.unwrap());
+                remove.push(file);
+            }
+        }
+        let request = CommitRequest {
+            data_change: !remove.is_empty(),
+            add,
+            remove,
+            txns: BTreeMap::new(),
+            operation: "DELETE",
+            note: CommitNote { commit_id: self.lake.clock().new_id(), run_id: "test".to_owned(), act: Act::Maintain },
+        };
+        assert!(matches!(table.commit(request).await.unwrap(), CommitOutcome::Committed(_)));
+    }
+
+    /// Compacts every table.
+    pub(super) async fn compact(&self) {
+        let options = MaintainOptions::light("test", std::time::Duration::from_secs(60));
+        for id in self.lake.list().await.unwrap() {
+            maintain(&self.lake, &id, &options).await.unwrap();
+        }
     }
 
     pub(super) async fn plan(&self) -> Plan {

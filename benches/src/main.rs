@@ -1,0 +1,138 @@
+//! Measures the product as a user runs it: the real binary, a real Kafka, its own project folder.
+//!
+//! `benches/run` builds and starts this. Every measurement checks its result before it counts: what was sent is what landed.
+//!
+//! - [`throughput`]: (a) ingest of a backlog beside [`limit`], a program that only reads, parses and writes.
+//! - [`latency`]: (b) from sending an event to seeing it in the local warehouse.
+//! - [`history`]: (c) one micro-batch on tables of different age and size.
+//! - [`duplicates`]: (d) ingest with copies, near ones and old ones.
+//! - [`traffic`], [`broker`], [`child`], [`mart`]: events, topics, processes, and a reader of a Delta table.
+//! - [`results`], [`machine`], [`stats`]: the committed table.
+
+mod broker;
+mod child;
+mod duplicates;
+mod history;
+mod latency;
+mod limit;
+mod machine;
+mod mart;
+mod results;
+mod stats;
+mod throughput;
+mod traffic;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures Tidemill and writes benches/RESULTS.md")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Where the tables go
+    #[arg(long, global = true, default_value = "benches/RESULTS.md")]
+    results: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// (a) Ingest of a backlog, beside a program that only reads, parses and writes
+    A(ThroughputArgs),
+    /// (b) From sending an event to seeing it in the local warehouse
+    B(LatencyArgs),
+    /// (c) One micro-batch on tables of different age and size
+    C(HistoryArgs),
+    /// (d) Ingest with copies
+    D(DuplicatesArgs),
+    /// All four
+    All,
+    /// The program beside which (a) is measured; started by (a)
+    #[command(hide = true)]
+    Limit(limit::LimitArgs),
+}
+
+/// Numbers of (a).
+#[derive(Clone, Debug, Args)]
+struct ThroughputArgs {
+    /// Events in the backlog
+    #[arg(long, default_value_t = 2_000_000)]
+    events: u64,
+    /// Runs of each program, one after the other in turn
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Partitions of the topics
+    #[arg(long, num_args = 1.., default_values_t = [4, 16])]
+    partitions: Vec<i32>,
+    /// Passed on to the product's `perf record`-like wrappers: a command that is put before it
+    #[arg(long)]
+    wrap: Option<String>,
+}
+
+/// Numbers of (b).
+#[derive(Clone, Debug, Args)]
+struct LatencyArgs {
+    /// Events per second
+    #[arg(long, default_value_t = 2_000)]
+    rate: u32,
+    /// Length of the measurement in seconds
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+    /// Events that the hour holds already
+    #[arg(long, num_args = 1.., default_values_t = [0, 1_000_000])]
+    before: Vec<u64>,
+}
+
+/// Numbers of (c).
+#[derive(Clone, Debug, Args)]
+struct HistoryArgs {
+    /// Commits and days of each table: `10,1`
+    #[arg(long, num_args = 1.., value_parser = pair, default_values = ["10,1", "1000,1", "10000,1", "1000,30", "1000,365"])]
+    tables: Vec<(u64, u32)>,
+    /// Micro-batches that are measured on each
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
+/// Numbers of (d).
+#[derive(Clone, Debug, Args)]
+struct DuplicatesArgs {
+    /// Records that are sent in each case
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// Runs of each case
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
+fn pair(text: &str) -> Result<(u64, u32), String> {
+    let parsed = text.split_once(',').and_then(|(commits, days)| Some((commits.parse().ok()?, days.parse().ok()?)));
+    parsed.ok_or_else(|| format!("`{text}` is not COMMITS,DAYS"))
+}
+
+/// The default numbers of a measurement.
+fn defaults<T: Args>() -> T {
+    let command = T::augment_args(clap::Command::new("defaults").no_binary_name(true));
+    let matches = command.get_matches_from(std::iter::empty::<&str>());
+    T::from_arg_matches(&matches).expect("every number has a default")
+}
+
+fn main() -> Result<()> {
+    let Cli { command, results } = Cli::parse();
+    let write = |section: results::Section| results::write(&results, &section);
+    match command {
+        Command::A(args) => write(throughput::measure(&args)?),
+        Command::B(args) => write(latency::measure(&args)?),
+        Command::C(args) => write(history::measure(&args)?),
+        Command::D(args) => write(duplicates::measure(&args)?),
+        Command::All => {
+            write(throughput::measure(&defaults())?)?;
+            write(latency::measure(&defaults())?)?;
+            write(history::measure(&defaults())?)?;
+            write(duplicates::measure(&defaults())?)
+        }
+        Command::Limit(args) => limit::run(&args),
+    }
+}

@@ -1,0 +1,240 @@
+//! Batches of event time: which of them share a query, how they run side by side, what becomes of one that fails.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::prelude::SessionContext;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use tidemill_lake::Table;
+use tidemill_project::{Diagnostic as _, ErrorKind};
+
+use super::execute::Job;
+use super::neighbours::may_share_a_query;
+use super::rows::{Canonical, event_times};
+use super::session::{beside, register, within};
+use super::writer::Writer;
+use super::{BuildFault, Observer, Result};
+use crate::plan::{Leaf, PlannedBatch, TimeRange, Touched, event_time_of, touched_by};
+use crate::project::{BatchSize, BatchWindow};
+use crate::render::RenderContext;
+
+/// Input rows that one query over several batches brings together: its output is sorted in memory.
+const MAX_QUERY_ROWS: u64 = 1_000_000;
+/// Planning a query costs about what 50,000 rows cost; more batches than this gain nothing.
+const MAX_QUERY_BATCHES: usize = 96;
+/// So often a batch is computed whose store does not answer.
+const MAX_BATCH_ATTEMPTS: u32 = 3;
+/// Wait before the second time; doubled for the third.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+
+/// What the rows of a model look like, and how many batches of them go through memory at once.
+pub(super) struct Shape {
+    pub(super) schema: SchemaRef,
+    pub(super) batches_per_query: usize,
+}
+
+/// Cuts ascending batches into runs of at most `most` neighbours without a gap.
+fn neighbours(batches: &[PlannedBatch], most: usize) -> Vec<&[PlannedBatch]> {
+    let mut groups = Vec::new();
+    let mut from = 0;
+    for index in 1..=batches.len() {
+        let goes_on = batches
+            .get(index)
+            .is_some_and(|next| next.window.start_us == batches[index - 1].window.end_us && index - from < most.max(1));
+        if !goes_on {
+            groups.push(&batches[from..index]);
+            from = index;
+        }
+    }
+    groups
+}
+
+/// As many batches as bring about [`MAX_QUERY_ROWS`] input rows, were these spread evenly.
+pub(super) fn batches_per_query(inputs: &[(Leaf, Option<Arc<Table>>)], size: BatchSize) -> usize {
+    let mut num_rows = 0;
+    let mut num_batches = 1;
+    for (leaf, input) in inputs {
+        let (Some(layout), Some(input)) = (&leaf.layout, input) else { continue };
+        let files = input.files();
+        num_rows += files.iter().map(|file| file.num_records.unwrap_or(0)).sum::<u64>();
+        if let Touched::Ranges(ranges) = touched_by(&files, layout) {
+            let count = ranges.ranges().iter().flat_map(|range| size.windows(range.start_us, range.end_us)).count();
+            num_batches = num_batches.max(count as u64);
+        }
+    }
+    let rows_per_batch = (num_rows / num_batches).max(1);
+    usize::try_from(MAX_QUERY_ROWS / rows_per_batch).unwrap_or(MAX_QUERY_BATCHES).clamp(1, MAX_QUERY_BATCHES)
+}
+
+impl Job<'_> {
+    /// Batches side by side. Each is computed alone from its own context, so that its rows never depend on which other batches
+    /// happen to be stale with it; neighbours share a query only where that provably makes no difference.
+    ///
+    /// A batch that cannot be computed is left as it is, unless the table is built anew, whose rows must all be of one making:
+    /// the others are written, and it stays stale. With nothing written the first fault is the model's.
+    pub(super) async fn write_batches(
+        &self,
+        base: &SessionContext,
+        batches: &[PlannedBatch],
+        all: bool,
+        shape: &Shape,
+        writer: &mut Writer,
+        observer: &dyn Observer,
+    ) -> Result<()> {
+        let most = if batches.len() > 1 && self.may_share(base).await? { shape.batches_per_query } else { 1 };
+        let work = |group| -> BoxFuture<'_, Vec<(String, Result<Canonical>)>> {
+            Box::pin(async move { self.group_or_each(base, group, &shape.schema).await })
+        };
+        let waiting: Vec<_> = neighbours(batches, most).into_iter().map(work).collect();
+        let mut computed = futures::stream::iter(waiting).buffered(self.executor.threads.max(1));
+        let mut num_done = 0;
+        while let Some(group) = computed.next().await {
+            for (name, rows) in group {
+                match rows {
+                    Ok(rows) => writer.replace(Some(name), rows).await?,
+                    Err(fault) if all || batches.len() == 1 => return Err(fault),
+                    Err(fault) => {
+                        tracing::warn!(model = %self.model.name, batch = %name, error = %fault, "batch failed");
+                        writer.leave(name, fault);
+                    }
+                }
+                num_done += 1;
+                observer.batch_done(&self.model.name, num_done, batches.len());
+            }
+        }
+        match writer.num_left() {
+            left if left > 0 && left == batches.len() => Err(writer.first_fault().unwrap_or(BuildFault::UnknownNode {
+                node: self.node.clone(),
+            })),
+            _ => Ok(()),
+        }
+    }
+
+    /// Neighbours together; when that fails, each alone, so that one bad batch takes no other with it.
+    async fn group_or_each(
+        &self,
+        base: &SessionContext,
+        group: &[PlannedBatch],
+        schema: &SchemaRef,
+    ) -> Vec<(String, Result<Canonical>)> {
+        if group.len() > 1
+            && let Ok(rows) = self.group(base, group, schema).await
+        {
+            return rows.into_iter().map(|(name, rows)| (name, Ok(rows))).collect();
+        }
+        let mut rows = Vec::with_capacity(group.len());
+        for batch in group {
+            rows.push((batch.name.clone(), self.one(base, batch, schema).await));
+        }
+        rows
+    }
+
+    /// One batch; a store that does not answer is asked again.
+    async fn one(&self, base: &SessionContext, batch: &PlannedBatch, schema: &SchemaRef) -> Result<Canonical> {
+        let mut wait = FIRST_WAIT;
+        for _ in 1..MAX_BATCH_ATTEMPTS {
+            match self.group(base, std::slice::from_ref(batch), schema).await {
+                Err(fault) if fault.kind() == ErrorKind::Unavailable => {
+                    tracing::warn!(model = %self.model.name, batch = %batch.name, error = %fault, "batch is computed again");
+                    self.executor.planner.snapshots.lake().clock().sleep(wait).await;
+                    wait *= 2;
+                }
+                Err(fault) => return Err(fault),
+                Ok(rows) => return self.only(rows),
+            }
+        }
+        let rows = self.group(base, std::slice::from_ref(batch), schema).await?;
+        self.only(rows)
+    }
+
+    fn only(&self, rows: Vec<(String, Canonical)>) -> Result<Canonical> {
+        let first = rows.into_iter().next();
+        first.map(|(_, rows)| rows).ok_or_else(|| BuildFault::UnknownNode { node: self.node.clone() })
+    }
+
+    /// Computes neighbouring batches, one or several.
+    async fn group(
+        &self,
+        base: &SessionContext,
+        group: &[PlannedBatch],
+        schema: &SchemaRef,
+    ) -> Result<Vec<(String, Canonical)>> {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(Vec::new()) };
+        let window = BatchWindow { start_us: first.window.start_us, end_us: last.window.end_us };
+        let frame = self.frame(base, Some(window)).await?;
+        let frame = within(frame, self.event_time()?, TimeRange::from(window), false)
+            .map_err(BuildFault::plan(&self.node, Some(self.location())))?;
+        let rows = self.collect(frame, schema).await?;
+        if group.len() == 1 {
+            return Ok(vec![(first.name.clone(), self.canonical(&rows)?)]);
+        }
+        let mut parts: BTreeMap<String, Canonical> = self.split(&rows)?.into_iter().collect();
+        group
+            .iter()
+            .map(|batch| {
+                let part = match parts.remove(&batch.name) {
+                    Some(part) => part,
+                    None => self.canonical(&rows.slice(0, 0))?,
+                };
+                Ok((batch.name.clone(), part))
+            })
+            .collect()
+    }
+
+    /// Whether one query may compute several batches: its plan proves it, and its template does not ask for the batch.
+    async fn may_share(&self, base: &SessionContext) -> Result<bool> {
+        let planner = &self.executor.planner;
+        let fault = |error| BuildFault::plan(&self.node, Some(self.location()))(error);
+        let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
+        let mut inputs = planner.graph.parents(&self.node);
+        let (Some(input), None) = (inputs.next(), inputs.next()) else { return Ok(false) };
+        let (Some(column), Some(relation)) =
+            (event_time_of(&planner.project, input), self.executor.sessions.compiler.relation(input))
+        else {
+            return Ok(false);
+        };
+        let compiler = &self.executor.sessions.compiler;
+        let somewhere = RenderContext { batch: Some(size.window_of(0)), ..self.render.clone() };
+        let sql = compiler.sql(self.model, &self.render)?;
+        if sql != compiler.sql(self.model, &somewhere)? {
+            return Ok(false);
+        }
+        let context = beside(base);
+        let name = TableReference::partial(relation.schema, relation.identifier);
+        let schema = base.table_provider(name.clone()).await.map_err(fault)?.schema();
+        register(&context, &name, Arc::new(EmptyTable::new(schema))).map_err(fault)?;
+        let frame = crate::sql::plan(&context, &sql).await.map_err(fault)?;
+        Ok(may_share_a_query(frame.logical_plan(), self.event_time()?, column, size))
+    }
+
+    /// Cuts the rows of the whole into batches. Rows before `begin` or without event time belong to none.
+    pub(super) fn split(&self, rows: &RecordBatch) -> Result<Vec<(String, Canonical)>> {
+        let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
+        let begin_us = self.model.config.begin_us.unwrap_or(i64::MIN);
+        let column = self.event_time()?;
+        let times = rows.column_by_name(column).and_then(event_times).unwrap_or_default();
+        let mut indices: BTreeMap<BatchWindow, Vec<u32>> = BTreeMap::new();
+        for (index, at_us) in times.into_iter().enumerate() {
+            let (Some(at_us), Ok(index)) = (at_us, u32::try_from(index)) else { continue };
+            let window = size.window_of(at_us);
+            if window.end_us > begin_us {
+                indices.entry(window).or_default().push(index);
+            }
+        }
+        indices
+            .into_iter()
+            .map(|(window, indices)| {
+                let part =
+                    take_record_batch(rows, &UInt32Array::from(indices)).map_err(BuildFault::shape(&self.node))?;
+                Ok((size.name(window), self.canonical(&part)?))
+            })
+            .collect()
+    }
+}
