@@ -34,6 +34,8 @@ pub(crate) mod codes {
     pub(crate) const ORPHAN: u16 = 316;
     /// A file or folder that cannot be read.
     pub(crate) const READ: u16 = 317;
+    /// A package that is not there.
+    pub(crate) const PACKAGE: u16 = 318;
     /// Jinja in YAML that cannot be resolved.
     pub(crate) const YAML_EXPRESSION: u16 = 320;
     /// A template that cannot be rendered.

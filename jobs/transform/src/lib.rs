@@ -7,6 +7,7 @@
 //! | parse | [`project`] | [`project::Project`]: what the files say, checked |
 //! | graph | [`graph`] | [`graph::Graph`]: who reads whom, selectors |
 //! | render | [`render`] | SQL of one model for one batch |
+//! | SQL | [`sql`] | plans; words of other dialects; where a fault stands |
 //! | functions | [`udf`] | what SQL may call beyond DataFusion's own |
 //! | plan | [`plan`] | [`plan::Plan`]: which parts of which models are stale, and why |
 //! | execute | [`run`] | [`run::Report`]: what was built, one commit a model |
@@ -22,6 +23,7 @@ pub mod plan;
 pub mod project;
 pub mod render;
 pub mod run;
+pub mod sql;
 pub mod test;
 pub mod udf;
 

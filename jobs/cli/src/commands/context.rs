@@ -87,14 +87,21 @@ impl Context {
 
     /// The models project.
     pub(crate) fn models(&self) -> anyhow::Result<tidemill_transform::project::Project> {
-        Ok(tidemill_transform::load_project(
+        let project = tidemill_transform::load_project(
             &self.settings.models_dir,
             tidemill_transform::LoadOptions {
                 vars: self.overrides.clone().into_iter().collect(),
                 env: settings::environment(),
                 target: Target { name: self.settings.target.clone(), ..Target::default() },
+                // A dbt project from elsewhere may describe columns that have gone; one with our settings may not.
+                strict: self.settings.project_dir.join("tidemill.toml").is_file(),
             },
-        )?)
+        )?;
+        for note in &project.notes {
+            let at = note.location.as_ref().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(%at, note = note.message, "the models project has something to look at");
+        }
+        Ok(project)
     }
 
     /// The SQL engine.

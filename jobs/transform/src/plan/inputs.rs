@@ -33,7 +33,8 @@ pub(crate) fn table_of(project: &Project, node: &NodeId) -> Option<TableId> {
             }
         }
         NodeId::Seed(name) => project.seeds.get(name).map(|seed| {
-            TableId::model(seed.schema.clone().unwrap_or_else(|| project.target.schema.clone()), name.as_str())
+            let identifier = seed.alias.as_deref().unwrap_or(name);
+            TableId::model(seed.schema.clone().unwrap_or_else(|| project.target.schema.clone()), identifier)
         }),
         NodeId::Model(name) => {
             project.models.get(name).map(|model| TableId::model(schema_of(project, model), identifier_of(model)))

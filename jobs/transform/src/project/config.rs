@@ -1,5 +1,6 @@
 //! Configuration of models and tests after merging, typed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -27,6 +28,67 @@ pub enum Materialized {
     Incremental,
     /// Never stored nor queried: a CTE of its readers.
     Ephemeral,
+    /// The history of another relation's rows, dbt's `snapshot`.
+    Snapshot,
+}
+
+/// How a snapshot knows a changed row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotStrategy {
+    /// The row's own time of change is later than that of the row kept.
+    Timestamp {
+        /// The column, or an expression.
+        updated_at: String,
+    },
+    /// One of these columns differs; `None`: any column.
+    Check {
+        /// The columns.
+        columns: Option<Vec<String>>,
+        /// The row's time of change, when it has one; else the run's clock.
+        updated_at: Option<String>,
+    },
+}
+
+/// What happens to the rows of a key that has gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HardDeletes {
+    /// Nothing.
+    #[default]
+    Ignore,
+    /// The newest row ends.
+    Invalidate,
+    /// The newest row ends and one follows that says so in `dbt_is_deleted`.
+    NewRecord,
+}
+
+/// What stands in a snapshot's config beside its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SnapshotConfig {
+    /// How a changed row is known.
+    pub strategy: SnapshotStrategy,
+    /// What becomes of keys that have gone.
+    pub hard_deletes: HardDeletes,
+    /// SQL that stands in `dbt_valid_to` of rows that are valid now; null unless given.
+    pub valid_to_current: Option<String>,
+    /// Other names for `dbt_valid_from`, `dbt_valid_to`, `dbt_scd_id`, `dbt_updated_at`, `dbt_is_deleted`.
+    pub column_names: BTreeMap<String, String>,
+}
+
+/// dbt's `on_schema_change`: what an incremental run does with columns that the table does not have, or no longer gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSchemaChange {
+    /// New columns are left out.
+    #[default]
+    Ignore,
+    /// The build fails.
+    Fail,
+    /// New columns are added, and null in rows from before.
+    AppendNewColumns,
+    /// The same, and columns that are no longer there go.
+    SyncAllColumns,
 }
 
 /// dbt's `incremental_strategy`.
@@ -217,6 +279,14 @@ pub struct ModelConfig {
     pub full_refresh: Option<bool>,
     /// `contract: {enforced: true}`.
     pub contract_enforced: bool,
+    /// What an incremental run does when the columns change.
+    pub on_schema_change: OnSchemaChange,
+    /// Statements with Jinja that run before the model is built, in order.
+    pub pre_hooks: Vec<String>,
+    /// Statements with Jinja that run after the model was built, in order.
+    pub post_hooks: Vec<String>,
+    /// For snapshots.
+    pub snapshot: Option<SnapshotConfig>,
     /// `meta`, raw.
     pub meta: Map<String, Json>,
     /// Where the model is published.
@@ -246,6 +316,7 @@ impl ModelConfig {
             }
             Materialized::View | Materialized::Table => Storage::Table,
             Materialized::Incremental => Storage::Incremental(self.incremental_strategy),
+            Materialized::Snapshot => Storage::Snapshot,
         }
     }
 }
@@ -262,6 +333,8 @@ pub enum Storage {
     Table,
     /// A Delta table, rebuilt in parts.
     Incremental(Strategy),
+    /// A Delta table that keeps what was.
+    Snapshot,
 }
 
 /// What a failing test means.

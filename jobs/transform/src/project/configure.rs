@@ -9,14 +9,15 @@ use tidemill_project::clock::Micros;
 use tidemill_project::error::nearest;
 
 use super::batch::BatchSize;
-use super::config::{Materialized, ModelConfig, Severity, Storage, Strategy, TestConfig};
+use super::config::{Materialized, ModelConfig, OnSchemaChange, Severity, Storage, Strategy, TestConfig};
 use super::keyed::{KEYED_KEYS, read_keyed};
 use super::publish::{read_context, read_tidemill_meta};
+use super::snapshots;
 use super::yaml::{Data, Entry, Node, Place, Reader};
 use crate::error::codes;
 
 /// Keys that mean something to us.
-pub(super) const MODEL_KEYS: [&str; 20] = [
+pub(super) const MODEL_KEYS: [&str; 35] = [
     "materialized",
     "incremental_strategy",
     "strategy",
@@ -37,20 +38,35 @@ pub(super) const MODEL_KEYS: [&str; 20] = [
     "delimiter",
     "quote_columns",
     "publish",
-];
-
-/// Keys of dbt's that are taken and kept for macros (`config.get`), and mean nothing to our engine.
-const OTHER_KEYS: [&str; 24] = [
     "on_schema_change",
     "pre_hook",
     "post_hook",
     "pre-hook",
     "post-hook",
-    "grants",
-    "docs",
-    "persist_docs",
     "group",
     "access",
+    "docs",
+    "updated_at",
+    "check_cols",
+    "hard_deletes",
+    "invalidate_hard_deletes",
+    "dbt_valid_to_current",
+    "snapshot_meta_column_names",
+    "target_schema",
+];
+
+/// Keys of dbt's that are taken and kept for macros (`config.get`), and mean nothing to our engine.
+const OTHER_KEYS: [&str; 27] = [
+    "grants",
+    "persist_docs",
+    "target_database",
+    "bind",
+    "dist",
+    "sort",
+    "indexes",
+    "unlogged",
+    "file_format",
+    "location",
     "database",
     "catalog",
     "quoting",
@@ -65,6 +81,9 @@ const OTHER_KEYS: [&str; 24] = [
     "description",
     "freshness",
     "static_analysis",
+    "copy_grants",
+    "snowflake_warehouse",
+    "concat",
 ];
 
 const TEST_KEYS: [&str; 13] = [
@@ -103,6 +122,12 @@ pub(super) fn merge(base: &mut Vec<Entry>, layer: &[Entry]) {
                 own.value.data = Data::List(items);
             }
             "meta" => merge_maps(&mut own.value, &entry.value),
+            // Hooks add up, as tags do.
+            "pre_hook" | "post_hook" | "pre-hook" | "post-hook" => {
+                let mut items = into_items(&own.value);
+                items.extend(into_items(&entry.value));
+                own.value.data = Data::List(items);
+            }
             _ => {
                 own.key_place = entry.key_place.clone();
                 own.value = entry.value.clone();
@@ -141,7 +166,10 @@ pub(super) fn model_config(reader: &mut Reader, merged: Vec<Entry>, at: &Place) 
     if let Some(value) = node.get("materialized") {
         config.materialized = read_materialized(reader, value);
     }
-    if let Some(value) = node.get("incremental_strategy").or_else(|| node.get("strategy")) {
+    let is_snapshot = config.materialized == Materialized::Snapshot;
+    if is_snapshot {
+        config.snapshot = snapshots::snapshot_config(reader, &node);
+    } else if let Some(value) = node.get("incremental_strategy").or_else(|| node.get("strategy")) {
         config.incremental_strategy = read_strategy(reader, value);
     } else if config.materialized == Materialized::Incremental && node.get("unique_key").is_some() {
         // dbt's default with a key.
@@ -158,7 +186,18 @@ pub(super) fn model_config(reader: &mut Reader, merged: Vec<Entry>, at: &Place) 
         config.context = read_context(reader, value);
     }
     config.unique_key = node.get("unique_key").and_then(|v| reader.texts(v, "unique_key")).unwrap_or_default();
-    config.schema = node.get("schema").and_then(|value| reader.text(value, "schema"));
+    if let Some(value) = node.get("on_schema_change") {
+        let words = [
+            ("ignore", OnSchemaChange::Ignore),
+            ("fail", OnSchemaChange::Fail),
+            ("append_new_columns", OnSchemaChange::AppendNewColumns),
+            ("sync_all_columns", OnSchemaChange::SyncAllColumns),
+        ];
+        config.on_schema_change = reader.word(value, "on_schema_change", &words).unwrap_or_default();
+    }
+    config.pre_hooks = read_hooks(reader, &node, ["pre_hook", "pre-hook"]);
+    config.post_hooks = read_hooks(reader, &node, ["post_hook", "post-hook"]);
+    config.schema = node.get("target_schema").filter(|_| is_snapshot).or_else(|| node.get("schema")).and_then(|value| reader.text(value, "schema"));
     config.alias = node.get("alias").and_then(|value| reader.text(value, "alias"));
     config.tags = node.get("tags").and_then(|value| reader.texts(value, "tags")).unwrap_or_default();
     config.tags.sort();
@@ -179,6 +218,25 @@ pub(super) fn model_config(reader: &mut Reader, merged: Vec<Entry>, at: &Place) 
     }
     check(reader, &node, &config);
     config
+}
+
+/// Statements of hooks: a text, a list, or `{sql: …, transaction: …}`.
+fn read_hooks(reader: &mut Reader, node: &Node, keys: [&str; 2]) -> Vec<String> {
+    let mut hooks = Vec::new();
+    for hook in keys.iter().filter_map(|key| node.get(key)).flat_map(into_items) {
+        let statement = match &hook.data {
+            Data::Map(_) => hook.get("sql").cloned(),
+            // The same as a text, as dbt's `before_begin` makes it.
+            Data::Scalar(Json::String(text)) => match serde_json::from_str::<Json>(text) {
+                Ok(Json::Object(map)) => map.get("sql").map(|sql| Node::from_json(&hook.place, sql)),
+                _ => Some(hook.clone()),
+            },
+            _ => Some(hook.clone()),
+        };
+        hooks.extend(statement.and_then(|statement| reader.text(&statement, keys[0])));
+    }
+    hooks.retain(|hook| !hook.trim().is_empty());
+    hooks
 }
 
 /// A key that is nearly one of ours is a slip; any other is the project's own and stays readable by `config.get`.
@@ -230,7 +288,22 @@ fn read_materialized(reader: &mut Reader, node: &Node) -> Materialized {
         ("table", Materialized::Table),
         ("incremental", Materialized::Incremental),
         ("ephemeral", Materialized::Ephemeral),
+        ("snapshot", Materialized::Snapshot),
+        // Where a database keeps a view's rows by itself, we keep a table.
+        ("materialized_view", Materialized::Table),
     ];
+    if let Some(name) = node.scalar_text()
+        && !words.iter().any(|(word, _)| *word == name.to_lowercase())
+        && nearest(&name.to_lowercase(), words.iter().map(|(word, _)| *word)).is_none()
+    {
+        reader.fault_hint(
+            &node.place,
+            codes::UNKNOWN_VALUE,
+            format!("materialization is not known, materialized=`{name}`"),
+            "materializations of a project's own cannot be run; known: view, table, incremental, ephemeral, snapshot",
+        );
+        return Materialized::default();
+    }
     reader.word(node, "materialized", &words).unwrap_or_default()
 }
 

@@ -341,9 +341,9 @@ fn read_call(call: &str, uses: &mut Uses) -> bool {
         .map(|part| part.trim().trim_matches(['\'', '"']).to_owned())
         .collect();
     match (function.trim(), names.as_slice()) {
-        ("ref", [name]) => uses.refs.push(RefCall { package: None, name: name.clone() }),
+        ("ref", [name]) => uses.refs.push(RefCall { package: None, name: name.clone(), version: None }),
         ("ref", [package, name]) => {
-            uses.refs.push(RefCall { package: Some(package.clone()), name: name.clone() });
+            uses.refs.push(RefCall { package: Some(package.clone()), name: name.clone(), version: None });
         }
         ("source", [source, table]) => uses.sources.push(SourceName::new(source.clone(), table.clone())),
         // There are no metrics to lead to.

@@ -39,7 +39,9 @@ pub(super) fn files(reader: &mut Reader, dir: &Path, endings: &[&str]) -> Vec<Pa
     if !dir.is_dir() {
         return found;
     }
-    for entry in WalkDir::new(dir).follow_links(true).sort_by_file_name() {
+    let ignored = ignored(reader, dir);
+    let hidden = |entry: &walkdir::DirEntry| hides(ignored.as_ref(), entry.path());
+    for entry in WalkDir::new(dir).follow_links(true).sort_by_file_name().into_iter().filter_entry(|entry| !hidden(entry)) {
         match entry {
             Ok(entry) if entry.file_type().is_file() => {
                 let path = entry.into_path();
@@ -55,6 +57,52 @@ pub(super) fn files(reader: &mut Reader, dir: &Path, endings: &[&str]) -> Vec<Pa
         }
     }
     found
+}
+
+/// What the nearest `.tidemillignore` or `.dbtignore` upwards hides: patterns of paths relative to its folder.
+struct Ignored {
+    dir: PathBuf,
+    patterns: Vec<(glob::Pattern, bool)>,
+}
+
+/// Reads it. A line is a glob as in `.gitignore`: without a slash it hides names anywhere, `#` begins a comment, `!` shows
+/// again what a line before hides.
+fn ignored(reader: &mut Reader, dir: &Path) -> Option<Ignored> {
+    let (home, path) = dir.ancestors().take(MAX_ANCESTORS).find_map(|folder| {
+        [".tidemillignore", ".dbtignore"].iter().map(|name| folder.join(name)).find(|path| path.is_file()).map(|path| (folder, path))
+    })?;
+    let text = read_text(reader, &path)?;
+    let mut patterns = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (shows, line) = line.strip_prefix('!').map_or((false, line), |rest| (true, rest));
+        let bare = line.trim_end_matches('/').trim_start_matches('/');
+        let anywhere = !line.trim_end_matches('/').contains('/');
+        let forms = if anywhere { vec![format!("**/{bare}"), format!("**/{bare}/**")] } else { vec![bare.to_owned(), format!("{bare}/**")] };
+        for form in forms {
+            match glob::Pattern::new(&form) {
+                Ok(pattern) => patterns.push((pattern, shows)),
+                Err(error) => {
+                    let place = Place { line: index + 1, ..Place::start_of(&path) };
+                    reader.fault(&place, codes::UNKNOWN_VALUE, format!("pattern cannot be read, pattern=`{line}`, because=`{}`", error.msg));
+                }
+            }
+        }
+    }
+    Some(Ignored { dir: home.to_path_buf(), patterns })
+}
+
+/// How far up from a folder of models its project's ignore file may lie.
+const MAX_ANCESTORS: usize = 6;
+
+fn hides(ignored: Option<&Ignored>, path: &Path) -> bool {
+    let Some(Ignored { dir, patterns }) = ignored else { return false };
+    let Ok(relative) = path.strip_prefix(dir) else { return false };
+    let text = relative.to_string_lossy();
+    patterns.iter().fold(false, |hidden, (pattern, shows)| if pattern.matches(&text) { !shows } else { hidden })
 }
 
 pub(super) fn read_text(reader: &mut Reader, path: &Path) -> Option<String> {

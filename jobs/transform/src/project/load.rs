@@ -2,21 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
 use tidemill_project::{Fault, Location};
 
 use super::configure;
+use super::docs;
 use super::extras::Extras;
 use super::files::{files, inner, place_of_config, read_text, stem};
 use super::model::{
     EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target, Uses,
 };
 use super::naming::test_name;
+use super::packages;
 use super::properties::{NodeProperties, Properties, TestDeclaration};
 use super::scenarios;
 use super::settings::{Kind, Settings};
+use super::snapshots;
 use super::unit_tests;
 use super::yaml::{Data, Entry, Node, Place, Reader};
 use crate::error::{Error, Result, codes};
@@ -31,6 +35,8 @@ pub struct LoadOptions {
     pub env: BTreeMap<String, String>,
     /// The target.
     pub target: Target,
+    /// Hold YAML's columns against the models' strictly; see [`Project::strict`].
+    pub strict: bool,
 }
 
 /// Reads the dbt project in `models_dir`.
@@ -53,9 +59,20 @@ pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> 
     let mut vars = settings.vars.clone();
     vars.extend(options.vars);
     let env = EnvVars(options.env);
+    let mut packages = packages::find(&mut reader, models_dir, &settings);
+    for (_, package) in &packages {
+        add_package_vars(&mut vars, package);
+    }
     let values = YamlValues::new(&vars, &env, &options.target);
     settings.change_texts(&mut |place, text| resolve_text(&mut reader, &values, place, text));
+    for (_, package) in &mut packages {
+        package.change_texts(&mut |place, text| resolve_text(&mut reader, &values, place, text));
+    }
 
+    let mut docs = BTreeMap::new();
+    for package in packages.iter().map(|(_, package)| package).chain([&settings]) {
+        docs.extend(docs::read(&mut reader, package));
+    }
     let mut project = Project {
         name: settings.name.clone(),
         root: models_dir.to_path_buf(),
@@ -70,10 +87,23 @@ pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> 
         unit_tests: Vec::new(),
         scenario_tests: Vec::new(),
         macros: Vec::new(),
+        packages: packages.iter().map(|(_, package)| package.name.clone()).collect(),
+        latest_versions: BTreeMap::new(),
+        dispatch: settings.dispatch.clone(),
+        docs,
+        on_run_start: settings.on_run_start.clone(),
+        on_run_end: settings.on_run_end.clone(),
+        strict: options.strict,
+        notes: Vec::new(),
         disabled: Vec::new(),
         extras: Extras::default(),
     };
-    project.macros = read_macros(&mut reader, &settings);
+    if models_dir.join("profiles.yml").is_file() {
+        reader.note(&Place::start_of(&models_dir.join("profiles.yml")), "profiles are not used: the lake and the target say where tables go");
+    }
+    for package in packages.iter().map(|(_, package)| package).chain([&settings]) {
+        project.macros.extend(read_macros(&mut reader, package));
+    }
     let renderer = match Renderer::new(&project) {
         Ok(renderer) => renderer,
         Err(error) => {
@@ -81,15 +111,20 @@ pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> 
             return Err(Error::from_faults(reader.faults));
         }
     };
-    let mut properties = read_properties(&mut reader, &settings, &values);
-    project.extras = std::mem::take(&mut properties.extras);
-    project.extras.selectors = super::selectors::read(&mut reader, models_dir);
-    let mut loader = Loader { reader, settings, values, renderer, project };
-    loader.load(properties);
+    let mut loader =
+        Loader { reader, root: Arc::new(settings.clone()), settings, package: String::new(), values, renderer, project };
+    for (_, package) in packages {
+        loader.load(package);
+    }
+    let root = Settings::clone(&loader.root);
+    loader.load(root);
+    loader.report_repeated_tests();
+    loader.name_relations();
     let Loader { reader, mut project, .. } = loader;
     if !reader.faults.is_empty() {
         return Err(Error::from_faults(sorted(reader.faults)));
     }
+    project.notes = sorted(reader.notes);
     project.disabled.sort();
     Ok(project)
 }
@@ -103,24 +138,54 @@ fn sorted(mut faults: Vec<Fault>) -> Vec<Fault> {
 
 struct Loader {
     reader: Reader,
+    /// Those of the project itself, which say something about packages, too.
+    root: Arc<Settings>,
+    /// Those of the package that is read now.
     settings: Settings,
+    /// Its name.
+    package: String,
     values: YamlValues,
     renderer: Renderer,
     project: Project,
 }
 
 impl Loader {
-    fn load(&mut self, mut properties: Properties) {
+    fn load(&mut self, settings: Settings) {
+        self.package = settings.name.clone();
+        let mut properties = read_properties(&mut self.reader, &settings, &self.values);
+        if self.package == self.root.name {
+            self.project.extras = std::mem::take(&mut properties.extras);
+            let root = self.project.root.clone();
+            self.project.extras.selectors = super::selectors::read(&mut self.reader, &root);
+        }
+        self.settings = settings;
+        let versions = std::mem::take(&mut properties.versions);
+        self.project.latest_versions.extend(versions);
         for dir in self.settings.seed_paths.clone() {
             for path in files(&mut self.reader, &dir, &["csv"]) {
                 self.load_seed(&dir, path, &mut properties);
             }
         }
         for dir in self.settings.model_paths.clone() {
-            for path in files(&mut self.reader, &dir, &["sql"]) {
+            for path in files(&mut self.reader, &dir, &["sql", "py"]) {
+                if path.extension().is_some_and(|ending| ending == "py") {
+                    self.reader.fault_hint(
+                        &Place::start_of(&path),
+                        codes::UNKNOWN_VALUE,
+                        "models in Python cannot be run",
+                        "write it in SQL, or hide the file in .tidemillignore",
+                    );
+                    continue;
+                }
                 self.load_model(&dir, path, &mut properties);
             }
         }
+        for dir in self.settings.snapshot_paths.clone() {
+            for path in files(&mut self.reader, &dir, &["sql"]) {
+                self.load_snapshots(&dir, &path, &mut properties);
+            }
+        }
+        self.load_yaml_snapshots(&mut properties);
         for (name, (source, tests)) in std::mem::take(&mut properties.sources) {
             self.load_source(name, source, tests);
         }
@@ -129,6 +194,7 @@ impl Loader {
                 self.load_singular(&dir, path, &properties);
             }
         }
+        self.move_misplaced(&mut properties);
         let fixtures: Vec<PathBuf> = self.settings.test_paths.iter().map(|dir| dir.join("fixtures")).collect();
         for node in std::mem::take(&mut properties.unit_tests) {
             let read = unit_tests::read_unit_test(&mut self.reader, &self.project, &fixtures, &node);
@@ -140,23 +206,63 @@ impl Loader {
         }
         self.report_orphans(&properties.models, "model");
         self.report_orphans(&properties.seeds, "seed");
-        self.report_repeated_tests();
+        self.report_orphans(&properties.snapshots, "snapshot");
+    }
+
+    /// What folders say about a file: the package's own project file under the project's.
+    fn folder_config(&self, kind: Kind, inner: &[&str]) -> Vec<Entry> {
+        let mut merged = self.settings.folder_config(kind, &self.package, inner);
+        if self.package != self.root.name {
+            configure::merge(&mut merged, &self.root.folder_config(kind, &self.package, inner));
+        }
+        merged
+    }
+
+    /// A seed or snapshot that YAML lists among the models, or a model among the seeds: dbt says so and goes on.
+    fn move_misplaced(&mut self, properties: &mut Properties) {
+        let mut moved = Vec::new();
+        for (found, what) in [(&mut properties.models, "models"), (&mut properties.seeds, "seeds")] {
+            let names: Vec<String> = found.keys().cloned().collect();
+            for name in names {
+                let node = if self.project.seeds.contains_key(&name) {
+                    NodeId::Seed(name.clone())
+                } else if self.project.models.contains_key(&name) {
+                    NodeId::Model(name.clone())
+                } else {
+                    continue;
+                };
+                if let Some(described) = found.shift_remove(&name) {
+                    self.reader.note(&described.place, format!("`{node}` is described among the {what}"));
+                    moved.push((node, described));
+                }
+            }
+        }
+        for (node, described) in moved {
+            if let (NodeId::Seed(name), description) = (&node, described.description)
+                && let Some(seed) = self.project.seeds.get_mut(name)
+            {
+                seed.description = description;
+                seed.columns = described.columns;
+            }
+            self.add_tests(&node, described.tests);
+        }
     }
 
     /// YAML about something that has no file: most often a misspelt name.
     fn report_orphans(&mut self, left: &IndexMap<String, NodeProperties>, what: &str) {
         for (name, properties) in left {
+            if self.project.disabled.contains(name) {
+                continue;
+            }
             let known = self.project.models.keys().chain(self.project.seeds.keys()).map(String::as_str);
-            let hint = tidemill_project::error::nearest(name, known).map_or_else(
-                || "remove the entry, or add the file".to_owned(),
-                |near| format!("did you mean `{near}`?"),
-            );
-            self.reader.fault_hint(
-                &properties.place,
-                codes::ORPHAN,
-                format!("{what} has no file, name=`{name}`"),
-                hint,
-            );
+            let message = format!("{what} has no file, name=`{name}`");
+            match tidemill_project::error::nearest(name, known) {
+                Some(near) => {
+                    self.reader.fault_hint(&properties.place, codes::ORPHAN, message, format!("did you mean `{near}`?"));
+                }
+                // dbt passes over it, and so many projects have some.
+                None => self.reader.note(&properties.place, message),
+            }
         }
     }
 
@@ -203,8 +309,20 @@ impl Loader {
         let Some(raw_sql) = self.read_text(&path) else { return };
         let name = stem(&path);
         let described = properties.models.shift_remove(&name);
-        let parsed = self.renderer.parse(&name, &path, &raw_sql);
-        let mut merged = self.settings.folder_config(Kind::Models, &inner(dir, &path));
+        let folders = self.folder_config(Kind::Models, &inner(dir, &path));
+        self.load_query(name, path, raw_sql, folders, described);
+    }
+
+    /// A model or a snapshot.
+    fn load_query(
+        &mut self,
+        name: String,
+        path: PathBuf,
+        raw_sql: String,
+        mut merged: Vec<Entry>,
+        described: Option<NodeProperties>,
+    ) {
+        let parsed = self.renderer.parse(&self.package, &name, &path, &raw_sql);
         let mut place = Place::start_of(&path);
         if let Some(described) = &described {
             configure::merge(&mut merged, &described.config);
@@ -228,18 +346,117 @@ impl Loader {
         if !self.is_free(&name, &path) {
             return;
         }
-        let (description, columns, tests) =
-            described.map_or_else(Default::default, |found| (found.description, found.columns, found.tests));
-        self.add_tests(&NodeId::Model(name.clone()), tests);
-        let model =
-            Model { name: name.clone(), path, raw_sql, config, uses, columns, description, location: place.location() };
+        let described = described.unwrap_or_else(|| NodeProperties::none(place.clone()));
+        let described = self.filled(described);
+        self.add_tests(&NodeId::Model(name.clone()), described.tests);
+        let model = Model {
+            name: name.clone(),
+            package: self.package.clone(),
+            path,
+            raw_sql,
+            config,
+            uses,
+            columns: described.columns,
+            constraints: described.constraints,
+            description: described.description,
+            location: place.location(),
+        };
         self.project.models.insert(name, model);
+    }
+
+    /// Descriptions with the docs blocks that they name.
+    fn filled(&mut self, mut described: NodeProperties) -> NodeProperties {
+        let docs = &self.project.docs;
+        let texts =
+            described.columns.values_mut().map(|column| &mut column.description).chain([&mut described.description]);
+        for text in texts {
+            match docs::fill(text, docs) {
+                Ok(filled) => *text = filled,
+                Err(name) => {
+                    let near = tidemill_project::error::nearest(&name, docs.keys().map(String::as_str));
+                    let hint = near.map_or_else(
+                        || "write the block in a Markdown file: {% docs … %} … {% enddocs %}".to_owned(),
+                        |near| format!("did you mean `{near}`?"),
+                    );
+                    let message = format!("no docs block of that name, doc=`{name}`");
+                    self.reader.fault_hint(&described.place, codes::YAML_EXPRESSION, message, hint);
+                }
+            }
+        }
+        described
+    }
+
+    fn load_snapshots(&mut self, dir: &Path, path: &Path, properties: &mut Properties) {
+        let Some(text) = self.read_text(path) else { return };
+        for block in snapshots::blocks(&text) {
+            let mut parts = inner(dir, path);
+            parts.push(&block.name);
+            let mut merged = self.folder_config(Kind::Snapshots, &parts);
+            configure::merge(&mut merged, &snapshots::materialized(&Place::start_of(path)));
+            let described = properties.snapshots.shift_remove(&block.name);
+            self.load_query(block.name.clone(), path.to_path_buf(), block.sql, merged, described);
+        }
+    }
+
+    /// Snapshots that YAML alone declares: the relation to keep, and its config.
+    fn load_yaml_snapshots(&mut self, properties: &mut Properties) {
+        let (with_relation, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut properties.snapshots).into_iter().partition(|(_, found)| found.relation.is_some());
+        properties.snapshots = rest.into_iter().collect();
+        for (name, described) in with_relation {
+            let relation = described.relation.clone().unwrap_or_default();
+            let relation = relation.trim().trim_start_matches("{{").trim_end_matches("}}").trim().to_owned();
+            let path = described.place.file.to_path_buf();
+            let mut merged = self.folder_config(Kind::Snapshots, &[&name]);
+            configure::merge(&mut merged, &snapshots::materialized(&described.place));
+            let sql = format!("select * from {{{{ {relation} }}}}");
+            self.load_query(name, path, sql, merged, Some(described));
+        }
+    }
+
+    /// Schemas and names of tables by the project's own `generate_schema_name` and `generate_alias_name`, when it has them.
+    fn name_relations(&mut self) {
+        let own = |name: &str| self.project.macros.iter().any(|file| file.package == self.project.name && file.defines(name));
+        let (schemas, aliases) = (own("generate_schema_name"), own("generate_alias_name"));
+        if !schemas && !aliases {
+            return;
+        }
+        let renderer = match Renderer::new(&self.project) {
+            Ok(renderer) => renderer,
+            Err(error) => return self.reader.faults.extend(error.into_faults()),
+        };
+        for model in self.project.models.values_mut() {
+            let kind = if model.config.snapshot.is_some() { "snapshot" } else { "model" };
+            let node = renderer.naming_node(kind, &model.package, &model.name, &model.config.raw, &model.config.tags);
+            let named = |name, custom: Option<&String>| renderer.naming(name, custom.map(String::as_str), &node);
+            if schemas && !(kind == "snapshot" && model.config.raw.contains_key("target_schema")) {
+                match named("generate_schema_name", model.config.schema.as_ref()) {
+                    Ok(schema) => model.config.schema = Some(schema),
+                    Err(error) => self.reader.faults.extend(error.into_faults()),
+                }
+            }
+            if aliases {
+                match named("generate_alias_name", model.config.alias.as_ref()) {
+                    Ok(alias) => model.config.alias = Some(alias),
+                    Err(error) => self.reader.faults.extend(error.into_faults()),
+                }
+            }
+        }
+        for seed in self.project.seeds.values_mut() {
+            let node = renderer.naming_node("seed", &self.project.name, &seed.name, &Map::new(), &seed.tags);
+            if schemas {
+                match renderer.naming("generate_schema_name", seed.schema.as_deref(), &node) {
+                    Ok(schema) => seed.schema = Some(schema),
+                    Err(error) => self.reader.faults.extend(error.into_faults()),
+                }
+            }
+        }
     }
 
     fn load_seed(&mut self, dir: &Path, path: PathBuf, properties: &mut Properties) {
         let name = stem(&path);
         let described = properties.seeds.shift_remove(&name);
-        let mut merged = self.settings.folder_config(Kind::Seeds, &inner(dir, &path));
+        let mut merged = self.folder_config(Kind::Seeds, &inner(dir, &path));
         let mut place = Place::start_of(&path);
         if let Some(described) = &described {
             configure::merge(&mut merged, &described.config);
@@ -260,8 +477,8 @@ impl Loader {
             _ => IndexMap::new(),
         };
         let delimiter = config.raw.get("delimiter").and_then(Json::as_str).and_then(|text| text.chars().next());
-        let (description, columns, tests) =
-            described.map_or_else(Default::default, |found| (found.description, found.columns, found.tests));
+        let described = described.unwrap_or_else(|| NodeProperties::none(place.clone()));
+        let NodeProperties { description, columns, tests, .. } = self.filled(described);
         self.add_tests(&NodeId::Seed(name.clone()), tests);
         let seed = Seed {
             text: None,
@@ -270,7 +487,9 @@ impl Loader {
             column_types,
             columns,
             delimiter: delimiter.unwrap_or(','),
+            quote_columns: config.raw.get("quote_columns").and_then(Json::as_bool).unwrap_or(false),
             schema: config.schema,
+            alias: config.alias,
             tags: config.tags,
             event_time: config.event_time,
             description,
@@ -295,7 +514,7 @@ impl Loader {
             return;
         }
         let name = stem(&path);
-        let uses = match self.renderer.parse(&name, &path, &raw_sql) {
+        let uses = match self.renderer.parse(&self.package, &name, &path, &raw_sql) {
             Ok(uses) => uses,
             Err(error) => {
                 self.reader.faults.extend(error.into_faults());
@@ -303,7 +522,7 @@ impl Loader {
             }
         };
         let place = Place::start_of(&path);
-        let mut merged = self.settings.folder_config(Kind::Tests, &inner(dir, &path));
+        let mut merged = self.folder_config(Kind::Tests, &inner(dir, &path));
         configure::merge(&mut merged, properties.singular.get(&name).map(Vec::as_slice).unwrap_or_default());
         let own = Node::from_json(&place_of_config(&path, &raw_sql), &Json::Object(uses.config.clone()));
         configure::merge(&mut merged, own.entries());
@@ -322,7 +541,7 @@ impl Loader {
 
     fn add_tests(&mut self, node: &NodeId, tests: Vec<TestDeclaration>) {
         for declared in tests {
-            let mut merged = self.settings.folder_config(Kind::Tests, &[]);
+            let mut merged = self.folder_config(Kind::Tests, &[]);
             let mut own = Node { place: declared.place.clone(), data: Data::Map(declared.config) };
             own.change_texts(&mut |place, text| resolve_text(&mut self.reader, &self.values, place, text));
             configure::merge(&mut merged, own.entries());
@@ -348,7 +567,7 @@ impl Loader {
                 Ok(uses) => {
                     if !uses.config.is_empty() {
                         // A `config(...)` in the block of a generic test is what it has of itself; YAML wins over it.
-                        let mut merged = self.settings.folder_config(Kind::Tests, &[]);
+                        let mut merged = self.folder_config(Kind::Tests, &[]);
                         let block = Node::from_json(&declared.place, &Json::Object(uses.config.clone()));
                         configure::merge(&mut merged, block.entries());
                         configure::merge(&mut merged, own.entries());
@@ -374,7 +593,7 @@ fn read_macros(reader: &mut Reader, settings: &Settings) -> Vec<MacroFile> {
     for dir in settings.macro_paths.iter().cloned().chain(generic) {
         for path in files(reader, &dir, &["sql"]) {
             if let Some(text) = read_text(reader, &path) {
-                found.push(MacroFile { path, text });
+                found.push(MacroFile { package: settings.name.clone(), path, text });
             }
         }
     }
@@ -383,7 +602,13 @@ fn read_macros(reader: &mut Reader, settings: &Settings) -> Vec<MacroFile> {
 
 fn read_properties(reader: &mut Reader, settings: &Settings, values: &YamlValues) -> Properties {
     let mut properties = Properties::default();
-    let dirs = [&settings.model_paths, &settings.seed_paths, &settings.test_paths, &settings.macro_paths];
+    let dirs = [
+        &settings.model_paths,
+        &settings.seed_paths,
+        &settings.snapshot_paths,
+        &settings.test_paths,
+        &settings.macro_paths,
+    ];
     let mut seen = std::collections::BTreeSet::new();
     for dir in dirs.into_iter().flatten() {
         for path in files(reader, dir, &["yml", "yaml"]) {
@@ -408,12 +633,14 @@ fn read_properties(reader: &mut Reader, settings: &Settings, values: &YamlValues
 /// tests stay as they are, because they may call `ref`.
 fn resolve_configs(reader: &mut Reader, values: &YamlValues, root: &mut Node) {
     let Data::Map(top) = &mut root.data else { return };
-    for entry in top.iter_mut().filter(|entry| matches!(entry.key.as_str(), "models" | "seeds")) {
+    for entry in top.iter_mut().filter(|entry| matches!(entry.key.as_str(), "models" | "seeds" | "snapshots")) {
         let Data::List(items) = &mut entry.value.data else { continue };
         for item in items {
             let Data::Map(keys) = &mut item.data else { continue };
             for key in keys.iter_mut().filter(|key| matches!(key.key.as_str(), "config" | "meta")) {
-                key.value.change_texts(&mut |place, text| resolve_text(reader, values, place, text));
+                super::settings::change_configs(&mut key.value, &mut |place, text| {
+                    resolve_text(reader, values, place, text)
+                });
             }
         }
     }
@@ -435,19 +662,35 @@ fn resolve_text(reader: &mut Reader, values: &YamlValues, place: &Place, text: &
     }
 }
 
+/// What a package says about its own variables stands below what the project says about them.
+fn add_package_vars(vars: &mut Map<String, Json>, package: &Settings) {
+    let mut scoped = package.vars.clone();
+    for (key, value) in &mut scoped {
+        if let Some(global) = vars.get(key) {
+            value.clone_from(global);
+        }
+    }
+    if let Some(Json::Object(own)) = vars.get(&package.name) {
+        scoped.extend(own.clone());
+    }
+    if !scoped.is_empty() {
+        vars.insert(package.name.clone(), Json::Object(scoped));
+    }
+}
+
 impl Project {
-    /// The model or seed of a `ref`; `None` when there is none of that name, or the package is another.
+    /// The model, snapshot or seed of a `ref`; `None` when there is none of that name, or it is another package's.
     #[must_use]
     pub fn find_ref(&self, call: &RefCall) -> Option<NodeId> {
-        if call.package.as_ref().is_some_and(|package| *package != self.name) {
-            return None;
+        let versioned = call.version.as_ref().map(|version| format!("{}.v{version}", call.name));
+        let wanted = versioned.as_deref().unwrap_or(&call.name);
+        let name = self.latest_versions.get(wanted).map_or(wanted, String::as_str);
+        if let Some(model) = self.models.get(name) {
+            let of_package = call.package.as_ref().is_none_or(|package| *package == model.package);
+            return of_package.then(|| NodeId::Model(name.to_owned()));
         }
-        if self.models.contains_key(&call.name) {
-            Some(NodeId::Model(call.name.clone()))
-        } else if self.seeds.contains_key(&call.name) {
-            Some(NodeId::Seed(call.name.clone()))
-        } else {
-            None
-        }
+        let known = |package: &String| *package == self.name || self.packages.contains(package);
+        let is_seed = self.seeds.contains_key(&call.name) && call.package.as_ref().is_none_or(known);
+        is_seed.then(|| NodeId::Seed(call.name.clone()))
     }
 }

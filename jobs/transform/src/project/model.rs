@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
-use tidemill_project::{Location, SourceName};
+use tidemill_project::{Fault, Location, SourceName};
 
 use super::config::{ModelConfig, TestConfig};
 use super::extras::Extras;
@@ -46,6 +46,22 @@ pub struct Project {
     pub scenario_tests: Vec<ScenarioTest>,
     /// Macro files, in the order of their paths; the shipped ones are not among them.
     pub macros: Vec<MacroFile>,
+    /// Names of the packages that the project brings along, in the order in which they were found.
+    pub packages: Vec<String>,
+    /// Of models with versions: `orders.v2`, and `orders` for the latest -> the model's name.
+    pub latest_versions: BTreeMap<String, String>,
+    /// `dispatch`: namespace of a macro -> packages to search, in order.
+    pub dispatch: BTreeMap<String, Vec<String>>,
+    /// `{% docs %}` blocks: name -> text.
+    pub docs: BTreeMap<String, String>,
+    /// `on-run-start`: statements with Jinja, in order.
+    pub on_run_start: Vec<String>,
+    /// `on-run-end`: statements with Jinja, in order.
+    pub on_run_end: Vec<String>,
+    /// Whether documentation of columns that do not exist is a fault throughout: in a project that is ours.
+    pub strict: bool,
+    /// What a person may want to know and nothing depends on: keys that we pass over, documentation without a file.
+    pub notes: Vec<Fault>,
     /// Models that are switched off (`enabled: false`): a ref to one is explained, not just "not found".
     pub disabled: Vec<String>,
     /// Exposures, groups, freshness, selectors: what commands read beside the rest.
@@ -130,6 +146,21 @@ pub struct RefCall {
     pub package: Option<String>,
     /// The model or seed.
     pub name: String,
+    /// The version, when named (`v=2`).
+    pub version: Option<String>,
+}
+
+impl fmt::Display for RefCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(package) = &self.package {
+            write!(f, "{package}.")?;
+        }
+        f.write_str(&self.name)?;
+        match &self.version {
+            Some(version) => write!(f, ".v{version}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What the parse pass found in one template, each list in the order of first use, without repetitions.
@@ -154,6 +185,8 @@ pub struct Uses {
 pub struct Model {
     /// File name without `.sql`.
     pub name: String,
+    /// The package that it belongs to: the project itself, or one that it brings along.
+    pub package: String,
     /// The file, below [`Project::root`] as it was passed.
     pub path: PathBuf,
     /// The file's text, Jinja and all.
@@ -164,6 +197,8 @@ pub struct Model {
     pub uses: Uses,
     /// Columns that YAML describes, in its order.
     pub columns: IndexMap<String, Column>,
+    /// `constraints` of the whole model.
+    pub constraints: Vec<Constraint>,
     /// From YAML.
     pub description: String,
     /// The YAML entry, or the start of the SQL file when there is none.
@@ -181,8 +216,23 @@ pub struct Column {
     pub data_type: Option<String>,
     /// `meta` and `config.meta`, merged.
     pub meta: Map<String, Json>,
+    /// `constraints` of the column, by type: `not_null`, `unique`, `primary_key`, `check`, …
+    pub constraints: Vec<Constraint>,
+    /// Whether a test stands on the column.
+    pub is_tested: bool,
     /// Where it is declared.
     pub location: Location,
+}
+
+/// dbt's constraint of a column or a model; enforced under `contract: {enforced: true}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Constraint {
+    /// `not_null`, `unique`, `primary_key`, `foreign_key`, `check` or `custom`.
+    pub kind: String,
+    /// The condition of a check.
+    pub expression: Option<String>,
+    /// Columns, for constraints of a model.
+    pub columns: Vec<String>,
 }
 
 /// One CSV file under `seed-paths`. First line: column names.
@@ -200,8 +250,12 @@ pub struct Seed {
     pub columns: IndexMap<String, Column>,
     /// Field separator.
     pub delimiter: char,
+    /// Names of columns keep their case (`quote_columns: true`); else they are folded to lower case, as SQL does.
+    pub quote_columns: bool,
     /// The schema; the target's unless configured.
     pub schema: Option<String>,
+    /// The table's name; the file's unless configured.
+    pub alias: Option<String>,
     /// Selectors `tag:`.
     pub tags: Vec<String>,
     /// `event_time`, for microbatch models that read the seed batch by batch.
@@ -278,8 +332,20 @@ pub struct SingularTest {
 /// One file under `macro-paths`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MacroFile {
+    /// The package that it belongs to.
+    pub package: String,
     /// The file, below [`Project::root`] as it was passed.
     pub path: PathBuf,
     /// Its text.
     pub text: String,
+}
+
+impl MacroFile {
+    /// Whether the file defines a macro of that name.
+    #[must_use]
+    pub fn defines(&self, name: &str) -> bool {
+        crate::render::tags(&self.text).any(|tag| {
+            tag.word == "macro" && tag.rest.trim_start().strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('('))
+        })
+    }
 }

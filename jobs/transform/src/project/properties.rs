@@ -1,12 +1,14 @@
 //! Reads properties YAML: what is said about models, seeds, sources and tests beside their files.
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
 use tidemill_project::SourceName;
 
 use super::configure;
 use super::extras::Extras;
-use super::model::{Column, SourceTable};
+use super::model::{Column, Constraint, SourceTable};
 use super::yaml::{Data, Entry, Node, Place, Reader};
 use crate::error::codes;
 
@@ -30,7 +32,11 @@ const TOP_KEYS: [&str; 18] = [
     "functions",
     "anchors",
 ];
-const NODE_KEYS: [&str; 22] = [
+const NODE_KEYS: [&str; 26] = [
+    "relation",
+    "original_file_path",
+    "database",
+    "schema",
     "name",
     "description",
     "config",
@@ -115,8 +121,26 @@ pub(super) struct NodeProperties {
     pub(super) description: String,
     pub(super) config: Vec<Entry>,
     pub(super) columns: IndexMap<String, Column>,
+    pub(super) constraints: Vec<Constraint>,
     pub(super) tests: Vec<TestDeclaration>,
+    /// `relation`, of a snapshot that has no file.
+    pub(super) relation: Option<String>,
     pub(super) place: Place,
+}
+
+impl NodeProperties {
+    /// Nothing.
+    pub(super) fn none(place: Place) -> Self {
+        Self {
+            description: String::new(),
+            config: Vec::new(),
+            columns: IndexMap::new(),
+            constraints: Vec::new(),
+            tests: Vec::new(),
+            relation: None,
+            place,
+        }
+    }
 }
 
 /// A generic test where it is declared.
@@ -136,6 +160,9 @@ pub(super) struct TestDeclaration {
 pub(super) struct Properties {
     pub(super) models: IndexMap<String, NodeProperties>,
     pub(super) seeds: IndexMap<String, NodeProperties>,
+    pub(super) snapshots: IndexMap<String, NodeProperties>,
+    /// `orders.v2`, and `orders` for the latest -> the model's name.
+    pub(super) versions: BTreeMap<String, String>,
     pub(super) sources: IndexMap<SourceName, (SourceTable, Vec<TestDeclaration>)>,
     /// Configs of singular tests, by name.
     pub(super) singular: IndexMap<String, Vec<Entry>>,
@@ -156,9 +183,16 @@ impl Properties {
             reader.wrong_type(root, "file", "mapping");
             return;
         }
-        reader.check_keys(root, "properties", &TOP_KEYS);
+        reader.check_open_keys(root, "properties", &TOP_KEYS);
         for node in root.get("models").map(Node::items).unwrap_or_default() {
-            read_named(reader, node, "model", &mut self.models);
+            if node.get("versions").is_some() {
+                self.read_versions(reader, node);
+            } else {
+                read_named(reader, node, "model", &mut self.models);
+            }
+        }
+        for node in root.get("snapshots").map(Node::items).unwrap_or_default() {
+            read_named(reader, node, "snapshot", &mut self.snapshots);
         }
         for node in root.get("seeds").map(Node::items).unwrap_or_default() {
             read_named(reader, node, "seed", &mut self.seeds);
@@ -177,11 +211,52 @@ impl Properties {
         self.unit_tests.extend(root.get("unit_tests").map(Node::items).unwrap_or_default().iter().cloned());
     }
 
+    /// `versions`: each is a model of its own, `<name>_v<version>` or what `defined_in` says, with what the versions share
+    /// under what it says itself.
+    fn read_versions(&mut self, reader: &mut Reader, node: &Node) {
+        let Some(name) = required(reader, node, "name") else { return };
+        let versions = node.get("versions").map(Node::items).unwrap_or_default();
+        let mut latest: Option<(f64, String, String)> = None;
+        let wanted = node.get("latest_version").and_then(Node::scalar_text);
+        for version in versions {
+            let Some(number) = required(reader, version, "v") else { continue };
+            let file = version.get("defined_in").and_then(|file| reader.text(file, "defined_in"));
+            let model = file.unwrap_or_else(|| format!("{name}_v{number}"));
+            self.versions.insert(format!("{name}.v{number}"), model.clone());
+            let rank = number.parse().unwrap_or(0.0);
+            if latest.as_ref().is_none_or(|(best, _, _)| rank >= *best) {
+                latest = Some((rank, number.clone(), model.clone()));
+            }
+            let mut merged = node.clone();
+            let Data::Map(entries) = &mut merged.data else { continue };
+            entries.retain(|entry| !matches!(entry.key.as_str(), "versions" | "latest_version" | "name"));
+            for own in version.entries().iter().filter(|own| !matches!(own.key.as_str(), "v" | "defined_in")) {
+                match entries.iter_mut().find(|entry| entry.key == own.key) {
+                    Some(entry) if own.key == "config" => {
+                        let mut config = entry.value.entries().to_vec();
+                        configure::merge(&mut config, own.value.entries());
+                        entry.value.data = Data::Map(config);
+                    }
+                    Some(entry) if own.key == "columns" => entry.value = version_columns(&entry.value, &own.value),
+                    Some(entry) => entry.value = own.value.clone(),
+                    None => entries.push(own.clone()),
+                }
+            }
+            let named = Node { place: node.place.clone(), data: Data::Scalar(Json::String(model)) };
+            entries.insert(0, Entry { key: "name".to_owned(), key_place: node.place.clone(), value: named });
+            read_named(reader, &merged, "model", &mut self.models);
+        }
+        let of_latest = wanted.and_then(|number| self.versions.get(&format!("{name}.v{number}")).cloned());
+        if let Some(model) = of_latest.or(latest.map(|(_, _, model)| model)) {
+            self.versions.insert(name, model);
+        }
+    }
+
     fn read_source(&mut self, reader: &mut Reader, node: &Node) {
-        reader.check_keys(node, "source", &SOURCE_KEYS);
+        reader.check_open_keys(node, "source", &SOURCE_KEYS);
         let Some(source) = required(reader, node, "name") else { return };
         for table in node.get("tables").map(Node::items).unwrap_or_default() {
-            reader.check_keys(table, "table", &TABLE_KEYS);
+            reader.check_open_keys(table, "table", &TABLE_KEYS);
             let Some(name) = required(reader, table, "name") else { continue };
             let name = SourceName::new(source.clone(), name);
             let mut config = Vec::new();
@@ -232,20 +307,59 @@ fn description(reader: &mut Reader, node: &Node) -> String {
     node.get("description").and_then(|value| reader.text(value, "description")).unwrap_or_default()
 }
 
+/// `columns` of a version: `include: all, exclude: [a]` takes those of the model, others are its own.
+fn version_columns(shared: &Node, own: &Node) -> Node {
+    let mut columns = Vec::new();
+    for item in own.items() {
+        if item.get("include").is_none() {
+            columns.push(item.clone());
+            continue;
+        }
+        let named = |key: &str| -> Vec<String> {
+            item.get(key).map(|list| list.items().iter().filter_map(Node::scalar_text).collect()).unwrap_or_default()
+        };
+        let (include, exclude) = (named("include"), named("exclude"));
+        columns.extend(shared.items().iter().filter(|column| {
+            let name = column.get("name").and_then(Node::scalar_text).unwrap_or_default();
+            (include.is_empty() || include.contains(&name)) && !exclude.contains(&name)
+        }).cloned());
+    }
+    Node { place: own.place.clone(), data: Data::List(columns) }
+}
+
+/// `constraints` of a column or a model.
+fn read_constraints(reader: &mut Reader, node: &Node) -> Vec<Constraint> {
+    let mut constraints = Vec::new();
+    for item in node.get("constraints").map(Node::items).unwrap_or_default() {
+        let Some(kind) = required(reader, item, "type") else { continue };
+        let columns = item.get("columns").and_then(|value| reader.texts(value, "columns")).unwrap_or_default();
+        let expression = item.get("expression").and_then(|value| reader.text(value, "expression"));
+        constraints.push(Constraint { kind, expression, columns });
+    }
+    constraints
+}
+
 /// `meta` and `tags` outside of `config:`, dbt's older form.
 fn older_configs(node: &Node) -> Vec<Entry> {
-    node.entries().iter().filter(|entry| matches!(entry.key.as_str(), "meta" | "tags")).cloned().collect()
+    node.entries().iter().filter(|entry| matches!(entry.key.as_str(), "meta" | "tags" | "docs" | "access" | "group")).cloned().collect()
 }
 
 fn read_named(reader: &mut Reader, node: &Node, what: &str, into: &mut IndexMap<String, NodeProperties>) {
-    reader.check_keys(node, what, &NODE_KEYS);
+    reader.check_open_keys(node, what, &NODE_KEYS);
     let Some(name) = required(reader, node, "name") else { return };
     let mut config = older_configs(node);
     configure::merge(&mut config, node.get("config").map(Node::entries).unwrap_or_default());
     let mut tests = read_tests(reader, node, None);
     let columns = read_columns(reader, node, &mut tests);
-    let properties =
-        NodeProperties { description: description(reader, node), config, columns, tests, place: node.place.clone() };
+    let properties = NodeProperties {
+        description: description(reader, node),
+        config,
+        columns,
+        constraints: read_constraints(reader, node),
+        tests,
+        relation: node.get("relation").and_then(|value| reader.text(value, "relation")),
+        place: node.place.clone(),
+    };
     if let Some(first) = into.get(&name) {
         let first = first.place.location();
         reader.fault(
@@ -261,17 +375,21 @@ fn read_named(reader: &mut Reader, node: &Node, what: &str, into: &mut IndexMap<
 fn read_columns(reader: &mut Reader, node: &Node, tests: &mut Vec<TestDeclaration>) -> IndexMap<String, Column> {
     let mut columns = IndexMap::new();
     for column in node.get("columns").map(Node::items).unwrap_or_default() {
-        reader.check_keys(column, "column", &COLUMN_KEYS);
+        reader.check_open_keys(column, "column", &COLUMN_KEYS);
         let Some(name) = required(reader, column, "name") else { continue };
         let mut config = older_configs(column);
         configure::merge(&mut config, column.get("config").map(Node::entries).unwrap_or_default());
         let config = Node { place: column.place.clone(), data: Data::Map(config) };
-        tests.extend(read_tests(reader, column, Some(&name)));
+        let own_tests = read_tests(reader, column, Some(&name));
+        let is_tested = !own_tests.is_empty();
+        tests.extend(own_tests);
         let described = Column {
             name: name.clone(),
             description: description(reader, column),
             data_type: column.get("data_type").and_then(|value| reader.text(value, "data_type")),
             meta: config.get("meta").and_then(|meta| reader.object(meta, "meta")).unwrap_or_default(),
+            constraints: read_constraints(reader, column),
+            is_tested,
             location: column.place.location(),
         };
         if columns.insert(name.clone(), described).is_some() {

@@ -372,7 +372,7 @@ fn find(project: &Project, text: &str) -> Option<NodeId> {
             return Some(NodeId::Source(name));
         }
     }
-    project.find_ref(&RefCall { package: None, name: text.to_owned() })
+    project.find_ref(&RefCall { package: None, name: text.to_owned(), version: None })
 }
 
 fn node_of(reader: &mut Reader, project: &Project, entry: &Entry) -> Option<NodeId> {

@@ -1,5 +1,6 @@
 //! Reads `dbt_project.yml`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
@@ -10,7 +11,7 @@ use super::configure;
 use super::yaml::{Data, Entry, Node, Place, Reader};
 use crate::error::codes;
 
-const KEYS: [&str; 34] = [
+const KEYS: [&str; 41] = [
     "name",
     "version",
     "config-version",
@@ -45,16 +46,31 @@ const KEYS: [&str; 34] = [
     "dispatch",
     "flags",
     "quoting",
+    "dbt-cloud",
+    "metrics",
+    "semantic-models",
+    "saved-queries",
+    "query-comment",
+    "packages",
+    "name-resolution",
 ];
 
 /// `dbt_project.yml`, its paths resolved.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) name: String,
     pub(super) model_paths: Vec<PathBuf>,
     pub(super) seed_paths: Vec<PathBuf>,
     pub(super) test_paths: Vec<PathBuf>,
     pub(super) macro_paths: Vec<PathBuf>,
+    pub(super) snapshot_paths: Vec<PathBuf>,
+    /// Folders whose Markdown may hold docs blocks.
+    pub(super) docs_paths: Vec<PathBuf>,
+    /// `packages-install-path`.
+    pub(super) packages_path: PathBuf,
+    pub(super) dispatch: BTreeMap<String, Vec<String>>,
+    pub(super) on_run_start: Vec<String>,
+    pub(super) on_run_end: Vec<String>,
     /// Global variables under those scoped to the project.
     pub(super) vars: Map<String, Json>,
     root: Node,
@@ -65,6 +81,7 @@ pub(super) struct Settings {
 pub(super) enum Kind {
     Models,
     Seeds,
+    Snapshots,
     Tests,
 }
 
@@ -80,7 +97,7 @@ impl Settings {
         } else {
             Node { place: Place::start_of(&path), data: Data::Map(Vec::new()) }
         };
-        reader.check_keys(&root, "dbt_project.yml", &KEYS);
+        reader.check_open_keys(&root, "dbt_project.yml", &KEYS);
         let name = root.get("name").and_then(|node| reader.text(node, "name"));
         let name = name.unwrap_or_else(|| {
             dir.file_name().map_or_else(|| "project".to_owned(), |name| name.to_string_lossy().into_owned())
@@ -94,6 +111,24 @@ impl Settings {
         let seed_paths = paths(["seed-paths", "data-paths"], "seeds");
         let test_paths = paths(["test-paths", "test-paths"], "tests");
         let macro_paths = paths(["macro-paths", "macro-paths"], "macros");
+        let snapshot_paths = paths(["snapshot-paths", "snapshot-paths"], "snapshots");
+        let analysis_paths = paths(["analysis-paths", "analysis-paths"], "analyses");
+        let mut docs_paths = if root.get("docs-paths").is_some() { paths(["docs-paths", "docs-paths"], "docs") } else { Vec::new() };
+        if docs_paths.is_empty() {
+            let all = [&model_paths, &seed_paths, &test_paths, &macro_paths, &snapshot_paths, &analysis_paths];
+            docs_paths.extend(all.into_iter().flatten().cloned());
+        }
+        let packages_path = paths(["packages-install-path", "packages-install-path"], "dbt_packages");
+        let packages_path = packages_path.into_iter().next().unwrap_or_else(|| dir.join("dbt_packages"));
+        let mut hooks = |key: &str| root.get(key).and_then(|node| reader.texts(node, key)).unwrap_or_default();
+        let (on_run_start, on_run_end) = (hooks("on-run-start"), hooks("on-run-end"));
+        let mut dispatch = BTreeMap::new();
+        for item in root.get("dispatch").map(Node::items).unwrap_or_default() {
+            let order = item.get("search_order").and_then(|order| reader.texts(order, "search_order"));
+            if let (Some(namespace), Some(order)) = (item.get("macro_namespace").and_then(Node::scalar_text), order) {
+                dispatch.insert(namespace, order);
+            }
+        }
         let mut vars = Map::new();
         if let Some(node) = root.get("vars") {
             let declared = reader.object(node, "vars").unwrap_or_default();
@@ -101,39 +136,65 @@ impl Settings {
             vars.extend(declared.into_iter().filter(|(key, _)| *key != name));
             vars.extend(own);
         }
-        for key in ["models", "seeds", "tests", "data_tests"] {
+        for key in ["models", "seeds", "snapshots", "tests", "data_tests"] {
             check_package_names(reader, root.get(key), &name);
         }
-        Ok(Self { name, model_paths, seed_paths, test_paths, macro_paths, vars, root })
+        Ok(Self {
+            name,
+            model_paths,
+            seed_paths,
+            test_paths,
+            macro_paths,
+            snapshot_paths,
+            docs_paths,
+            packages_path,
+            dispatch,
+            on_run_start,
+            on_run_end,
+            vars,
+            root,
+        })
     }
 
     /// The texts of the folder configs, to have their Jinja resolved.
     pub(super) fn change_texts(&mut self, change: &mut impl FnMut(&Place, &str) -> Option<Json>) {
         if let Data::Map(entries) = &mut self.root.data {
-            let configs = ["models", "seeds", "tests", "data_tests", "sources"];
+            let configs = ["models", "seeds", "snapshots", "tests", "data_tests", "sources"];
             for entry in entries.iter_mut().filter(|entry| configs.contains(&entry.key.as_str())) {
-                entry.value.change_texts(change);
+                change_configs(&mut entry.value, change);
             }
         }
     }
 
-    /// The merged folder configs for a file: `inner` are its folders below the model path and, last, its name.
-    pub(super) fn folder_config(&self, kind: Kind, inner: &[&str]) -> Vec<Entry> {
+    /// The merged folder configs for a file of a package: `inner` are its folders below the model path and, last, its name.
+    pub(super) fn folder_config(&self, kind: Kind, package: &str, inner: &[&str]) -> Vec<Entry> {
         let keys: &[&str] = match kind {
             Kind::Models => &["models"],
             Kind::Seeds => &["seeds"],
+            Kind::Snapshots => &["snapshots"],
             Kind::Tests => &["tests", "data_tests"],
         };
         let mut merged = Vec::new();
         for root in keys.iter().filter_map(|key| self.root.get(key)) {
             let mut node = Some(root);
-            let mut folders = std::iter::once(self.name.as_str()).chain(inner.iter().copied());
+            let mut folders = std::iter::once(package).chain(inner.iter().copied());
             while let Some(level) = node {
                 configure::merge(&mut merged, &own_configs(level, kind));
                 node = folders.next().and_then(|folder| level.get(folder));
             }
         }
         merged
+    }
+}
+
+/// Hooks keep their Jinja: it is rendered when they run.
+pub(super) fn change_configs(node: &mut Node, change: &mut impl FnMut(&Place, &str) -> Option<Json>) {
+    let Data::Map(entries) = &mut node.data else { return node.change_texts(change) };
+    for entry in entries {
+        let key = entry.key.trim_start_matches('+');
+        if !matches!(key, "pre_hook" | "post_hook" | "pre-hook" | "post-hook") {
+            change_configs(&mut entry.value, change);
+        }
     }
 }
 
@@ -155,7 +216,7 @@ fn check_package_names(reader: &mut Reader, configs: Option<&Node>, own: &str) {
 /// The configs that a level sets itself: keys with a `+`, and known ones without (dbt takes both unless it is a folder).
 fn own_configs(level: &Node, kind: Kind) -> Vec<Entry> {
     let known = |key: &str| match kind {
-        Kind::Models | Kind::Seeds => configure::is_known(key),
+        Kind::Models | Kind::Seeds | Kind::Snapshots => configure::is_known(key),
         Kind::Tests => configure::is_test_config_key(key),
     };
     level

@@ -212,12 +212,12 @@ fn read_input(project: &Project, model: &str, text: &str) -> Option<NodeId> {
         None => (None, found[1].to_owned()),
     };
     if let Some(version) = found.get(3) {
-        let versioned = RefCall { package: package.clone(), name: format!("{name}.v{}", version.as_str()) };
+        let versioned = RefCall { package: package.clone(), name: name.clone(), version: Some(version.as_str().to_owned()) };
         if let Some(id) = project.find_ref(&versioned) {
             return Some(id);
         }
     }
-    project.find_ref(&RefCall { package, name })
+    project.find_ref(&RefCall { package, name, version: None })
 }
 
 fn read_overrides(reader: &mut Reader, node: &Node) -> Overrides {

@@ -99,7 +99,7 @@ impl Node {
                     };
                     converted.push(Entry { key: name, key_place: key.place, value: Self::convert(file, value)? });
                 }
-                Data::Map(converted)
+                Data::Map(with_merges(converted))
             }
             YamlData::Tagged(_, inner) => return Self::convert(file, *inner),
             YamlData::Representation(text, ..) => Data::Scalar(Json::String(text.into_owned())),
@@ -186,10 +186,32 @@ impl Node {
     }
 }
 
+/// Takes in what YAML's merge key `<<` names; a key of the mapping itself wins.
+fn with_merges(entries: Vec<Entry>) -> Vec<Entry> {
+    if !entries.iter().any(|entry| entry.key == "<<") {
+        return entries;
+    }
+    let (merges, mut own): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| entry.key == "<<");
+    for merge in merges {
+        let maps = match merge.value.data {
+            Data::List(items) => items,
+            _ => vec![merge.value],
+        };
+        for entry in maps.iter().flat_map(Node::entries) {
+            if !own.iter().any(|known| known.key == entry.key) {
+                own.push(entry.clone());
+            }
+        }
+    }
+    own
+}
+
 /// Collects faults while values are taken out of trees. Each taker answers `None` after noting a fault.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     pub(super) faults: Vec<Fault>,
+    /// What changes nothing and may still be a slip.
+    pub(super) notes: Vec<Fault>,
 }
 
 impl Reader {
@@ -230,6 +252,25 @@ impl Reader {
                 hint,
             );
         }
+    }
+
+    /// The same where other tools keep keys of their own in the file: what is near a known key is a slip, the rest is passed
+    /// over with a note.
+    pub(super) fn check_open_keys(&mut self, node: &Node, what: &str, known: &[&str]) {
+        for entry in node.entries().iter().filter(|entry| !known.contains(&entry.key.as_str())) {
+            let message = format!("unknown key, key=`{}`, in=`{what}`", entry.key);
+            match nearest(&entry.key, known.iter().copied()) {
+                Some(near) => {
+                    self.fault_hint(&entry.key_place, codes::UNKNOWN_KEY, message, format!("did you mean `{near}`?"));
+                }
+                None => self.note(&entry.key_place, message),
+            }
+        }
+    }
+
+    /// Notes something that changes nothing.
+    pub(super) fn note(&mut self, place: &Place, message: impl Into<String>) {
+        self.notes.push(Fault::new(message).at(place.location()));
     }
 
     pub(super) fn text(&mut self, node: &Node, key: &str) -> Option<String> {
@@ -318,6 +359,11 @@ impl Reader {
         );
         None
     }
+}
+
+/// The first document of a text as JSON (`fromyaml`); `None` when it is not YAML.
+pub(crate) fn yaml_to_json(text: &str) -> Option<Json> {
+    Node::parse(Path::new("text"), text).ok().map(|node| node.to_json())
 }
 
 /// Reads a duration; `None` when the text is none.

@@ -10,11 +10,12 @@ use serde_json::{Map, Value as Json, json};
 use tidemill_project::SourceName;
 use tidemill_project::clock::Micros;
 
-use super::Relation;
 use super::constant::constant;
+use super::relation::{Adapter, Api, relation_value};
 use super::session::Session;
 use super::values::{from_data, look_up_env, look_up_var, to_json};
-use crate::project::{NodeId, RefCall};
+use super::{modules, mutable, statement, translate};
+use crate::project::RefCall;
 
 /// The text of the error that carries a `return` up to its macro.
 const RETURN: &str = "return outside of a macro";
@@ -40,58 +41,93 @@ impl Object for Root {
         if let Some(constant) = constant(session, key) {
             return Some(constant);
         }
+        if session.known.own_macros.contains(key) {
+            return Some(macro_ref(session, None, key));
+        }
+        if let Some(found) = self.built_in(key) {
+            return Some(found);
+        }
+        if session.known.macros.contains(key) {
+            return Some(macro_ref(session, None, key));
+        }
+        if session.known.is_package(key) {
+            return Some(Value::from_object(Package { name: key.to_owned(), session: Arc::clone(session) }));
+        }
+        None
+    }
+}
+
+impl Root {
+    fn built_in(self: &Arc<Self>, key: &str) -> Option<Value> {
+        let session = &self.session;
         if let Some(function) = Function::named(key) {
             return Some(Value::from_object(Call { function, session: Arc::clone(session) }));
         }
-        match key {
-            "config" => Some(Value::from_object(Config(Arc::clone(session)))),
-            "this" => Some(relation_value(session.subject.id.clone(), session.this())),
-            "target" => Some(target(session)),
-            "model" => Some(model(session)),
-            "execute" => Some(Value::from(session.executes())),
-            "exceptions" => Some(Value::from_object(Exceptions)),
-            "adapter" => Some(Value::from_object(Adapter(Arc::clone(session)))),
+        Some(match key {
+            "config" => Value::from_object(Config(Arc::clone(session))),
+            "this" => relation_value(session.subject.id.clone(), session.this()),
+            "target" => target(session),
+            "model" => session.model.get_or_init(|| model(session)).clone(),
+            "execute" => Value::from(session.executes()),
+            "exceptions" => Value::from_object(Exceptions),
+            "adapter" => Value::from_object(Adapter(Arc::clone(session))),
+            "api" => Value::from_object(Api),
+            "modules" => modules::modules(started(session)),
+            "graph" => graph(session),
+            "context" => Value::from_dyn_object(Arc::clone(self)),
             "flags" => {
                 let full_refresh = session.context().is_some_and(|context| context.full_refresh);
-                Some(from_data(json!({"FULL_REFRESH": full_refresh, "WHICH": "build"})))
+                from_data(json!({"FULL_REFRESH": full_refresh, "WHICH": "build", "STORE_FAILURES": false}))
             }
-            "run_started_at" => {
-                let as_of = session.context().map_or(0, |context| context.as_of_us);
-                Some(Value::from(iso(as_of)))
+            "run_started_at" => modules::instant(started(session)),
+            "invocation_id" => {
+                let id = session.context().map(|context| context.run_id.clone()).unwrap_or_default();
+                Value::from(id)
             }
-            "project_name" => Some(Value::from(session.known.project.as_str())),
-            "database" => Some(Value::from("")),
-            "schema" => Some(Value::from(session.target().schema.as_str())),
-            "dbt_version" => Some(Value::from("1.11.0")),
-            "dbt" | "dbt_utils" | "tidemill" => Some(Value::from_object(Package(Arc::clone(session)))),
-            "builtins" => Some(
-                ["ref", "source", "config", "var"]
-                    .into_iter()
-                    .filter_map(|name| Some((name, self.get_value_by_str(name)?)))
-                    .collect(),
-            ),
-            name if name == session.known.project => Some(Value::from_object(Package(Arc::clone(session)))),
-            name => session.macro_named(name),
-        }
+            "project_name" => Value::from(session.known.project.as_str()),
+            "database" => Value::from("datafusion"),
+            "schema" => Value::from(session.target().schema.as_str()),
+            "dbt_version" => Value::from("1.11.0"),
+            "invocation_args_dict" | "dbt_metadata_envs" => from_data(json!({})),
+            "builtins" => {
+                ["ref", "source", "config", "var"].into_iter().filter_map(|name| Some((name, self.built_in(name)?))).collect()
+            }
+            _ => return None,
+        })
     }
+}
+
+fn started(session: &Session) -> Micros {
+    session.context().map_or(0, |context| context.as_of_us)
 }
 
 fn target(session: &Session) -> Value {
     let target = session.target();
     from_data(json!({
-        "name": target.name, "schema": target.schema, "type": "tidemill", "profile_name": session.known.project,
-        "threads": 1, "database": "",
+        "name": target.name, "target_name": target.name, "schema": target.schema, "type": "tidemill",
+        "profile_name": session.known.project, "threads": 1, "database": "datafusion", "dbname": "datafusion",
     }))
 }
 
 fn model(session: &Session) -> Value {
     let subject = &session.subject;
     let this = session.this();
+    let package = session.own_package();
+    let kind = subject.id.to_string().split('.').next().unwrap_or_default().to_owned();
+    let columns: Map<String, Json> = subject
+        .facts
+        .columns
+        .iter()
+        .map(|(name, data_type, description)| {
+            (name.clone(), json!({"name": name, "data_type": data_type, "description": description}))
+        })
+        .collect();
     let mut facts = json!({
-        "name": subject.id.name(), "alias": this.identifier, "schema": this.schema, "unique_id": subject.id.to_string(),
-        "resource_type": subject.id.to_string().split('.').next(), "package_name": session.known.project,
+        "name": subject.id.name(), "alias": this.identifier, "schema": this.schema, "database": "datafusion",
+        "unique_id": format!("{kind}.{package}.{}", subject.id.name()), "resource_type": kind, "package_name": package,
         "original_file_path": subject.facts.path, "path": subject.facts.path, "tags": subject.facts.tags,
-        "config": subject.facts.config,
+        "config": subject.facts.config, "columns": columns, "description": subject.facts.description,
+        "fqn": [package, subject.id.name()],
     });
     if let (Some(batch), Some(facts)) = (session.context().and_then(|context| context.batch), facts.as_object_mut()) {
         facts.insert(
@@ -102,6 +138,40 @@ fn model(session: &Session) -> Value {
         );
     }
     from_data(facts)
+}
+
+/// `graph.nodes` and `graph.sources`, by unique id; empty while a template is parsed, as in dbt.
+fn graph(session: &Session) -> Value {
+    if !session.executes() {
+        return from_data(json!({"nodes": {}, "sources": {}, "exposures": {}, "metrics": {}, "groups": {}}));
+    }
+    let known = &session.known;
+    let mut nodes = Map::new();
+    for (name, facts) in &known.models {
+        let id = format!("model.{}.{name}", facts.package);
+        nodes.insert(
+            id.clone(),
+            json!({
+                "unique_id": id, "name": name, "resource_type": "model", "package_name": facts.package,
+                "schema": facts.schema.as_ref().unwrap_or(&session.target().schema), "alias": facts.alias.as_ref().unwrap_or(name),
+                "tags": facts.tags, "config": facts.config, "original_file_path": facts.path, "path": facts.path,
+                "description": facts.description, "database": "datafusion",
+            }),
+        );
+    }
+    for name in &known.seeds {
+        let id = format!("seed.{}.{name}", known.project);
+        nodes.insert(id.clone(), json!({"unique_id": id, "name": name, "resource_type": "seed"}));
+    }
+    let sources: Map<String, Json> = known
+        .sources
+        .iter()
+        .map(|name| {
+            let id = format!("source.{}.{}.{}", known.project, name.source, name.table);
+            (id, json!({"source_name": name.source, "name": name.table, "resource_type": "source"}))
+        })
+        .collect();
+    from_data(json!({"nodes": nodes, "sources": sources, "exposures": {}, "metrics": {}, "groups": {}}))
 }
 
 /// `2025-03-09T12:00:00.000000Z`.
@@ -123,6 +193,7 @@ enum Function {
     Source,
     Var,
     EnvVar,
+    Doc,
     IsIncremental,
     Watermark,
     AsOf,
@@ -130,10 +201,18 @@ enum Function {
     Print,
     Return,
     WrapMacro,
+    List,
+    Dict,
     ToJson,
     FromJson,
+    ToYaml,
+    FromYaml,
     Set,
+    Zip,
     RunQuery,
+    Statement,
+    LoadResult,
+    LoadRelation,
 }
 
 impl Function {
@@ -143,6 +222,7 @@ impl Function {
             "source" => Self::Source,
             "var" => Self::Var,
             "env_var" => Self::EnvVar,
+            "doc" => Self::Doc,
             "is_incremental" => Self::IsIncremental,
             "watermark" => Self::Watermark,
             "as_of" => Self::AsOf,
@@ -151,9 +231,17 @@ impl Function {
             "return" => Self::Return,
             "tojson" => Self::ToJson,
             "fromjson" => Self::FromJson,
-            "set" => Self::Set,
+            "toyaml" => Self::ToYaml,
+            "fromyaml" => Self::FromYaml,
+            "set" | "set_strict" => Self::Set,
+            "zip" | "zip_strict" => Self::Zip,
             "run_query" => Self::RunQuery,
+            "statement" => Self::Statement,
+            "load_result" => Self::LoadResult,
+            "load_relation" | "load_cached_relation" => Self::LoadRelation,
             super::macros::WRAP => Self::WrapMacro,
+            translate::LIST => Self::List,
+            translate::DICT => Self::Dict,
             _ => return None,
         })
     }
@@ -170,15 +258,11 @@ impl Object for Call {
         ObjectRepr::Plain
     }
 
-    fn call(self: &Arc<Self>, _state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
+    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
         let session = &self.session;
         match self.function {
             Function::Ref => {
-                let (first, second, _): (&str, Option<&str>, Kwargs) = from_args(args)?;
-                let call = match second {
-                    Some(name) => RefCall { package: Some(first.to_owned()), name: name.to_owned() },
-                    None => RefCall { package: None, name: first.to_owned() },
-                };
+                let call = ref_call(args)?;
                 session.reference(call).map(|(id, relation)| relation_value(id, relation)).map_err(fail)
             }
             Function::Source => {
@@ -192,7 +276,7 @@ impl Object for Call {
                 let overrides = session.context().and_then(|context| context.vars.get(name));
                 match overrides {
                     Some(value) => Ok(from_data(value)),
-                    None => look_up_var(&session.known.vars, name, default),
+                    None => look_up_var(&session.known.vars, session.own_package(), name, default),
                 }
             }
             Function::EnvVar => {
@@ -201,6 +285,12 @@ impl Object for Call {
                     Some(value) => Ok(Value::from(value.as_str())),
                     None => look_up_env(&session.known.env, name, default),
                 }
+            }
+            Function::Doc => {
+                let (first, second): (&str, Option<&str>) = from_args(args)?;
+                let name = second.unwrap_or(first);
+                let found = session.known.docs.get(name).map(|text| Value::from(text.as_str()));
+                found.ok_or_else(|| fail(format!("no docs block of that name, doc=`{name}`")))
             }
             Function::IsIncremental => Ok(Value::from(session.is_incremental())),
             Function::Watermark => {
@@ -226,28 +316,30 @@ impl Object for Call {
                 session.set_returned(args.first().cloned().unwrap_or_default());
                 Err(Error::new(ErrorKind::InvalidOperation, RETURN))
             }
-            Function::WrapMacro => {
-                let (name, inner): (&str, Value) = from_args(args)?;
-                if inner.is_undefined() {
-                    return Ok(inner);
-                }
-                if let Some(constant) = constant(session, name) {
-                    session.register_macro(name, constant.clone());
-                    return Ok(constant);
-                }
-                let wrapped = Value::from_object(Macro { name: name.to_owned(), inner, session: Arc::clone(session) });
-                session.register_macro(name, wrapped.clone());
-                Ok(wrapped)
-            }
+            Function::WrapMacro => wrap_macro(session, args),
+            Function::List => mutable::list(args.first().unwrap_or(&Value::UNDEFINED)),
+            Function::Dict => mutable::dict(args.first().unwrap_or(&Value::UNDEFINED)),
             Function::ToJson => {
-                let (value, _): (Value, Kwargs) = from_args(args)?;
+                let (value, _, _): (Value, Option<Value>, Kwargs) = from_args(args)?;
                 Ok(Value::from(to_json(&value).to_string()))
             }
             Function::FromJson => {
                 let (text, default): (&str, Option<Value>) = from_args(args)?;
                 match serde_json::from_str::<Json>(text) {
-                    Ok(value) => Ok(from_data(&value)),
+                    Ok(value) => mutable::from_json(&value),
                     Err(_) => Ok(default.unwrap_or_default()),
+                }
+            }
+            Function::ToYaml => {
+                let (value, _, _): (Value, Option<Value>, Kwargs) = from_args(args)?;
+                // JSON is YAML.
+                Ok(Value::from(to_json(&value).to_string()))
+            }
+            Function::FromYaml => {
+                let (text, default): (&str, Option<Value>) = from_args(args)?;
+                match crate::project::yaml_to_json(text) {
+                    Some(value) => mutable::from_json(&value),
+                    None => Ok(default.unwrap_or_default()),
                 }
             }
             Function::Set => {
@@ -260,9 +352,43 @@ impl Object for Call {
                 }
                 Ok(Value::from(distinct))
             }
-            Function::RunQuery => Err(fail("queries cannot be run while a model is rendered".to_owned())),
+            Function::Zip => {
+                let mut lists = args.iter().map(Value::try_iter).collect::<Result<Vec<_>, _>>()?;
+                let mut rows = Vec::new();
+                while let Some(row) = lists.iter_mut().map(Iterator::next).collect::<Option<Vec<Value>>>() {
+                    if row.is_empty() {
+                        break;
+                    }
+                    rows.push(Value::from(row));
+                }
+                Ok(Value::from(rows))
+            }
+            Function::RunQuery => {
+                let (sql,): (&str,) = from_args(args)?;
+                statement::answer(session, sql)
+            }
+            Function::Statement => statement::statement(session, state, args),
+            Function::LoadResult => statement::load_result(session, from_args::<(&str,)>(args)?.0),
+            Function::LoadRelation => {
+                Value::from_object(Adapter(Arc::clone(session))).call_method(state, "load_relation", args)
+            }
         }
     }
+}
+
+/// `ref('orders')`, `ref('shop', 'orders')`, `ref('orders', v=2)`.
+fn ref_call(args: &[Value]) -> Result<RefCall, Error> {
+    let (first, second, named): (&str, Option<&str>, Kwargs) = from_args(args)?;
+    let mut version = None;
+    for key in ["v", "version"] {
+        let given: Option<Value> = named.get(key)?;
+        version = version.or(given.filter(|value| !value.is_none()).map(|value| value.to_string()));
+    }
+    named.assert_all_used()?;
+    Ok(match second {
+        Some(name) => RefCall { package: Some(first.to_owned()), name: name.to_owned(), version },
+        None => RefCall { package: None, name: first.to_owned(), version },
+    })
 }
 
 /// `name`, and a default given by place or by name.
@@ -276,12 +402,75 @@ fn fail(message: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }
 
+fn wrap_macro(session: &Arc<Session>, args: &[Value]) -> Result<Value, Error> {
+    let (package, name, inner, open): (&str, &str, Value, Option<Value>) = from_args(args)?;
+    let open = match open {
+        Some(open) => Some(Open {
+            parameters: open.get_item_by_index(0)?.try_iter()?.map(|name| name.to_string()).collect(),
+            varargs: open.get_item_by_index(1)?.is_true(),
+            kwargs: open.get_item_by_index(2)?.is_true(),
+        }),
+        None => None,
+    };
+    if let Some(constant) = constant(session, name) {
+        session.register_macro(package, name, constant);
+        return Ok(Value::from(""));
+    }
+    let wrapped = Macro {
+        package: package.to_owned(),
+        name: name.to_owned(),
+        inner,
+        open,
+        session: Arc::clone(session),
+    };
+    session.register_macro(package, name, Value::from_object(wrapped));
+    Ok(Value::from(""))
+}
+
 /// A macro with dbt's `return` and a frame in the stack of an error.
 #[derive(Debug)]
 struct Macro {
+    package: String,
     name: String,
     inner: Value,
+    open: Option<Open>,
     session: Arc<Session>,
+}
+
+/// The parameters of a macro that takes more than it names.
+#[derive(Debug)]
+struct Open {
+    parameters: Vec<String>,
+    varargs: bool,
+    kwargs: bool,
+}
+
+impl Open {
+    /// Hands what is beyond the parameters over as the lists and mappings that the macro reads.
+    fn arrange(&self, args: &[Value]) -> Result<Vec<Value>, Error> {
+        let (mut given, named) = match args.split_last() {
+            Some((last, rest)) if last.is_kwargs() => (rest.to_vec(), Some(Kwargs::try_from(last.clone())?)),
+            _ => (args.to_vec(), None),
+        };
+        let mut passed: Vec<(String, Value)> = Vec::new();
+        if self.varargs {
+            let rest = if given.len() > self.parameters.len() { given.split_off(self.parameters.len()) } else { Vec::new() };
+            passed.push(("varargs".to_owned(), Value::from(rest)));
+        }
+        let mut rest = Vec::new();
+        if let Some(named) = named {
+            for key in named.args() {
+                let value: Value = named.peek(key)?;
+                let known = !self.kwargs || key == "caller" || self.parameters.iter().any(|name| name == key);
+                if known { passed.push((key.to_owned(), value)) } else { rest.push((key.to_owned(), value)) }
+            }
+        }
+        if self.kwargs {
+            passed.push(("kwargs".to_owned(), mutable::dict(&rest.into_iter().collect())?));
+        }
+        given.push(Value::from(passed.into_iter().collect::<Kwargs>()));
+        Ok(given)
+    }
 }
 
 impl Object for Macro {
@@ -290,7 +479,9 @@ impl Object for Macro {
     }
 
     fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
-        match self.inner.call(state, args) {
+        let arranged = self.open.as_ref().map(|open| open.arrange(args)).transpose()?;
+        let args = arranged.as_deref().unwrap_or(args);
+        match self.session.inside(&self.package, || self.inner.call(state, args)) {
             Ok(value) => Ok(value),
             Err(error) => match self.session.take_returned() {
                 Some(value) => Ok(value),
@@ -303,6 +494,75 @@ impl Object for Macro {
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<macro {}>", self.name)
+    }
+}
+
+/// A macro's name: which macro it is shows when it is called.
+#[derive(Debug)]
+struct MacroRef {
+    package: Option<String>,
+    name: String,
+    session: Arc<Session>,
+}
+
+fn macro_ref(session: &Arc<Session>, package: Option<&str>, name: &str) -> Value {
+    Value::from_object(MacroRef {
+        package: package.map(str::to_owned),
+        name: name.to_owned(),
+        session: Arc::clone(session),
+    })
+}
+
+impl Object for MacroRef {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
+        let found = match &self.package {
+            Some(package) => self.session.macro_of(package, &self.name),
+            None => self.session.macro_named(&self.name),
+        };
+        match found {
+            Some(found) => found.call(state, args),
+            None => Err(Error::new(ErrorKind::UnknownFunction, format!("{} is unknown", self.name))),
+        }
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<macro {}>", self.name)
+    }
+}
+
+/// `dbt_utils.star(...)`, `my_project.my_macro(...)`.
+#[derive(Debug)]
+struct Package {
+    name: String,
+    session: Arc<Session>,
+}
+
+impl Package {
+    fn find(&self, name: &str) -> Option<Value> {
+        let session = &self.session;
+        session.macro_of(&self.name, name).or_else(|| {
+            // dbt keeps some of its functions in its own package, too; ours share one.
+            super::macros::SHIPPED_PACKAGES
+                .contains(&self.name.as_str())
+                .then(|| super::macros::SHIPPED_PACKAGES.iter().find_map(|package| session.macro_of(package, name)))?
+        })
+    }
+}
+
+impl Object for Package {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.find(key.as_str()?)
+    }
+
+    fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        match self.find(method) {
+            Some(found) => found.call(state, args),
+            None => Err(Error::new(ErrorKind::UnknownFunction, format!("{}.{method} is unknown", self.name))),
+        }
     }
 }
 
@@ -327,15 +587,15 @@ impl Object for Config {
 
     fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         match method {
-            "get" => {
+            "get" | "meta_get" => {
                 let (key, default, named): (&str, Option<Value>, Kwargs) = from_args(args)?;
-                let named: Option<Value> = named.get("default")?;
-                let found = self.0.config(key).map(|value| from_data(&value));
-                Ok(found.or(default).or(named).unwrap_or_else(|| Value::from(())))
+                let (named_default, _): (Option<Value>, Option<Value>) = (named.get("default")?, named.get("validator")?);
+                let found = self.look_up(key, method == "meta_get");
+                Ok(found.or(default).or(named_default).unwrap_or_else(|| Value::from(())))
             }
-            "require" => {
+            "require" | "meta_require" => {
                 let (key, _): (&str, Kwargs) = from_args(args)?;
-                let found = self.0.config(key).map(|value| from_data(&value));
+                let found = self.look_up(key, method == "meta_require");
                 found.ok_or_else(|| fail(format!("config is missing, key=`{key}`")))
             }
             "set" | "persist_relation_docs" | "persist_column_docs" => Ok(Value::from("")),
@@ -344,48 +604,10 @@ impl Object for Config {
     }
 }
 
-/// A relation: its SQL where it is printed, its parts where they are asked for.
-#[derive(Debug)]
-struct RelationValue {
-    id: NodeId,
-    relation: Relation,
-}
-
-pub(super) fn relation_value(id: NodeId, relation: Relation) -> Value {
-    Value::from_object(RelationValue { id, relation })
-}
-
-impl Object for RelationValue {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        Some(match key.as_str()? {
-            "identifier" | "name" | "table" | "alias" => Value::from(self.relation.identifier.as_str()),
-            "schema" | "dataset" => Value::from(self.relation.schema.as_str()),
-            "database" => Value::from(""),
-            "type" => Value::from("table"),
-            "is_table" => Value::from(true),
-            "is_view" | "is_cte" => Value::from(false),
-            _ => return None,
-        })
-    }
-
-    fn is_true(self: &Arc<Self>) -> bool {
-        true
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.relation.sql)
-    }
-
-    fn call_method(
-        self: &Arc<Self>,
-        _state: &mut State<'_, '_>,
-        method: &str,
-        _args: &[Value],
-    ) -> Result<Value, Error> {
-        match method {
-            "include" | "quote" | "render" => Ok(Value::from_dyn_object(Arc::clone(self))),
-            _ => Err(Error::from(ErrorKind::UnknownMethod)),
-        }
+impl Config {
+    fn look_up(&self, key: &str, in_meta: bool) -> Option<Value> {
+        let found = if in_meta { self.0.config("meta")?.get(key)?.clone() } else { self.0.config(key)? };
+        Some(from_data(&found))
     }
 }
 
@@ -397,62 +619,13 @@ impl Object for Exceptions {
     fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         let message = args.first().map(ToString::to_string).unwrap_or_default();
         match method {
-            "raise_compiler_error" | "raise_not_implemented" | "raise_parsing_error" => Err(fail(message)),
-            "warn" => {
+            "raise_compiler_error" | "raise_not_implemented" | "raise_parsing_error" | "raise_database_error"
+            | "raise_fail_fast_error" => Err(fail(message.trim().to_owned())),
+            "warn" | "warn_snapshot_timestamp_data_types" => {
                 tracing::warn!(%message, "template warns");
                 Ok(Value::from(""))
             }
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
-        }
-    }
-}
-
-/// The part of dbt's `adapter` that needs no statement.
-#[derive(Debug)]
-struct Adapter(Arc<Session>);
-
-impl Object for Adapter {
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
-        match method {
-            "dispatch" => {
-                let (name, _, _): (&str, Option<Value>, Kwargs) = from_args(args)?;
-                ["tidemill__", "postgres__", "default__"]
-                    .iter()
-                    .find_map(|prefix| self.0.macro_named(&format!("{prefix}{name}")))
-                    .ok_or_else(|| fail(format!("no macro to dispatch to, name=`default__{name}`")))
-            }
-            "get_columns_in_relation" => {
-                let (relation,): (Value,) = from_args(args)?;
-                let Some(relation) = relation.downcast_object_ref::<RelationValue>() else {
-                    return Ok(Value::from(Vec::<Value>::new()));
-                };
-                let columns = self.0.columns(&relation.id);
-                Ok(columns.into_iter().map(|name| from_data(json!({"name": name, "column": name}))).collect())
-            }
-            "quote" => {
-                let (name,): (&str,) = from_args(args)?;
-                Ok(Value::from(format!("\"{}\"", name.replace('"', "\"\""))))
-            }
-            "type" => Ok(Value::from("tidemill")),
-            "get_relation" => Ok(Value::from(())),
-            _ => Err(Error::from(ErrorKind::UnknownMethod)),
-        }
-    }
-}
-
-/// `dbt_utils.star(...)`, `my_project.my_macro(...)`: macros of all packages share one name space.
-#[derive(Debug)]
-struct Package(Arc<Session>);
-
-impl Object for Package {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.macro_named(key.as_str()?)
-    }
-
-    fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
-        match self.0.macro_named(method) {
-            Some(found) => found.call(state, args),
-            None => Err(Error::new(ErrorKind::UnknownFunction, format!("{method} is unknown"))),
         }
     }
 }

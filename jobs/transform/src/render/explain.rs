@@ -7,7 +7,8 @@ use minijinja::ErrorKind;
 use tidemill_project::error::nearest;
 use tidemill_project::{Fault, Location};
 
-use super::macros::{PRELUDE, Prelude};
+use super::macros::Macros;
+use super::translate::Translated;
 use crate::error::codes;
 
 /// Functions that templates may call beside macros; for suggestions.
@@ -37,18 +38,18 @@ pub(super) struct Origin<'a> {
     pub(super) path: &'a Path,
     /// The user's text.
     pub(super) text: &'a str,
-    /// Bytes that were put in front of it.
-    pub(super) prefix_bytes: usize,
+    /// What was rendered in its place, behind so many bytes of our own.
+    pub(super) rendered: Option<(&'a Translated, usize)>,
 }
 
 impl<'a> Origin<'a> {
     pub(super) fn new(subject: &'a str, path: &'a Path, text: &'a str) -> Self {
-        Self { subject, path, text, prefix_bytes: 0 }
+        Self { subject, path, text, rendered: None }
     }
 }
 
 /// Explains an error. The innermost frame is where it happened; those further out become the hint.
-pub(super) fn explain(prelude: &Prelude, origin: Origin<'_>, error: &minijinja::Error) -> Fault {
+pub(super) fn explain(macros: &Macros, origin: Origin<'_>, error: &minijinja::Error) -> Fault {
     let mut frames = vec![error];
     while let Some(inner) = frames[frames.len() - 1].source().and_then(|inner| inner.downcast_ref::<minijinja::Error>())
     {
@@ -57,13 +58,13 @@ pub(super) fn explain(prelude: &Prelude, origin: Origin<'_>, error: &minijinja::
     let innermost = frames[frames.len() - 1];
     let mut places: Vec<(Location, Option<String>)> = Vec::new();
     for frame in frames.iter().rev() {
-        let Some(place) = place(prelude, origin, frame) else { continue };
+        let Some(place) = place(macros, origin, frame) else { continue };
         if places.last() != Some(&place) {
             places.push(place);
         }
     }
 
-    let (message, suggestion) = describe(prelude, innermost);
+    let (message, suggestion) = describe(macros, innermost);
     let message = if origin.subject.is_empty() { message } else { format!("{message}, in=`{}`", origin.subject) };
     let mut fault = Fault::new(message).code(codes::TEMPLATE);
     let mut hints: Vec<String> = suggestion.into_iter().collect();
@@ -85,24 +86,28 @@ pub(super) fn explain(prelude: &Prelude, origin: Origin<'_>, error: &minijinja::
     if hints.is_empty() { fault } else { fault.hint(hints.join("; ")) }
 }
 
-fn place(prelude: &Prelude, origin: Origin<'_>, frame: &minijinja::Error) -> Option<(Location, Option<String>)> {
+fn place(macros: &Macros, origin: Origin<'_>, frame: &minijinja::Error) -> Option<(Location, Option<String>)> {
     let line = frame.line()?;
-    if frame.name() == Some(PRELUDE) {
-        return Some((prelude.location(line), prelude.macro_at(line).map(ToOwned::to_owned)));
+    if let Some((location, inside)) = frame.name().and_then(|name| macros.place(name, line)) {
+        return Some((location, inside.map(ToOwned::to_owned)));
     }
     let column = frame.range().and_then(|range| {
-        let before = origin.text.get(..range.start.checked_sub(origin.prefix_bytes)?)?;
+        let start = match origin.rendered {
+            Some((translated, prefix_bytes)) => translated.original(range.start.checked_sub(prefix_bytes)?),
+            None => range.start,
+        };
+        let before = origin.text.get(..start)?;
         Some(before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
     });
     Some((Location::new(origin.path, line, column.unwrap_or(1)), None))
 }
 
-fn describe(prelude: &Prelude, error: &minijinja::Error) -> (String, Option<String>) {
+fn describe(macros: &Macros, error: &minijinja::Error) -> (String, Option<String>) {
     let detail = error.detail().map(ToOwned::to_owned).unwrap_or_default();
     match error.kind() {
         ErrorKind::UnknownFunction => {
             let name = detail.strip_suffix(" is unknown").unwrap_or(&detail);
-            let known = prelude.names.iter().map(String::as_str).chain(FUNCTIONS);
+            let known = macros.names().chain(FUNCTIONS);
             let hint = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
             (format!("macro is not known, name=`{name}`"), hint)
         }

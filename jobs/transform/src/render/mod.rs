@@ -8,10 +8,17 @@ mod constant;
 mod context;
 mod explain;
 mod macros;
+mod marks;
+mod modules;
+mod mutable;
 mod pycompat;
+mod relation;
 mod renderer;
+mod scan;
 mod session;
 mod signature;
+mod statement;
+mod translate;
 mod values;
 
 use std::collections::BTreeMap;
@@ -37,15 +44,58 @@ pub struct Relation {
     pub identifier: String,
 }
 
-/// Tells what each input is called in the session in which the SQL will run.
+/// A column that a template asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnFacts {
+    /// Its name.
+    pub name: String,
+    /// Its type in words that SQL takes: `bigint`, `varchar`, `decimal(16, 2)`.
+    pub data_type: String,
+}
+
+/// The answer of a query that a template asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TableRows {
+    /// Names and types.
+    pub columns: Vec<ColumnFacts>,
+    /// One entry per column; dates and timestamps as text.
+    pub rows: Vec<Vec<Json>>,
+}
+
+/// Tells what each input is called in the session in which the SQL will run, and answers what templates ask about tables.
 pub trait Relations: Send + Sync {
     /// The relation of a node; `None` when the session has none, which fails the render with a suggestion.
     fn relation(&self, node: &NodeId) -> Option<Relation>;
 
-    /// Columns of a node, for macros that ask (`dbt_utils.star`, `adapter.get_columns_in_relation`); empty when unknown.
-    fn columns(&self, node: &NodeId) -> Vec<String> {
+    /// The node whose relation has that schema and name (`adapter.get_relation`).
+    fn find(&self, schema: &str, identifier: &str) -> Option<NodeId> {
+        let _ = (schema, identifier);
+        None
+    }
+
+    /// Whether the node can be read now: it was built, or is a view over what was.
+    fn exists(&self, node: &NodeId) -> bool {
         let _ = node;
-        Vec::new()
+        false
+    }
+
+    /// Columns of a node, for macros that ask (`dbt_utils.star`, `adapter.get_columns_in_relation`); empty when it was not
+    /// built yet.
+    ///
+    /// # Errors
+    /// The node cannot be read, in a person's words.
+    fn columns(&self, node: &NodeId) -> Result<Vec<ColumnFacts>, String> {
+        let _ = node;
+        Ok(Vec::new())
+    }
+
+    /// Runs a query that a template asks (`run_query`) over the tables as this run sees them.
+    ///
+    /// # Errors
+    /// What is wrong with the query, in a person's words; also when there is no engine behind the render.
+    fn query(&self, sql: &str) -> Result<TableRows, String> {
+        let _ = sql;
+        Err("queries cannot be run here".to_owned())
     }
 }
 
@@ -101,6 +151,27 @@ pub struct RenderContext {
     pub target: Option<Target>,
     /// `this`; asked from the relations unless given.
     pub this: Option<Relation>,
+    /// `invocation_id`.
+    pub run_id: String,
+}
+
+/// A `{% word rest %}` of a template: bytes `start..end`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tag<'a> {
+    pub word: &'a str,
+    pub rest: &'a str,
+    pub start: usize,
+    pub end: usize,
+}
+
+/// All block tags of a template; those in comments and raw text are none.
+pub(crate) fn tags(text: &str) -> impl Iterator<Item = Tag<'_>> {
+    scan::pieces(text).into_iter().filter(|piece| piece.kind == scan::Kind::Block).map(|piece| {
+        let part = &text[piece.start..piece.end];
+        let word = scan::first_word(part);
+        let rest = part.split_once(word).map_or("", |(_, rest)| rest);
+        Tag { word, rest, start: piece.start, end: piece.end }
+    })
 }
 
 /// Relations as they are shared with a template.

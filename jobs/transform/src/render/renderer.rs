@@ -7,14 +7,17 @@ use std::sync::{Arc, LazyLock};
 use minijinja::value::Value;
 use minijinja::{Environment, UndefinedBehavior};
 use regex::Regex;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tidemill_project::error::nearest;
 use tidemill_project::{Fault, Location};
 
-use super::context::{Root, relation_value};
+use super::context::Root;
 use super::explain::{Origin, explain};
-use super::macros::{IMPORT, PRELUDE, Prelude, translate};
+use super::macros::Macros;
+use super::marks::{byte_at, mark, place_at, unmark};
+use super::relation::relation_value;
 use super::session::{Known, ModelFacts, Purpose, Session, Subject};
+use super::translate::translate;
 use super::values::from_data;
 use super::{RenderContext, SharedRelations, pycompat, signature};
 use crate::error::{Error, Result, codes};
@@ -30,7 +33,7 @@ static EXPRESSION: LazyLock<Regex> = LazyLock::new(|| {
 #[derive(Debug)]
 pub struct Renderer {
     env: Environment<'static>,
-    prelude: Prelude,
+    macros: Macros,
     known: Arc<Known>,
 }
 
@@ -48,43 +51,39 @@ impl Renderer {
             env.add_filter(filter, |value: Value| value);
         }
 
-        let mut faults = Vec::new();
-        for file in &project.macros {
-            let text = translate(&file.text);
-            if let Err(error) = env.template_from_named_str("macro file", &text) {
-                let origin = Origin::new("", &file.path, &text);
-                faults.push(explain(&Prelude::default(), origin, &error));
+        let (macros, mut faults) = Macros::build(&project.macros);
+        for file in &macros.files {
+            if let Err(error) = env.add_template_owned(file.name.clone(), file.text.clone()) {
+                faults.push(explain(&macros, Origin::new("", Path::new(&file.name), &file.text), &error));
             }
         }
-        let (prelude, repeated) = Prelude::build(&project.macros);
-        faults.extend(repeated);
         if !faults.is_empty() {
             return Err(Error::from_faults(faults));
         }
-        if let Err(error) = env.add_template_owned(PRELUDE, prelude.text.clone()) {
-            let origin = Origin::new("", Path::new(PRELUDE), "");
-            return Err(Error::from_template(explain(&prelude, origin, &error), error));
-        }
-        Ok(Self { env, prelude, known: Arc::new(facts(project)) })
+        let known = Arc::new(facts(project, &macros));
+        Ok(Self { env, macros, known })
     }
 
     /// Names of the macros that templates may call, the shipped ones among them.
     pub fn macros(&self) -> impl Iterator<Item = &str> {
-        self.prelude.names.iter().map(String::as_str)
+        self.macros.names()
     }
 
     /// Whether a generic test is the one that comes with the engine, and not a project's of the same name.
     #[must_use]
     pub fn is_shipped_test(&self, test: &str) -> bool {
-        self.prelude.is_shipped(&format!("test_{test}"))
+        let name = format!("test_{test}");
+        let package = self.macros.package_of(&name, &self.known.project);
+        package.is_some_and(|package| self.macros.is_shipped(package, &name))
     }
 
     /// Learns what a template uses; `path` is for faults.
     ///
     /// # Errors
     /// The template is no Jinja, or a macro fails.
-    pub fn parse(&self, name: &str, path: &Path, text: &str) -> Result<Uses> {
-        let subject = Subject::bare(NodeId::Model(name.to_owned()));
+    pub fn parse(&self, package: &str, name: &str, path: &Path, text: &str) -> Result<Uses> {
+        let facts = ModelFacts { package: package.to_owned(), ..ModelFacts::default() };
+        let subject = Subject { id: NodeId::Model(name.to_owned()), facts };
         let origin = Origin::new(name, path, text);
         self.collect(&subject, origin, &[])
     }
@@ -96,7 +95,8 @@ impl Renderer {
     pub fn parse_test(&self, test: &GenericTest) -> Result<Uses> {
         let call = self.test_call(test)?;
         // The shipped macros use nothing but their arguments, and most of those are plain values.
-        let text = if self.prelude.is_shipped(&call.name) { call.expressions() } else { call.template() };
+        let text =
+            if self.macros.is_shipped(&call.package, &call.name) { call.expressions() } else { call.template() };
         if text.is_empty() {
             return Ok(Uses::default());
         }
@@ -113,12 +113,42 @@ impl Renderer {
     /// # Errors
     /// A ref without relation, a variable that is not set, a macro that fails: with file, line and macro stack.
     pub fn model(&self, model: &Model, context: &RenderContext, relations: &SharedRelations) -> Result<String> {
-        let subject = Subject {
+        let origin = Origin::new(&model.name, &model.path, &model.raw_sql);
+        self.compile(self.subject(model), origin, Vec::new(), context, relations)
+    }
+
+    /// The place in a model's template of a line and column of its compiled SQL, both from 1; that of the tag where a macro or
+    /// a variable gave the text. `None` when it cannot be told.
+    pub(crate) fn locate(
+        &self,
+        model: &Model,
+        context: &RenderContext,
+        relations: &SharedRelations,
+        sql: &str,
+        line: usize,
+        column: usize,
+    ) -> Option<Location> {
+        let marked = mark(&model.raw_sql);
+        let origin = Origin::new(&model.name, &model.path, &marked);
+        let rendered = self.compile(self.subject(model), origin, Vec::new(), context, relations).ok()?;
+        let found = unmark(&rendered);
+        if found.text != sql {
+            return None;
+        }
+        let (line, column) = place_at(&model.raw_sql, found.origin(byte_at(sql, line, column)?)?);
+        Some(Location::new(&model.path, line, column))
+    }
+
+    /// Whether a template may ask about tables while it is rendered: it, or a macro that it may call, says so.
+    pub(crate) fn asks(&self, model: &Model) -> bool {
+        self.macros.asks(&model.raw_sql)
+    }
+
+    fn subject(&self, model: &Model) -> Subject {
+        Subject {
             id: NodeId::Model(model.name.clone()),
             facts: self.known.models.get(&model.name).cloned().unwrap_or_default(),
-        };
-        let origin = Origin::new(&model.name, &model.path, &model.raw_sql);
-        self.compile(subject, origin, Vec::new(), context, relations)
+        }
     }
 
     /// Compiles a generic test to a query of the rows that fail it.
@@ -170,6 +200,53 @@ impl Renderer {
         self.compile(subject, origin, Vec::new(), context, relations)
     }
 
+    /// What naming macros are told about a node.
+    pub(crate) fn naming_node(
+        &self,
+        kind: &str,
+        package: &str,
+        name: &str,
+        config: &serde_json::Map<String, Json>,
+        tags: &[String],
+    ) -> Json {
+        json!({
+            "name": name, "resource_type": kind, "package_name": package, "tags": tags, "config": config,
+            "unique_id": format!("{kind}.{package}.{name}"), "fqn": [package, name], "version": null,
+        })
+    }
+
+    /// Calls `generate_schema_name` or `generate_alias_name` of the project.
+    ///
+    /// # Errors
+    /// The macro fails.
+    pub(crate) fn naming(&self, name: &str, custom: Option<&str>, node: &Json) -> Result<String> {
+        let text = format!("{{{{ {name}(__custom, __node) }}}}");
+        let subject = Subject::bare(NodeId::Model(node["name"].as_str().unwrap_or_default().to_owned()));
+        let session = Session::new(&self.known, subject, Purpose::Parse { incremental: false });
+        let custom = custom.map_or_else(|| Value::from(()), Value::from);
+        let extra = vec![("__custom", custom), ("__node", from_data(node))];
+        let origin = Origin::new(name, Path::new("dbt_project.yml"), &text);
+        Ok(self.render(&session, origin, extra)?.trim().to_owned())
+    }
+
+    /// Compiles the text of a hook: of a model, or of the project.
+    ///
+    /// # Errors
+    /// As [`Renderer::model`].
+    pub(crate) fn statement(
+        &self,
+        model: Option<&Model>,
+        text: &str,
+        context: &RenderContext,
+        relations: &SharedRelations,
+    ) -> Result<String> {
+        let (subject, name, path) = match model {
+            Some(model) => (self.subject(model), model.name.as_str(), model.path.as_path()),
+            None => (Subject::bare(NodeId::Model("hook".to_owned())), "hook", Path::new("dbt_project.yml")),
+        };
+        self.compile(subject, Origin::new(name, path, text), Vec::new(), context, relations)
+    }
+
     fn collect(&self, subject: &Subject, origin: Origin<'_>, extra: &[(&'static str, Value)]) -> Result<Uses> {
         let session = Session::new(&self.known, subject.clone(), Purpose::Parse { incremental: false });
         self.render(&session, origin, extra.to_vec())?;
@@ -199,21 +276,33 @@ impl Renderer {
     }
 
     fn render(&self, session: &Arc<Session>, origin: Origin<'_>, extra: Vec<(&'static str, Value)>) -> Result<String> {
-        // The import runs every macro's definition; most models call none.
-        let text = origin.text;
-        let imports = text.contains("adapter") || self.prelude.names.iter().any(|name| text.contains(name.as_str()));
-        let prefix = if imports { IMPORT } else { "" };
-        let origin = Origin { prefix_bytes: prefix.len(), ..origin };
-        let root = Root { session: Arc::clone(session), extra };
-        self.env
-            .render_named_str("template", &format!("{prefix}{text}"), Value::from_object(root))
-            .map_err(|error| Error::from_template(explain(&self.prelude, origin, &error), error))
+        if !origin.text.contains('{') {
+            return Ok(origin.text.to_owned());
+        }
+        let translated = translate(origin.text);
+        // Importing runs the definitions of a file's macros; most models need few files or none.
+        let imports = self.macros.imports(origin.text);
+        let root = Value::from_object(Root { session: Arc::clone(session), extra });
+        let render = |imports: &str| {
+            self.env
+                .render_named_str("template", &format!("{imports}{}", translated.text), root.clone())
+                .map_err(|error| (error, imports.len()))
+        };
+        let rendered = match render(&imports) {
+            // A name that was put together while the template ran.
+            Err((error, _)) if is_unknown_function(&error) => render(&self.macros.import_all()),
+            rendered => rendered,
+        };
+        rendered.map_err(|(error, prefix_bytes)| {
+            let origin = Origin { rendered: Some((&translated, prefix_bytes)), ..origin };
+            Error::from_template(explain(&self.macros, origin, &error), error)
+        })
     }
 
     fn test_call(&self, test: &GenericTest) -> Result<TestCall> {
         let name = format!("test_{}", test.test);
-        if !self.prelude.names.contains(&name) {
-            let near = nearest(&test.test, self.prelude.tests());
+        let Some(package) = self.macros.package_of(&name, &self.known.project) else {
+            let near = nearest(&test.test, self.macros.tests());
             let mut fault = Fault::new(format!("no generic test of that name, test=`{}`", test.test))
                 .at(test.location.clone())
                 .code(codes::GENERIC_TEST);
@@ -221,8 +310,9 @@ impl Renderer {
                 fault = fault.hint(format!("did you mean `{near}`?"));
             }
             return Err(Error::from_faults(vec![fault]));
-        }
-        let mut call = TestCall { name, arguments: vec![("model".to_owned(), Argument::Value("__model".to_owned()))] };
+        };
+        let arguments = vec![("model".to_owned(), Argument::Value("__model".to_owned()))];
+        let mut call = TestCall { package: package.to_owned(), name, arguments };
         if test.column.is_some() {
             call.arguments.push(("column_name".to_owned(), Argument::Value("__column_name".to_owned())));
         }
@@ -243,7 +333,8 @@ impl Renderer {
 
     /// A test takes what its macro's definition names, and needs what has no default there.
     fn check_arguments(&self, test: &GenericTest, call: &TestCall) -> Result<()> {
-        let Some(parameters) = signature::parameters(&self.prelude.text, &call.name) else { return Ok(()) };
+        let Some((text, hidden)) = self.macros.definition_of(&call.package, &call.name) else { return Ok(()) };
+        let Some(parameters) = signature::parameters(text, &hidden) else { return Ok(()) };
         let mut faults = Vec::new();
         let fault = |message: String| Fault::new(message).at(test.location.clone()).code(codes::GENERIC_TEST);
         for (key, _) in &call.arguments {
@@ -282,6 +373,7 @@ impl Renderer {
 
 /// The call of a generic test's macro: arguments that are expressions are spliced in, others travel as values.
 struct TestCall {
+    package: String,
     name: String,
     arguments: Vec<(String, Argument)>,
 }
@@ -310,7 +402,7 @@ impl TestCall {
                 }
             });
         }
-        format!("{before}{{{{ {}({}) }}}}", self.name, arguments.join(", "))
+        format!("{before}{{{{ {}.{}({}) }}}}", self.package, self.name, arguments.join(", "))
     }
 
     /// The arguments that may use something, each as it stands; empty when none does.
@@ -346,25 +438,47 @@ fn add_new<T: PartialEq>(known: &mut Vec<T>, more: Vec<T>) {
     }
 }
 
-fn facts(project: &Project) -> Known {
+/// Whether the innermost error says that a function is not known.
+fn is_unknown_function(error: &minijinja::Error) -> bool {
+    let mut at = error;
+    while let Some(inner) = std::error::Error::source(at).and_then(|inner| inner.downcast_ref::<minijinja::Error>()) {
+        at = inner;
+    }
+    at.kind() == minijinja::ErrorKind::UnknownFunction
+}
+
+fn facts(project: &Project, macros: &Macros) -> Known {
     let models = project.models.values().map(|model| {
+        let columns = model.columns.values();
         let facts = ModelFacts {
+            package: model.package.clone(),
             schema: model.config.schema.clone(),
             alias: model.config.alias.clone(),
             tags: model.config.tags.clone(),
             config: model.config.raw.clone(),
             path: project.relative(&model.path).to_path_buf(),
+            columns: columns
+                .map(|column| (column.name.clone(), column.data_type.clone(), column.description.clone()))
+                .collect(),
+            description: model.description.clone(),
         };
         (model.name.clone(), facts)
     });
+    let own = macros.qualified().filter(|(package, _)| *package == project.name).map(|(_, name)| name.to_owned());
     Known {
         project: project.name.clone(),
         vars: project.vars.clone(),
         env: project.env.clone(),
         target: project.target.clone(),
         models: models.collect(),
+        versions: project.latest_versions.iter().map(|(name, model)| (name.clone(), model.clone())).collect(),
         seeds: project.seeds.keys().cloned().collect(),
         sources: project.sources.keys().cloned().collect(),
+        packages: project.packages.clone(),
+        dispatch: project.dispatch.clone(),
+        docs: project.docs.clone(),
+        macros: macros.names().map(str::to_owned).collect(),
+        own_macros: own.collect(),
     }
 }
 

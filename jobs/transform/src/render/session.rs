@@ -1,15 +1,16 @@
 //! The state of one render, shared by all functions that its template calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use minijinja::value::Value;
 use serde_json::{Map, Value as Json};
 use tidemill_project::SourceName;
 use tidemill_project::error::nearest;
 
-use super::{Relation, RenderContext, SharedRelations};
+use super::macros::SHIPPED_PACKAGES;
+use super::{Relation, RenderContext, SharedRelations, TableRows};
 use crate::project::{EnvVars, NodeId, RefCall, Target, Uses};
 
 /// What a project knows before any render, shared by all.
@@ -20,19 +21,56 @@ pub(super) struct Known {
     pub(super) env: EnvVars,
     pub(super) target: Target,
     pub(super) models: BTreeMap<String, ModelFacts>,
+    /// `name.v2` and, for the latest version, `name` -> the model's name.
+    pub(super) versions: BTreeMap<String, String>,
     pub(super) seeds: Vec<String>,
     pub(super) sources: Vec<SourceName>,
+    /// The project's packages, itself excepted.
+    pub(super) packages: Vec<String>,
+    /// `dispatch` of `dbt_project.yml`: namespace -> packages to search, in order.
+    pub(super) dispatch: BTreeMap<String, Vec<String>>,
+    pub(super) docs: BTreeMap<String, String>,
+    /// Names of all macros, whatever their package.
+    pub(super) macros: BTreeSet<String>,
+    /// Names of the project's own macros: they win over built-in functions.
+    pub(super) own_macros: BTreeSet<String>,
+}
+
+impl Known {
+    /// Whether a name is that of a package whose macros can be called by it.
+    pub(super) fn is_package(&self, name: &str) -> bool {
+        name == self.project
+            || SHIPPED_PACKAGES.contains(&name)
+            || self.packages.iter().any(|package| package == name)
+    }
+
+    /// The model or seed of a `ref`.
+    pub(super) fn find(&self, call: &RefCall) -> Option<NodeId> {
+        let versioned = call.version.as_ref().map(|version| format!("{}.v{version}", call.name));
+        let wanted = versioned.as_deref().unwrap_or(&call.name);
+        if self.models.contains_key(wanted) {
+            return Some(NodeId::Model(wanted.to_owned()));
+        }
+        if let Some(model) = self.versions.get(wanted) {
+            return Some(NodeId::Model(model.clone()));
+        }
+        self.seeds.contains(&call.name).then(|| NodeId::Seed(call.name.clone()))
+    }
 }
 
 /// What templates may ask about a node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ModelFacts {
+    pub(super) package: String,
     pub(super) schema: Option<String>,
     pub(super) alias: Option<String>,
     pub(super) tags: Vec<String>,
     pub(super) config: Map<String, Json>,
     /// Relative to the project.
     pub(super) path: PathBuf,
+    /// Names of the columns that YAML describes, with type and description.
+    pub(super) columns: Vec<(String, Option<String>, String)>,
+    pub(super) description: String,
 }
 
 /// Who is rendered.
@@ -61,6 +99,8 @@ pub(super) struct Session {
     pub(super) known: Arc<Known>,
     pub(super) subject: Subject,
     pub(super) purpose: Purpose,
+    /// `model`, which macros close over far more often than they look at it.
+    pub(super) model: OnceLock<Value>,
     found: Mutex<Found>,
 }
 
@@ -70,7 +110,10 @@ struct Found {
     asked_incremental: bool,
     /// The value of a `return` on its way to the macro's caller.
     returned: Option<Value>,
-    macros: BTreeMap<String, Value>,
+    macros: HashMap<(String, String), Value>,
+    /// Packages of the macros that are running, innermost last.
+    running: Vec<String>,
+    results: BTreeMap<String, Value>,
 }
 
 impl std::fmt::Debug for Session {
@@ -81,7 +124,8 @@ impl std::fmt::Debug for Session {
 
 impl Session {
     pub(super) fn new(known: &Arc<Known>, subject: Subject, purpose: Purpose) -> Arc<Self> {
-        Arc::new(Self { known: Arc::clone(known), subject, purpose, found: Mutex::default() })
+        let model = OnceLock::new();
+        Arc::new(Self { known: Arc::clone(known), subject, purpose, model, found: Mutex::default() })
     }
 
     /// A panic in between leaves data that is still whole: each lock covers one field access.
@@ -110,6 +154,11 @@ impl Session {
         self.context().and_then(|context| context.target.as_ref()).unwrap_or(&self.known.target)
     }
 
+    /// The package of what is rendered.
+    pub(super) fn own_package(&self) -> &str {
+        if self.subject.facts.package.is_empty() { &self.known.project } else { &self.subject.facts.package }
+    }
+
     pub(super) fn is_incremental(&self) -> bool {
         self.found().asked_incremental = true;
         match &self.purpose {
@@ -121,16 +170,15 @@ impl Session {
     /// `ref`: the relation, or why there is none.
     pub(super) fn reference(&self, call: RefCall) -> Result<(NodeId, Relation), String> {
         let known = &self.known;
-        let id = if known.models.contains_key(&call.name) {
-            NodeId::Model(call.name.clone())
-        } else if known.seeds.contains(&call.name) {
-            NodeId::Seed(call.name.clone())
-        } else if self.executes() {
-            let names = known.models.keys().chain(&known.seeds).map(String::as_str);
-            let hint = nearest(&call.name, names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            return Err(format!("no model or seed of that name, ref=`{}`{hint}", call.name));
-        } else {
-            NodeId::Model(call.name.clone())
+        let id = match known.find(&call) {
+            Some(id) => id,
+            None if self.executes() => {
+                let names = known.models.keys().chain(&known.seeds).map(String::as_str);
+                let hint = nearest(&call.name, names).map(|near| format!("; did you mean `{near}`?"));
+                let hint = hint.unwrap_or_default();
+                return Err(format!("no model, seed or snapshot of that name, ref=`{call}`{hint}"));
+            }
+            None => NodeId::Model(call.name.clone()),
         };
         let mut found = self.found();
         if !found.uses.refs.contains(&call) {
@@ -186,11 +234,19 @@ impl Session {
         }
     }
 
-    pub(super) fn columns(&self, id: &NodeId) -> Vec<String> {
+    /// Where queries and questions about tables go; `None` while a template is parsed.
+    pub(super) fn relations(&self) -> Option<&SharedRelations> {
         match &self.purpose {
-            Purpose::Parse { .. } => Vec::new(),
-            Purpose::Compile { relations, .. } => relations.columns(id),
+            Purpose::Parse { .. } => None,
+            Purpose::Compile { relations, .. } => Some(relations),
         }
+    }
+
+    /// The answer of a query; `None` while a template is parsed.
+    pub(super) fn query(&self, sql: &str) -> Result<Option<TableRows>, String> {
+        // On the way to a fault the text carries marks.
+        let sql = super::marks::unmark(sql).text;
+        self.relations().map(|relations| relations.query(&sql)).transpose()
     }
 
     /// `this`.
@@ -235,11 +291,37 @@ impl Session {
         self.found().returned.take()
     }
 
-    pub(super) fn register_macro(&self, name: &str, value: Value) {
-        self.found().macros.insert(name.to_owned(), value);
+    pub(super) fn register_macro(&self, package: &str, name: &str, value: Value) {
+        self.found().macros.insert((package.to_owned(), name.to_owned()), value);
     }
 
+    /// A macro of one package.
+    pub(super) fn macro_of(&self, package: &str, name: &str) -> Option<Value> {
+        self.found().macros.get(&(package.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// A macro as it is called without a package: that of the calling package, of the project, or a shipped one.
     pub(super) fn macro_named(&self, name: &str) -> Option<Value> {
-        self.found().macros.get(name).cloned()
+        let calling = self.found().running.last().cloned().unwrap_or_else(|| self.own_package().to_owned());
+        [calling.as_str(), self.known.project.as_str()]
+            .into_iter()
+            .chain(SHIPPED_PACKAGES)
+            .find_map(|package| self.macro_of(package, name))
+    }
+
+    /// Runs `call` as code of a package.
+    pub(super) fn inside<T>(&self, package: &str, call: impl FnOnce() -> T) -> T {
+        self.found().running.push(package.to_owned());
+        let result = call();
+        self.found().running.pop();
+        result
+    }
+
+    pub(super) fn keep_result(&self, name: &str, table: Value) {
+        self.found().results.insert(name.to_owned(), table);
+    }
+
+    pub(super) fn result(&self, name: &str) -> Option<Value> {
+        self.found().results.get(name).cloned()
     }
 }

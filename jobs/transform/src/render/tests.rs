@@ -21,11 +21,13 @@ fn project(macros: &[(&str, &str)]) -> Project {
         config.raw.insert("owner".to_owned(), json!("finance"));
         let model = Model {
             name: name.to_owned(),
+            package: "shop".to_owned(),
             path: PathBuf::from(format!("models/{name}.sql")),
             raw_sql: String::new(),
             config,
             uses: Uses::default(),
             columns: IndexMap::new(),
+            constraints: Vec::new(),
             description: String::new(),
             location: tidemill_project::Location::new(format!("models/{name}.sql"), 1, 1),
         };
@@ -55,7 +57,18 @@ fn project(macros: &[(&str, &str)]) -> Project {
         singular_tests: Vec::new(),
         unit_tests: Vec::new(),
         scenario_tests: Vec::new(),
-        macros: macros.iter().map(|(path, text)| MacroFile { path: path.into(), text: (*text).to_owned() }).collect(),
+        macros: macros
+            .iter()
+            .map(|(path, text)| MacroFile { package: "shop".to_owned(), path: path.into(), text: (*text).to_owned() })
+            .collect(),
+        packages: Vec::new(),
+        latest_versions: BTreeMap::new(),
+        dispatch: BTreeMap::new(),
+        docs: BTreeMap::new(),
+        on_run_start: Vec::new(),
+        on_run_end: Vec::new(),
+        strict: false,
+        notes: Vec::new(),
         disabled: Vec::new(),
         extras: crate::project::Extras::default(),
     }
@@ -159,7 +172,7 @@ fn the_parse_pass_sees_both_branches_of_is_incremental() {
         {% if is_incremental() %}where t > (select max(t) from {{ this }}) and {{ ref('orders') }}{% endif %}
         -- depends_on: {{ source('shop', 'events') }}
         {{ watermark('shop.events') }} {{ var('grace_s') }}";
-    let uses = renderer.parse("m", Path::new("models/m.sql"), text).unwrap();
+    let uses = renderer.parse("shop", "m", Path::new("models/m.sql"), text).unwrap();
     let names: Vec<&RefCall> = uses.refs.iter().collect();
     assert_eq!(names.iter().map(|call| call.name.as_str()).collect::<Vec<_>>(), ["customers", "orders"]);
     assert_eq!(uses.sources, [SourceName::new("shop", "events")]);

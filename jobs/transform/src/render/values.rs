@@ -21,7 +21,7 @@ impl YamlValues {
         let vars = vars.clone();
         env.add_function("var", move |args: &[Value]| -> Result<Value, Error> {
             let (name, default, _): (&str, Option<Value>, Kwargs) = from_args(args)?;
-            look_up_var(&vars, name, default)
+            look_up_var(&vars, "", name, default)
         });
         let env_vars = env_vars.clone();
         env.add_function("env_var", move |name: &str, default: Option<Value>| look_up_env(&env_vars, name, default));
@@ -58,9 +58,15 @@ pub(super) fn to_json(value: &Value) -> Json {
     serde_json::to_value(value).unwrap_or_else(|_| Json::String(value.to_string()))
 }
 
-/// `var(name, default)`.
-pub(super) fn look_up_var(vars: &Map<String, Json>, name: &str, default: Option<Value>) -> Result<Value, Error> {
-    if let Some(value) = vars.get(name) {
+/// `var(name, default)` of a template that belongs to `package`: what the project sets for that package wins.
+pub(super) fn look_up_var(
+    vars: &Map<String, Json>,
+    package: &str,
+    name: &str,
+    default: Option<Value>,
+) -> Result<Value, Error> {
+    let scoped = vars.get(package).and_then(|scoped| scoped.get(name));
+    if let Some(value) = scoped.or_else(|| vars.get(name)) {
         return Ok(from_data(value));
     }
     default.ok_or_else(|| {

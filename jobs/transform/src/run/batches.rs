@@ -210,7 +210,7 @@ impl Job<'_> {
         let name = TableReference::partial(relation.schema, relation.identifier);
         let schema = base.table_provider(name.clone()).await.map_err(fault)?.schema();
         register(&context, &name, Arc::new(EmptyTable::new(schema))).map_err(fault)?;
-        let frame = context.sql(&sql).await.map_err(fault)?;
+        let frame = crate::sql::plan(&context, &sql).await.map_err(fault)?;
         Ok(may_share_a_query(frame.logical_plan(), self.event_time()?, column, size))
     }
 

@@ -75,6 +75,9 @@ impl Default for BuildOptions {
     }
 }
 
+/// Under this name the ledger keeps that all models were planned, so that a run with nothing new does not plan them again.
+const CHECK: &str = "every model was planned before anything ran";
+
 impl Runner {
     /// Builds what is stale in the selection and tests it, in the order of the graph. What stands on a failed node, or on one
     /// whose test of severity `error` failed, is skipped; the rest goes on.
@@ -101,6 +104,17 @@ impl Runner {
         let mut ledger = Ledger::open(&self.lake, &run_id).await?;
         let as_of_us = executor.planner.as_of_us;
         let tester = Tester { sessions: executor.sessions.clone(), render: Self::looking(&executor) };
+        if options.kinds.models || options.kinds.seeds {
+            let key = Proof { whole: executor.check_key(&selected), ..Proof::default() };
+            if ledger.proof(CHECK) != Some(key) {
+                let faults = Box::pin(executor.check(&selected)).await;
+                if !faults.is_empty() {
+                    return Err(BuildFault::Checked(faults).into());
+                }
+                ledger.pass(CHECK, key);
+            }
+            executor.run_project_hooks(&self.project.on_run_start, "on-run-start").await?;
+        }
         let mut schedule = Schedule::new(&self.graph, &selected);
         let mut nodes = Vec::new();
         let mut running: JoinSet<(NodeId, NodeReport, Option<Proof>)> = JoinSet::new();
@@ -156,6 +170,9 @@ impl Runner {
             let report = stopped(&left);
             observer.finished(&report);
             nodes.push(report);
+        }
+        if options.kinds.models || options.kinds.seeds {
+            executor.run_project_hooks(&self.project.on_run_end, "on-run-end").await?;
         }
         ledger.commit().await?;
         Ok(Report { run_id, as_of_us, elapsed_ms: millis(watch.elapsed()), nodes })

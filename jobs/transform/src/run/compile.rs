@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Result;
+use datafusion::error::DataFusionError;
+use datafusion::prelude::{DataFrame, SessionContext};
+use tidemill_project::Location;
+
+use super::ask::Asked;
+use super::{BuildFault, Result};
 use crate::graph::Graph;
 use crate::plan::{identifier_of, is_stored, schema_of};
 use crate::project::{Keeping, Model, NodeId, Project, Storage, Strategy};
-use crate::render::{Relation, Relations, RenderContext, Renderer, SharedRelations, quote};
+use crate::render::{ColumnFacts, Relation, Relations, RenderContext, Renderer, SharedRelations, TableRows, quote};
 
 /// Compiles models. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -18,11 +23,11 @@ pub(crate) struct Compiler {
     relations: Arc<SessionRelations>,
 }
 
-/// `schema.name` for every node.
-#[derive(Debug)]
+/// `schema.name` for every node, and who answers what templates ask.
+#[derive(Clone, Debug)]
 struct SessionRelations {
-    relations: BTreeMap<NodeId, Relation>,
-    columns: BTreeMap<NodeId, Vec<String>>,
+    relations: Arc<BTreeMap<NodeId, Relation>>,
+    asked: Option<Asked>,
 }
 
 impl Relations for SessionRelations {
@@ -30,30 +35,52 @@ impl Relations for SessionRelations {
         self.relations.get(node).cloned()
     }
 
-    fn columns(&self, node: &NodeId) -> Vec<String> {
-        self.columns.get(node).cloned().unwrap_or_default()
+    fn find(&self, schema: &str, identifier: &str) -> Option<NodeId> {
+        let is_it = |relation: &Relation| {
+            relation.identifier.eq_ignore_ascii_case(identifier)
+                && (schema.is_empty() || relation.schema.eq_ignore_ascii_case(schema))
+        };
+        self.relations.iter().find(|(_, relation)| is_it(relation)).map(|(node, _)| node.clone())
+    }
+
+    fn exists(&self, node: &NodeId) -> bool {
+        self.asked.as_ref().is_some_and(|asked| asked.exists(node))
+    }
+
+    fn columns(&self, node: &NodeId) -> Result<Vec<ColumnFacts>, String> {
+        self.asked.as_ref().map_or_else(|| Ok(Vec::new()), |asked| asked.columns(node))
+    }
+
+    fn query(&self, sql: &str) -> Result<TableRows, String> {
+        match &self.asked {
+            Some(asked) => asked.query(sql),
+            None => Err("queries cannot be run here".to_owned()),
+        }
     }
 }
 
 impl Compiler {
     pub(crate) fn new(project: Arc<Project>, graph: Arc<Graph>, renderer: Arc<Renderer>) -> Self {
         let mut relations = BTreeMap::new();
-        let mut columns = BTreeMap::new();
         for name in project.sources.keys() {
             relations.insert(NodeId::Source(name.clone()), relation(&name.source, &name.table));
         }
-        for (name, source) in &project.sources {
-            columns.insert(NodeId::Source(name.clone()), source.columns.keys().cloned().collect());
-        }
         for (name, seed) in &project.seeds {
             let schema = seed.schema.as_deref().unwrap_or(&project.target.schema);
-            relations.insert(NodeId::Seed(name.clone()), relation(schema, name));
+            let identifier = seed.alias.as_deref().unwrap_or(name);
+            relations.insert(NodeId::Seed(name.clone()), relation(schema, identifier));
         }
         for (name, model) in &project.models {
             relations.insert(NodeId::Model(name.clone()), relation(&schema_of(&project, model), &identifier_of(model)));
-            columns.insert(NodeId::Model(name.clone()), model.columns.keys().cloned().collect());
         }
-        Self { project, graph, renderer, relations: Arc::new(SessionRelations { relations, columns }) }
+        let relations = Arc::new(SessionRelations { relations: Arc::new(relations), asked: None });
+        Self { project, graph, renderer, relations }
+    }
+
+    /// The same, with someone who answers what templates ask about tables.
+    pub(crate) fn asking(&self, asked: Asked) -> Self {
+        let relations = SessionRelations { relations: Arc::clone(&self.relations.relations), asked: Some(asked) };
+        Self { relations: Arc::new(relations), ..self.clone() }
     }
 
     /// The names under which a node is registered: schema and table.
@@ -79,18 +106,62 @@ impl Compiler {
     /// and no clock, so that only what people wrote counts.
     pub(crate) fn fingerprint_sql(&self, model: &Model) -> Result<Vec<String>> {
         let context = RenderContext::default();
-        let mut texts = vec![self.sql(model, &context)?];
+        let mut texts = vec![self.text_of(model, &context)?];
         let is_incremental = model.config.storage() == Storage::Incremental(Strategy::Append)
             || model.config.keeping() == Some(Keeping::Upsert);
         if is_incremental {
-            texts.push(self.sql(model, &RenderContext { incremental: true, ..context.clone() })?);
+            texts.push(self.text_of(model, &RenderContext { incremental: true, ..context.clone() })?);
         }
         let mut views = Vec::new();
         self.views_under(model, &mut views);
         for view in views {
-            texts.push(self.sql(view, &context)?);
+            texts.push(self.text_of(view, &context)?);
         }
         Ok(texts)
+    }
+
+    /// The SQL of a model; its template where it asks for rows of models that were not built yet.
+    fn text_of(&self, model: &Model, context: &RenderContext) -> Result<String> {
+        match self.sql(model, context) {
+            Err(_) if self.waits_for_rows(model) => Ok(model.raw_sql.clone()),
+            sql => sql,
+        }
+    }
+
+    /// Whether a template asks about tables that are not there yet.
+    pub(crate) fn waits_for_rows(&self, model: &Model) -> bool {
+        let node = NodeId::Model(model.name.clone());
+        self.renderer.asks(model) && self.graph.parents(&node).any(|parent| !self.relations.exists(parent))
+    }
+
+    /// The SQL of a hook; `model` is whose hook it is.
+    pub(crate) fn statement(&self, model: Option<&Model>, text: &str, context: &RenderContext) -> Result<String> {
+        Ok(self.renderer.statement(model, text, context, &self.relations())?)
+    }
+
+    /// The plan of a model's SQL. A fault tells file, line and column of the template.
+    pub(crate) async fn frame(&self, context: &SessionContext, model: &Model, render: &RenderContext) -> Result<DataFrame> {
+        let sql = self.sql(model, render)?;
+        crate::sql::plan(context, &sql).await.map_err(|error| self.explain(model, render, &sql, error))
+    }
+
+    fn explain(&self, model: &Model, render: &RenderContext, sql: &str, source: DataFusionError) -> BuildFault {
+        let node = NodeId::Model(model.name.clone());
+        let Some(found) = crate::sql::trouble(&source) else {
+            let location = Some(Location::new(&model.path, 1, 1));
+            return BuildFault::Plan { node, location, source: Box::new(source) };
+        };
+        let place = found.at.and_then(|(line, column)| {
+            self.renderer.locate(model, render, &self.relations(), sql, line, column)
+        });
+        let location = place.or_else(|| word_in(model, found.word.as_deref()?));
+        BuildFault::Sql {
+            node,
+            message: found.message,
+            hint: found.hint,
+            location: Some(location.unwrap_or_else(|| Location::new(&model.path, 1, 1))),
+            cause: Box::new(source),
+        }
     }
 
     fn views_under<'a>(&'a self, model: &Model, found: &mut Vec<&'a Model>) {
@@ -105,6 +176,18 @@ impl Compiler {
             }
         }
     }
+}
+
+/// The first line of a model's file that holds a word.
+fn word_in(model: &Model, word: &str) -> Option<Location> {
+    model.raw_sql.lines().enumerate().find_map(|(index, line)| {
+        let whole = |at: usize| {
+            let beside = |letter: Option<char>| letter.is_none_or(|letter| !letter.is_alphanumeric() && letter != '_');
+            beside(line[..at].chars().next_back()) && beside(line[at + word.len()..].chars().next())
+        };
+        let at = line.match_indices(word).map(|(at, _)| at).find(|at| whole(*at))?;
+        Some(Location::new(&model.path, index + 1, line[..at].chars().count() + 1))
+    })
 }
 
 fn relation(schema: &str, identifier: &str) -> Relation {

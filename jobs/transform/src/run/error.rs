@@ -62,6 +62,22 @@ pub(crate) enum BuildFault {
     Lake { table: TableId, source: Box<tidemill_lake::Error> },
     #[error("SQL does not plan, in=`{node}`")]
     Plan { node: NodeId, location: Option<Location>, source: Box<DataFusionError> },
+    /// What the planner says, in the user's terms; the source is kept for debug output and told by nobody.
+    #[error("{message}, in=`{node}`")]
+    Sql {
+        node: NodeId,
+        message: String,
+        hint: Option<String>,
+        location: Option<Location>,
+        cause: Box<DataFusionError>,
+    },
+    /// Found before anything ran; never empty.
+    #[error("{}", summary(.0))]
+    Checked(Vec<Fault>),
+    #[error("a hook failed, hook=`{when}`, of=`{owner}`: {why}")]
+    Hook { when: String, owner: String, why: String },
+    #[error("rows break the contract, model=`{model}`, constraint=`{constraint}`, rows=`{rows}`")]
+    Constraint { model: String, constraint: String, rows: u64, location: Location },
     #[error("SQL failed while it ran, in=`{node}`")]
     Execute { node: NodeId, location: Option<Location>, source: Box<DataFusionError> },
     #[error("failed to shape rows, in=`{node}`")]
@@ -137,7 +153,9 @@ impl Diagnostic for BuildFault {
             Self::Contended { .. } | Self::PlanMoved { .. } => ErrorKind::Conflict,
             Self::TaskLost { .. } | Self::UnknownNode { .. } => ErrorKind::Bug,
             Self::Seed { .. }
+            | Self::Checked(_)
             | Self::Plan { .. }
+            | Self::Sql { .. }
             | Self::ColumnType { .. }
             | Self::NoEventTime { .. }
             | Self::EventTimeType { .. }
@@ -148,6 +166,8 @@ impl Diagnostic for BuildFault {
             | Self::SqlChanged { .. }
             | Self::PlanFile { .. } => ErrorKind::Configuration,
             Self::ReadSeed { .. }
+            | Self::Hook { .. }
+            | Self::Constraint { .. }
             | Self::Execute { .. }
             | Self::Shape { .. }
             | Self::RepeatedKey { .. }
@@ -161,7 +181,10 @@ impl Diagnostic for BuildFault {
             Self::Project(error) => error.code(),
             Self::Lake { source, .. } => source.code(),
             Self::Seed { .. } | Self::ReadSeed { .. } => Some(ErrorCode(358)),
-            Self::Plan { .. } => Some(ErrorCode(351)),
+            Self::Plan { .. } | Self::Sql { .. } => Some(ErrorCode(351)),
+            Self::Checked(faults) => faults.first().filter(|_| faults.len() == 1).and_then(|fault| fault.code),
+            Self::Hook { .. } => Some(ErrorCode(361)),
+            Self::Constraint { .. } => Some(ErrorCode(360)),
             Self::Execute { .. } => Some(ErrorCode(352)),
             Self::ColumnType { .. } => Some(ErrorCode(353)),
             Self::NoEventTime { .. } | Self::EventTimeType { .. } => Some(ErrorCode(354)),
@@ -181,6 +204,8 @@ impl Diagnostic for BuildFault {
         match self {
             Self::Project(error) => error.hint(),
             Self::Lake { source, .. } => source.hint(),
+            Self::Sql { hint, .. } => hint.clone(),
+            Self::Checked(faults) => faults.first().filter(|_| faults.len() == 1).and_then(|fault| fault.hint.clone()),
             Self::ColumnType { column, .. } => Some(format!("cast `{column}` to a type that can be stored")),
             Self::NoEventTime { column, .. } => {
                 Some(format!("select `{column}`, or name another column in `event_time`"))
@@ -210,6 +235,7 @@ impl Diagnostic for BuildFault {
     fn location(&self) -> Option<&Location> {
         match self {
             Self::Plan { location, .. }
+            | Self::Sql { location, .. }
             | Self::Execute { location, .. }
             | Self::ColumnType { location, .. }
             | Self::NoEventTime { location, .. }
@@ -222,6 +248,8 @@ impl Diagnostic for BuildFault {
             | Self::SqlChanged { location, .. }
             | Self::SourceMissing { location, .. } => location.as_ref(),
             Self::Project(error) => error.location(),
+            Self::Constraint { location, .. } => Some(location),
+            Self::Checked(faults) => faults.first().and_then(|fault| fault.location.as_ref()),
             Self::Seed { faults, .. } => faults.first().and_then(|fault| fault.location.as_ref()),
             _ => None,
         }
@@ -231,7 +259,15 @@ impl Diagnostic for BuildFault {
         match self {
             Self::Project(error) => error.faults(),
             Self::Seed { faults, .. } => faults,
+            Self::Checked(faults) if faults.len() > 1 => faults,
             _ => &[],
         }
+    }
+}
+
+fn summary(faults: &[Fault]) -> String {
+    match faults {
+        [only] => only.message.clone(),
+        _ => format!("{} faults were found before anything ran", faults.len()),
     }
 }

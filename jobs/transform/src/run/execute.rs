@@ -16,7 +16,7 @@ use super::keyed::{Attempt, Keyed};
 use super::rows::{Canonical, canonical, into_stored, is_event_time_type, stored_schema};
 use super::session::{Narrowed, Narrowing, Sessions, beside, register, within};
 use super::writer::{Target, Writer, Written};
-use super::{AuditFailure, BuildFault, Observer, Result};
+use super::{AuditFailure, BuildFault, Observer, Result, contract, history};
 use crate::plan::{Action, ModelPlan, Pinned, Planned, Planner, Reach, Reason, TimeRange, event_time_of, table_of};
 use crate::project::{BatchSize, BatchWindow, Model, NodeId, Storage, Strategy};
 use crate::render::RenderContext;
@@ -65,7 +65,14 @@ impl Executor {
                 observer.planned(&planned.plan);
             }
             let leaves: Vec<_> = planned.pinned.inputs.iter().map(|(leaf, _)| leaf.table.clone()).collect();
+            let works = !matches!(planned.plan.action, Action::Skip | Action::Inline);
+            if works && attempt == 0 {
+                self.run_hooks(model, &model.config.pre_hooks, "pre_hook").await?;
+            }
             if let Some(built) = Box::pin(self.execute(model, planned, observer)).await? {
+                if works {
+                    self.run_hooks(model, &model.config.post_hooks, "post_hook").await?;
+                }
                 return Ok(built);
             }
             tracing::info!(model = %model.name, attempt, "another build was faster, planning again");
@@ -164,9 +171,15 @@ impl Executor {
             full_refresh: self.planner.options.full_refresh,
             watermarks: self.planner.watermarks.clone(),
             as_of_us: self.planner.as_of_us,
+            run_id: self.run_id.clone(),
             ..RenderContext::default()
         }
     }
+}
+
+/// The table of a snapshot as it stands.
+async fn own_table(job: &Job<'_>) -> Result<Option<Table>> {
+    job.executor.planner.snapshots.open_fresh(&job.table_id()?).await
 }
 
 /// One model on its way.
@@ -207,8 +220,12 @@ impl Job<'_> {
     pub(super) async fn frame(&self, base: &SessionContext, window: Option<BatchWindow>) -> Result<DataFrame> {
         let fault = |error| BuildFault::plan(&self.node, Some(self.location()))(error);
         let Some(window) = window else {
-            let sql = self.executor.sessions.compiler.sql(self.model, &self.render)?;
-            return base.sql(&sql).await.map_err(fault);
+            let frame = self.executor.sessions.compiler.frame(base, self.model, &self.render).await?;
+            if self.model.config.storage() != Storage::Snapshot {
+                return Ok(frame);
+            }
+            let own = own_table(self).await?;
+            return history::frame(base, self.model, frame, own.as_ref(), self.render.as_of_us).await;
         };
         let context = beside(base);
         let planner = &self.executor.planner;
@@ -223,8 +240,7 @@ impl Job<'_> {
             register(&context, &name, frame.into_view()).map_err(fault)?;
         }
         let render = RenderContext { batch: Some(window), ..self.render.clone() };
-        let sql = self.executor.sessions.compiler.sql(self.model, &render)?;
-        context.sql(&sql).await.map_err(fault)
+        self.executor.sessions.compiler.frame(&context, self.model, &render).await
     }
 
     /// Computes what the action says and hands it to a writer. `None` when the table's columns have changed and the action
@@ -333,7 +349,11 @@ impl Job<'_> {
             .await
             .map_err(|source| BuildFault::TaskLost { node: self.node.clone(), source })?
             .map_err(BuildFault::execute(&self.node, Some(self.location())))?;
-        into_stored(&batches, schema).map_err(BuildFault::shape(&self.node))
+        let rows = into_stored(&batches, schema).map_err(BuildFault::shape(&self.node))?;
+        if self.model.config.contract_enforced {
+            contract::enforce(self.model, &rows, &self.executor.sessions.empty()).await?;
+        }
+        Ok(rows)
     }
 
     /// Rows of a query in its own types, made storable.

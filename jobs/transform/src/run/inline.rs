@@ -34,14 +34,15 @@ impl Runner {
     ) -> Result<Vec<RecordBatch>, BuildError> {
         let executor = self.executor(options, "show").await?;
         let render = Self::looking(&executor);
-        let sql = self.compiler.renderer().inline(template, &render, &self.compiler.relations())?;
-        let uses = self.compiler.renderer().parse(NAME, Path::new(NAME), template)?;
+        let compiler = &executor.sessions.compiler;
+        let sql = compiler.renderer().inline(template, &render, &compiler.relations())?;
+        let uses = self.compiler.renderer().parse("", NAME, Path::new(NAME), template)?;
         let refs = uses.refs.iter().filter_map(|call| self.project().find_ref(call));
         let inputs: Vec<NodeId> = refs.chain(uses.sources.into_iter().map(NodeId::Source)).collect();
         let context = executor.sessions.over(inputs, &render, None).await?;
         let node = NodeId::Model(NAME.to_owned());
         let location = Some(Location::new(NAME, 1, 1));
-        let frame = context.sql(&sql).await.map_err(BuildFault::plan(&node, location.clone()))?;
+        let frame = crate::sql::plan(&context, &sql).await.map_err(BuildFault::plan(&node, location.clone()))?;
         let frame = frame.limit(0, Some(limit)).map_err(BuildFault::plan(&node, location.clone()))?;
         let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
         let mut rows = frame.collect().await.map_err(BuildFault::execute(&node, location))?;

@@ -96,7 +96,7 @@ impl Runner {
         for id in selected {
             let sql = match &id {
                 NodeId::Model(name) => match self.project.models.get(name) {
-                    Some(model) => self.compiler.sql(model, &render)?,
+                    Some(model) => executor.sessions.compiler.sql(model, &render)?,
                     None => continue,
                 },
                 NodeId::Test(name) => match tester.compiled_sql(name)? {
@@ -127,14 +127,15 @@ impl Runner {
         let Some(relation) = self.compiler.relation(&node) else {
             return Err(BuildFault::UnknownNode { node }.into());
         };
-        let (context, sql) = if let Some(model) = self.project.models.get(name) {
+        let frame = if let Some(model) = self.project.models.get(name) {
             let parents: Vec<NodeId> = self.graph.parents(&node).cloned().collect();
-            (executor.sessions.over(parents, &render, None).await?, self.compiler.sql(model, &render)?)
+            let context = executor.sessions.over(parents, &render, None).await?;
+            executor.sessions.compiler.frame(&context, model, &render).await?
         } else {
             let context = executor.sessions.over([node.clone()], &render, None).await?;
-            (context, format!("select * from {}", relation.sql))
+            let sql = format!("select * from {}", relation.sql);
+            crate::sql::plan(&context, &sql).await.map_err(BuildFault::plan(&node, None))?
         };
-        let frame = context.sql(&sql).await.map_err(BuildFault::plan(&node, None))?;
         let frame = frame.limit(0, Some(limit)).map_err(BuildFault::plan(&node, None))?;
         Ok(frame.collect().await.map_err(BuildFault::execute(&node, None))?)
     }

@@ -4,13 +4,18 @@
 //! was computed from. A run that is killed has built some models and not others, each of them old or new, never half; the
 //! next run goes on from there.
 
+mod ask;
 mod audit;
 mod batches;
 mod build;
+mod check;
 mod compile;
+mod contract;
 mod described;
 mod error;
 mod execute;
+mod history;
+mod hooks;
 mod inline;
 mod keyed;
 mod label;

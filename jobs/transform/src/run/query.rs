@@ -54,7 +54,7 @@ impl Diagnostic for QueryError {
 /// # Errors
 /// Of kind `Unavailable` when the store did not answer, `Invalid` for a query that cannot work.
 pub async fn query(session: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, QueryError> {
-    let frame = session.sql(sql).await.map_err(QueryError::new("plan"))?;
+    let frame = crate::sql::plan(session, sql).await.map_err(QueryError::new("plan"))?;
     let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
     let mut batches = frame.collect().await.map_err(QueryError::new("run"))?;
     if batches.is_empty() {

@@ -8,6 +8,7 @@ use tidemill_lake::{Engine, Lake, TableId};
 use tidemill_project::SourceName;
 use tidemill_project::clock::Micros;
 
+use super::ask::Asked;
 use super::execute::Executor;
 use super::{BuildError, BuildFault, Compiler, Result, Sessions, Snapshots};
 use crate::graph::{Graph, Selection};
@@ -95,21 +96,29 @@ impl Runner {
             None => self.watermarks(&snapshots).await?,
         };
         let watermarks = watermarks.into_iter().map(|(source, at_us)| (source, at_us.min(as_of_us))).collect();
-        let planner = Planner {
+        let mut sessions = Sessions {
             project: Arc::clone(&self.project),
             graph: Arc::clone(&self.graph),
             compiler: self.compiler.clone(),
             snapshots: Arc::clone(&snapshots),
+            engine: self.engine.clone(),
+        };
+        let watermarks: BTreeMap<SourceName, Micros> = watermarks;
+        let render = RenderContext {
+            watermarks: watermarks.clone(),
+            as_of_us,
+            run_id: run_id.to_owned(),
+            ..RenderContext::default()
+        };
+        sessions.compiler = self.compiler.asking(Asked::new(sessions.clone(), render));
+        let planner = Planner {
+            project: Arc::clone(&self.project),
+            graph: Arc::clone(&self.graph),
+            compiler: sessions.compiler.clone(),
+            snapshots,
             options: options.clone(),
             as_of_us,
             watermarks,
-        };
-        let sessions = Sessions {
-            project: Arc::clone(&self.project),
-            graph: Arc::clone(&self.graph),
-            compiler: self.compiler.clone(),
-            snapshots,
-            engine: self.engine.clone(),
         };
         Ok(Executor { planner: Arc::new(planner), sessions, threads: self.threads, run_id: run_id.to_owned() })
     }
@@ -119,6 +128,7 @@ impl Runner {
         RenderContext {
             watermarks: executor.planner.watermarks.clone(),
             as_of_us: executor.planner.as_of_us,
+            run_id: executor.run_id.clone(),
             ..RenderContext::default()
         }
     }

@@ -119,7 +119,7 @@ async fn parse(project: &Project, seed: &Seed, text: &[u8], context: &SessionCon
         split(seed, text, &fault).map_err(|faults| BuildFault::Seed { seed: seed.name.clone(), faults })?;
     let mut faults = Vec::new();
     for name in seed.column_types.keys() {
-        if !columns.iter().any(|column| column.name == *name) {
+        if !columns.iter().any(|column| column.name.eq_ignore_ascii_case(name)) {
             let mut wrong =
                 fault(1, format!("`column_types` names a column that the file does not have, column=`{name}`"));
             if let Some(near) = nearest(name, columns.iter().map(|column| column.name.as_str())) {
@@ -132,7 +132,7 @@ async fn parse(project: &Project, seed: &Seed, text: &[u8], context: &SessionCon
     let mut arrays: Vec<ArrayRef> = Vec::new();
     for column in &columns {
         let texts: ArrayRef = Arc::new(StringArray::from(column.values.clone()));
-        let data_type = match seed.column_types.get(&column.name) {
+        let data_type = match type_of(seed, &column.name) {
             Some(text) => {
                 let Some(data_type) = sql_type(context, text).await else {
                     faults.push(fault(1, format!("type is not known, column=`{}`, data_type=`{text}`", column.name)));
@@ -173,6 +173,11 @@ async fn parse(project: &Project, seed: &Seed, text: &[u8], context: &SessionCon
         .map_err(BuildFault::shape(&NodeId::Seed(seed.name.clone())))
 }
 
+/// The declared type of a column: `column_types`, whatever the case of its name.
+fn type_of<'a>(seed: &'a Seed, column: &str) -> Option<&'a String> {
+    seed.column_types.iter().find(|(name, _)| name.eq_ignore_ascii_case(column)).map(|(_, data_type)| data_type)
+}
+
 /// Cuts the file into columns; the second part is the line of each row.
 fn split(
     seed: &Seed,
@@ -187,8 +192,10 @@ fn split(
         Ok(_) => return Err(vec![fault(1, "the file is empty; its first line must name the columns".to_owned())]),
         Err(error) => return Err(vec![fault(1, format!("the header cannot be read: {error}"))]),
     };
+    // As SQL folds names that nobody quotes.
+    let folded = |name: &str| if seed.quote_columns { name.trim().to_owned() } else { name.trim().to_lowercase() };
     let mut columns: Vec<Cells> =
-        headers.iter().map(|name| Cells { name: name.trim().to_owned(), values: Vec::new() }).collect();
+        headers.iter().map(|name| Cells { name: folded(name), values: Vec::new() }).collect();
     let mut faults = Vec::new();
     for (index, column) in columns.iter().enumerate() {
         if column.name.is_empty() || columns[..index].iter().any(|other| other.name == column.name) {
@@ -256,15 +263,33 @@ fn looks_like(texts: &ArrayRef, data_type: &DataType) -> bool {
             !is_code && text.chars().all(|letter| letter.is_ascii_digit() || "+-.eE".contains(letter))
         }
         DataType::Date32 => text.len() == 10,
-        _ => text.len() >= 16,
+        _ => text.len() >= 14,
     })
 }
 
 fn convert(texts: &ArrayRef, data_type: &DataType) -> ArrayRef {
     let options = CastOptions { safe: true, format_options: FormatOptions::default() };
+    let padded: ArrayRef;
+    let texts = match (data_type, texts.as_any().downcast_ref::<StringArray>()) {
+        (DataType::Timestamp(..), Some(given)) => {
+            padded = Arc::new(given.iter().map(|text| text.map(pad_hour)).collect::<StringArray>());
+            &padded
+        }
+        _ => texts,
+    };
     // A zone that a text leaves out is UTC (X3); a cast that fails leaves nulls, which the caller tells apart.
     cast_with_options(texts, data_type, &options)
         .unwrap_or_else(|_| arrow::array::new_null_array(data_type, texts.len()))
+}
+
+/// `2020-02-04 4:30:21` is half past four, as spreadsheets write it.
+fn pad_hour(text: &str) -> std::borrow::Cow<'_, str> {
+    match text.get(10..) {
+        Some(rest) if rest.len() > 2 && rest.as_bytes()[2] == b':' && rest.as_bytes()[1].is_ascii_digit() => {
+            format!("{} 0{}", &text[..10], &rest[1..]).into()
+        }
+        _ => text.into(),
+    }
 }
 
 fn wants_zone(seed: &Seed, column: &str) -> bool {

@@ -133,9 +133,7 @@ impl Sessions {
         for parent in self.graph.parents(node) {
             self.add(context, parent, render, narrowed).await?;
         }
-        let sql = self.compiler.sql(view, render)?;
-        let frame = context.sql(&sql).await.map_err(BuildFault::plan(node, Some(view.location.clone())))?;
-        Ok(frame.into_view())
+        Ok(self.compiler.frame(context, view, render).await?.into_view())
     }
 
     async fn stored(
@@ -320,6 +318,6 @@ pub(crate) async fn sql_type(context: &SessionContext, text: &str) -> Option<Dat
         "integer" | "int" | "number" => return Some(DataType::Int64),
         _ => {}
     }
-    let frame = context.sql(&format!("select cast(null as {text}) as value")).await.ok()?;
+    let frame = crate::sql::plan(context, &format!("select cast(null as {text}) as value")).await.ok()?;
     stored_type(frame.schema().field(0).data_type())
 }

@@ -24,7 +24,7 @@ use crate::error::codes;
 use crate::graph::TestType;
 use crate::plan::{is_stored, table_of};
 use crate::project::{GenericTest, NodeId, Severity, TestConfig, UnitTest};
-use crate::render::{Relation, Relations, RenderContext, SharedRelations};
+use crate::render::{ColumnFacts, Relation, Relations, RenderContext, SharedRelations, TableRows};
 use crate::run::{BuildFault, Outcome, Result, Sessions, TestFacts};
 
 /// A test's answer.
@@ -131,7 +131,7 @@ impl CompiledTest {
 
     async fn collect(&self, context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
         let node = self.node();
-        let frame = context.sql(sql).await.map_err(BuildFault::plan(&node, self.location.clone()))?;
+        let frame = crate::sql::plan(context, sql).await.map_err(BuildFault::plan(&node, self.location.clone()))?;
         AbortOnDropHandle::new(tokio::spawn(frame.collect()))
             .await
             .map_err(|source| BuildFault::TaskLost { node: node.clone(), source })?
@@ -393,7 +393,19 @@ impl Relations for Against {
         if *node == self.node { Some(self.relation.clone()) } else { self.inner.relation(node) }
     }
 
-    fn columns(&self, node: &NodeId) -> Vec<String> {
+    fn find(&self, schema: &str, identifier: &str) -> Option<NodeId> {
+        self.inner.find(schema, identifier)
+    }
+
+    fn exists(&self, node: &NodeId) -> bool {
+        self.inner.exists(node)
+    }
+
+    fn columns(&self, node: &NodeId) -> Result<Vec<ColumnFacts>, String> {
         self.inner.columns(node)
+    }
+
+    fn query(&self, sql: &str) -> Result<TableRows, String> {
+        self.inner.query(sql)
     }
 }

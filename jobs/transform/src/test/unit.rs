@@ -18,7 +18,7 @@ use super::shapes::Shapes;
 use crate::Error;
 use crate::error::codes;
 use crate::project::{Fixture, FixtureRow, Model, NodeId, UnitTest};
-use crate::render::{Relation, Relations, RenderContext, SharedRelations};
+use crate::render::{ColumnFacts, Relation, Relations, RenderContext, SharedRelations, TableRows};
 use crate::run::session::register;
 use crate::run::{BuildFault, Result, Sessions, seed};
 
@@ -107,7 +107,7 @@ pub(crate) async fn run(sessions: &Sessions, test: &UnitTest) -> Result<Option<D
     }
     let node = NodeId::Model(model.name.clone());
     let place = Location::new(&model.path, 1, 1);
-    let frame = context.sql(&compiled.sql).await.map_err(BuildFault::plan(&node, Some(place.clone())))?;
+    let frame = crate::sql::plan(&context, &compiled.sql).await.map_err(BuildFault::plan(&node, Some(place.clone())))?;
     let planned: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
     let actual = AbortOnDropHandle::new(tokio::spawn(frame.collect()))
         .await
@@ -277,7 +277,19 @@ impl Relations for Noted {
         self.inner.relation(node)
     }
 
-    fn columns(&self, node: &NodeId) -> Vec<String> {
+    fn find(&self, schema: &str, identifier: &str) -> Option<NodeId> {
+        self.inner.find(schema, identifier)
+    }
+
+    fn exists(&self, node: &NodeId) -> bool {
+        self.inner.exists(node)
+    }
+
+    fn columns(&self, node: &NodeId) -> Result<Vec<ColumnFacts>, String> {
         self.inner.columns(node)
+    }
+
+    fn query(&self, sql: &str) -> Result<TableRows, String> {
+        self.inner.query(sql)
     }
 }

@@ -11,10 +11,13 @@
 //! | [`arg_max(value, by)`](extremes), `arg_min` | aggregate: the value of the row with the greatest or least `by` |
 //! | [`json_get(json, path…)`](text), `json_get_text` | part of a JSON text, as JSON or as text |
 //! | [`sha256_hex(text)`](text) | SHA-256, 64 lower-case hex digits |
+//! | [`dateadd(unit, count, at)`](dates) | calendar arithmetic; a date stays a date when whole days are added |
+//! | [`datediff(unit, from, to)`](dates) | borders of the unit between two times |
 //!
 //! All are deterministic: the same rows in any order and any partition give the same result.
 
 mod counts;
+mod dates;
 mod extremes;
 mod intervals;
 mod local;
@@ -47,6 +50,8 @@ pub fn scalar_functions() -> Vec<ScalarUDF> {
         ScalarUDF::from(local::LocalTs::default()),
         ScalarUDF::from(local::NightOf::default()),
         ScalarUDF::from(local::LocalToUtc::default()),
+        ScalarUDF::from(dates::DateAdd::default()),
+        ScalarUDF::from(dates::DateDiff::default()),
         ScalarUDF::from(text::JsonGet::as_json()),
         ScalarUDF::from(text::JsonGet::as_text()),
         ScalarUDF::from(text::Sha256Hex::default()),

@@ -1,9 +1,12 @@
 //! Building, seen from outside: what stands in the tables after runs.
 
+mod faults;
+mod history;
 mod increments;
 mod keyed;
 mod panes;
 mod plans;
+mod public;
 mod seeds;
 mod shipped;
 mod world;

@@ -1,7 +1,7 @@
 //! Seeds: types, faults with their lines, and that an unchanged file is not loaded again.
 
 use super::world::{World, tell};
-use crate::run::{BuildOptions, Outcome};
+use crate::run::Outcome;
 
 fn world() -> World {
     let world = World::new();
@@ -44,10 +44,9 @@ async fn ragged_rows_and_unknown_zones_are_told_with_their_lines() {
         "seeds: [{name: zones, columns: [{name: tz, config: {meta: {tidemill: {text_format: time_zone}}}}]}]",
     );
     let told = async || {
-        let report = world.try_build(&BuildOptions::default()).await;
-        let error = report.node("zones").unwrap().error.as_ref().map(|error| tell(error)).unwrap();
-        assert_eq!(report.failure(), Some(tidemill_project::ErrorKind::Configuration));
-        error
+        let error = world.refused().await;
+        assert_eq!(tidemill_project::Diagnostic::kind(&error), tidemill_project::ErrorKind::Configuration);
+        tell(&error)
     };
     assert!(told().await.contains("line: 4"), "{}", told().await);
     world.write("seeds/zones.csv", "user_id,tz\n1,Europe/Berlin\n2,Europe/Berlim\n");

@@ -12,14 +12,14 @@ use tempfile::TempDir;
 use tidemill_lake::maintain::{MaintainOptions, maintain};
 use tidemill_lake::metadata::{Act, CommitNote, IngestNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, Engine, Lake, PartitionedBatch, Table, TableId, TableSpec};
-use tidemill_project::SourceName;
 use tidemill_project::clock::Clock;
 use tidemill_project::config::{LakeSettings, MaintenanceSettings, TransformSettings};
+use tidemill_project::{Diagnostic as _, Fault, SourceName};
 use tokio_util::sync::CancellationToken;
 
 use crate::graph::Selection;
 use crate::plan::{Plan, PlanOptions};
-use crate::run::{BuildOptions, Report, Runner, Silent};
+use crate::run::{BuildError, BuildOptions, Report, Runner, Silent};
 use crate::{LoadOptions, load_project};
 
 pub(super) const MINUTE_US: i64 = 60_000_000;
@@ -106,6 +106,44 @@ impl World {
             .build(&Selection::all(), options, Arc::new(Silent), &cancel)
             .await
             .unwrap_or_else(|error| panic!("{}", tell(&error)))
+    }
+
+    /// Why a build of everything does not begin.
+    pub(super) async fn refused(&self) -> BuildError {
+        let cancel = CancellationToken::new();
+        let options = BuildOptions::default();
+        let built = self.runner().build(&Selection::all(), &options, Arc::new(Silent), &cancel).await;
+        built.map(|report| format!("{report:#?}")).expect_err("the project has faults")
+    }
+
+    /// All that is wrong with the project, as a reader of the terminal learns it.
+    pub(super) async fn faults(&self) -> String {
+        let loaded = load_project(self.root(), LoadOptions::default());
+        let project = match loaded {
+            Ok(project) => project,
+            Err(error) => return crate::project::tests::faults(self.root(), &error),
+        };
+        let error = match Runner::new(project, self.lake.clone(), self.engine.clone(), 2) {
+            Ok(_) => self.refused().await,
+            Err(error) => error,
+        };
+        let single = Fault {
+            code: error.code(),
+            message: error.to_string(),
+            location: error.location().cloned(),
+            hint: error.hint(),
+        };
+        let all = if error.faults().is_empty() { std::slice::from_ref(&single) } else { error.faults() };
+        let mut text = String::new();
+        for fault in all {
+            let code = fault.code.map(|code| code.to_string()).unwrap_or_default();
+            let place = fault.location.as_ref().map(ToString::to_string).unwrap_or_default();
+            text.push_str(&format!("{code} {place}: {}\n", fault.message));
+            if let Some(hint) = &fault.hint {
+                text.push_str(&format!("  hint: {hint}\n"));
+            }
+        }
+        text.replace(&format!("{}/", self.root().display()), "")
     }
 
     pub(super) async fn build_selected(&self, selection: &Selection, options: &BuildOptions) -> Report {

@@ -1,0 +1,304 @@
+//! The part of Python's modules that templates use: `modules.datetime`, `modules.pytz`, `modules.re`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::format::{Item, StrftimeItems};
+use chrono::{DateTime, Datelike, Duration, NaiveDate, NaiveDateTime, SecondsFormat, TimeZone, Timelike, Utc};
+use chrono_tz::Tz;
+use minijinja::value::{Kwargs, Object, Value, from_args};
+use minijinja::{Error, ErrorKind, State};
+use regex::Regex;
+use tidemill_project::clock::Micros;
+
+/// `modules`. The clock stands still at the run's start, so that a template gives the same text twice.
+pub(super) fn modules(now_us: Micros) -> Value {
+    Value::from_pairs([
+        ("datetime", Value::from_object(DatetimeModule(now_us))),
+        ("pytz", Value::from_object(Pytz)),
+        ("re", Value::from_object(Re)),
+    ])
+}
+
+/// An instant as Python's aware `datetime`, UTC.
+pub(super) fn instant(at_us: Micros) -> Value {
+    Value::from_object(Instant(utc(at_us).with_timezone(&Tz::UTC)))
+}
+
+fn utc(at_us: Micros) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(at_us).unwrap_or_default()
+}
+
+#[derive(Debug)]
+struct DatetimeModule(Micros);
+
+impl Object for DatetimeModule {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            "datetime" | "date" => Some(Value::from_object(DatetimeClass(self.0))),
+            _ => None,
+        }
+    }
+
+    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        match method {
+            "timedelta" => {
+                let (days, seconds, named): (Option<f64>, Option<f64>, Kwargs) = from_args(args)?;
+                let mut total_s = days.unwrap_or(0.0) * 86_400.0 + seconds.unwrap_or(0.0);
+                for (unit, width_s) in
+                    [("weeks", 604_800.0), ("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds", 1.0)]
+                {
+                    let count: Option<f64> = named.get(unit)?;
+                    total_s += count.unwrap_or(0.0) * width_s;
+                }
+                Ok(Value::from_object(Delta(seconds_to_duration(total_s))))
+            }
+            "datetime" | "date" => moment(args),
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
+}
+
+fn seconds_to_duration(seconds: f64) -> Duration {
+    std::time::Duration::try_from_secs_f64(seconds.abs())
+        .ok()
+        .and_then(|span| Duration::from_std(span).ok())
+        .map_or_else(Duration::zero, |span| if seconds < 0.0 { -span } else { span })
+}
+
+/// `datetime(2024, 1, 31, 12)`.
+fn moment(args: &[Value]) -> Result<Value, Error> {
+    let ((year, month, day), clock) = (from_args::<(i32, u32, u32)>(&args[..args.len().min(3)])?, args.get(3..));
+    let part = |index: usize| clock.and_then(|clock| clock.get(index)).and_then(Value::as_usize).unwrap_or_default();
+    let part = |index: usize| u32::try_from(part(index)).unwrap_or(u32::MAX);
+    let local =
+        NaiveDate::from_ymd_opt(year, month, day).and_then(|date| date.and_hms_opt(part(0), part(1), part(2)));
+    let local = local.ok_or_else(|| fail("there is no such date or time"))?;
+    Ok(Value::from_object(Instant(Tz::UTC.from_utc_datetime(&local))))
+}
+
+#[derive(Debug)]
+struct DatetimeClass(Micros);
+
+impl Object for DatetimeClass {
+    fn call(self: &Arc<Self>, _state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
+        moment(args)
+    }
+
+    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        match method {
+            "now" => {
+                let zone = args.first().and_then(|zone| zone.downcast_object_ref::<Zone>()).map_or(Tz::UTC, |zone| zone.0);
+                Ok(Value::from_object(Instant(utc(self.0).with_timezone(&zone))))
+            }
+            "utcnow" | "today" => Ok(instant(self.0)),
+            "strptime" => {
+                let (text, format): (&str, &str) = from_args(args)?;
+                let local = NaiveDateTime::parse_from_str(text, format)
+                    .or_else(|_| NaiveDate::parse_from_str(text, format).map(|date| date.and_time(chrono::NaiveTime::MIN)));
+                let local = local.map_err(|_| {
+                    Error::new(ErrorKind::InvalidOperation, format!("text is not of that format, text=`{text}`, format=`{format}`"))
+                })?;
+                Ok(Value::from_object(Instant(Tz::UTC.from_utc_datetime(&local))))
+            }
+            "fromisoformat" => {
+                let (text,): (&str,) = from_args(args)?;
+                let at_us = crate::project::parse_instant(text).ok_or_else(|| {
+                    Error::new(ErrorKind::InvalidOperation, format!("text is no date or time, text=`{text}`"))
+                })?;
+                Ok(instant(at_us))
+            }
+            "combine" => Ok(args.first().cloned().unwrap_or_default()),
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
+}
+
+/// A wall clock with its zone.
+#[derive(Debug)]
+struct Instant(DateTime<Tz>);
+
+impl Object for Instant {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        Some(match key.as_str()? {
+            "year" => Value::from(self.0.year()),
+            "month" => Value::from(self.0.month()),
+            "day" => Value::from(self.0.day()),
+            "hour" => Value::from(self.0.hour()),
+            "minute" => Value::from(self.0.minute()),
+            "second" => Value::from(self.0.second()),
+            "microsecond" => Value::from(self.0.nanosecond() / 1000),
+            _ => return None,
+        })
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&text_of(&self.0))
+    }
+
+    fn is_true(self: &Arc<Self>) -> bool {
+        true
+    }
+
+    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        match method {
+            "strftime" => {
+                let (format,): (&str,) = from_args(args)?;
+                let items: Vec<Item<'_>> = StrftimeItems::new(format).collect();
+                if items.contains(&Item::Error) {
+                    return Err(fail("the format of a time cannot be read"));
+                }
+                Ok(Value::from(self.0.format_with_items(items.iter()).to_string()))
+            }
+            "isoformat" => Ok(Value::from(text_of(&self.0))),
+            "date" | "replace" => {
+                let midnight = self.0.date_naive().and_time(chrono::NaiveTime::MIN);
+                Ok(Value::from_object(Self(Tz::UTC.from_utc_datetime(&midnight))))
+            }
+            "timestamp" => Ok(Value::from(self.0.timestamp())),
+            "weekday" => Ok(Value::from(self.0.weekday().num_days_from_monday())),
+            "isoweekday" => Ok(Value::from(self.0.weekday().number_from_monday())),
+            "astimezone" => {
+                let zone = args.first().and_then(|zone| zone.downcast_object_ref::<Zone>()).map_or(Tz::UTC, |zone| zone.0);
+                Ok(Value::from_object(Self(self.0.with_timezone(&zone))))
+            }
+            // What Python writes as `+` and `-`, which our engine does not let objects do.
+            "plus" | "minus" => {
+                let delta = args.first().and_then(|delta| delta.downcast_object_ref::<Delta>()).map(|delta| delta.0);
+                let delta = delta.ok_or_else(|| fail("argument is no timedelta"))?;
+                let moved = self.0.checked_add_signed(if method == "plus" { delta } else { -delta });
+                moved.map(|at| Value::from_object(Self(at))).ok_or_else(|| fail("time is out of range"))
+            }
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
+}
+
+fn text_of(at: &DateTime<Tz>) -> String {
+    if at.timezone() == Tz::UTC {
+        at.with_timezone(&Utc).to_rfc3339_opts(SecondsFormat::Micros, true)
+    } else {
+        at.to_rfc3339_opts(SecondsFormat::Micros, false)
+    }
+}
+
+#[derive(Debug)]
+struct Delta(Duration);
+
+impl Object for Delta {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            "days" => Some(Value::from(self.0.num_days())),
+            "seconds" => Some(Value::from(self.0.num_seconds() % 86_400)),
+            _ => None,
+        }
+    }
+
+    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, _args: &[Value]) -> Result<Value, Error> {
+        match method {
+            "total_seconds" => Ok(Value::from(self.0.num_seconds())),
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Pytz;
+
+impl Object for Pytz {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        (key.as_str()? == "utc" || key.as_str()? == "UTC").then(|| Value::from_object(Zone(Tz::UTC)))
+    }
+
+    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        match method {
+            "timezone" => {
+                let (name,): (&str,) = from_args(args)?;
+                let zone = name.parse::<Tz>().map_err(|_| {
+                    Error::new(ErrorKind::InvalidOperation, format!("no time zone of that name, name=`{name}`"))
+                })?;
+                Ok(Value::from_object(Zone(zone)))
+            }
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Zone(Tz);
+
+impl Object for Zone {
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
+#[derive(Debug)]
+struct Re;
+
+impl Object for Re {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        // Flags are taken and mean nothing beyond what the pattern says itself.
+        matches!(key.as_str()?, "IGNORECASE" | "I" | "MULTILINE" | "DOTALL").then(|| Value::from(0))
+    }
+
+    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        let pattern = args.first().and_then(Value::as_str).unwrap_or_default();
+        let compile = |pattern: &str| {
+            Regex::new(pattern).map_err(|_| {
+                Error::new(ErrorKind::InvalidOperation, format!("regular expression cannot be read, pattern=`{pattern}`"))
+            })
+        };
+        let text = |index: usize| args.get(index).map(ToString::to_string).unwrap_or_default();
+        match method {
+            "compile" => Ok(args.first().cloned().unwrap_or_default()),
+            "escape" => Ok(Value::from(regex::escape(pattern))),
+            "sub" => {
+                // Python's groups are `\1`, ours `${1}`.
+                let with = Regex::new(r"\\(\d+)").map_err(|_| fail("a constant pattern"))?.replace_all(&text(1), "$${$1}").into_owned();
+                Ok(Value::from(compile(pattern)?.replace_all(&text(2), with.as_str()).into_owned()))
+            }
+            "findall" => Ok(compile(pattern)?.find_iter(&text(1)).map(|found| Value::from(found.as_str())).collect()),
+            "split" => Ok(compile(pattern)?.split(&text(1)).map(Value::from).collect()),
+            "match" => Ok(groups(&compile(&format!("^(?:{pattern})"))?, &text(1))),
+            "fullmatch" => Ok(groups(&compile(&format!("^(?:{pattern})$"))?, &text(1))),
+            "search" => Ok(groups(&compile(pattern)?, &text(1))),
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
+}
+
+fn groups(pattern: &Regex, text: &str) -> Value {
+    pattern.captures(text).map_or_else(
+        || Value::from(()),
+        |found| {
+            let groups = found.iter().map(|group| group.map(|group| group.as_str().to_owned())).collect();
+            Value::from_object(Match(groups))
+        },
+    )
+}
+
+#[derive(Debug)]
+struct Match(Vec<Option<String>>);
+
+impl Object for Match {
+    fn is_true(self: &Arc<Self>) -> bool {
+        true
+    }
+
+    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        let value = |group: &Option<String>| group.as_deref().map_or_else(|| Value::from(()), Value::from);
+        match method {
+            "group" => {
+                let (index,): (Option<usize>,) = from_args(args)?;
+                Ok(self.0.get(index.unwrap_or_default()).map_or_else(|| Value::from(()), value))
+            }
+            "groups" => Ok(self.0.iter().skip(1).map(value).collect()),
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
+}
+
+fn fail(message: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message)
+}

@@ -1,0 +1,128 @@
+//! Rewrites templates into what our Jinja engine takes, line by line the same.
+//!
+//! dbt's Jinja runs on Python, whose lists and mappings can be changed in place (`{% do names.append(x) %}`). Ours are values.
+//! So every list or mapping that a template spells out is handed to a function that makes it changeable.
+
+use super::scan::{Kind, Piece, is_word, pieces};
+
+/// Makes a list changeable.
+pub(super) const LIST: &str = "__list";
+/// Makes a mapping changeable.
+pub(super) const DICT: &str = "__dict";
+
+/// A rewritten template and the way back from its bytes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Translated {
+    pub(super) text: String,
+    /// Positions in `text` behind which `added` bytes in all are ours.
+    edits: Vec<(usize, usize)>,
+}
+
+impl Translated {
+    /// The byte of the original that stands at a byte of the translation.
+    pub(super) fn original(&self, at: usize) -> usize {
+        let edits = self.edits.partition_point(|(position, _)| *position <= at);
+        at - edits.checked_sub(1).map_or(0, |last| self.edits[last].1)
+    }
+
+    fn add(&mut self, ours: &str) {
+        let before = self.edits.last().map_or(0, |(_, added)| *added);
+        self.text.push_str(ours);
+        self.edits.push((self.text.len(), before + ours.len()));
+    }
+}
+
+/// Rewrites a template.
+pub(super) fn translate(text: &str) -> Translated {
+    let mut translated = Translated { text: String::with_capacity(text.len() + 64), edits: Vec::new() };
+    for piece in pieces(text) {
+        let part = &text[piece.start..piece.end];
+        if matches!(piece.kind, Kind::Output | Kind::Block) && part[2..].contains(['[', '{']) {
+            make_changeable(text, piece, &mut translated);
+        } else {
+            translated.text.push_str(part);
+        }
+    }
+    translated
+}
+
+/// Keywords behind which a bracket opens a list and no subscript.
+const KEYWORDS: [&str; 9] = ["in", "and", "or", "not", "if", "else", "elif", "is", "return"];
+
+fn make_changeable(text: &str, piece: Piece, translated: &mut Translated) {
+    let part = &text[piece.start..piece.end];
+    // The tag's own braces.
+    let (inside, tail) = (2, part.len() - if part.len() >= 4 { 2 } else { 0 });
+    translated.text.push_str(&part[..inside]);
+    let mut open: Vec<bool> = Vec::new();
+    let mut quote = None;
+    let mut skip = false;
+    let mut word_start = None;
+    let mut before = ' ';
+    let mut word = "";
+    for (index, letter) in part[inside..tail].char_indices().map(|(index, letter)| (index + inside, letter)) {
+        if let Some(opening) = quote {
+            translated.text.push(letter);
+            if skip {
+                skip = false;
+            } else if letter == '\\' {
+                skip = true;
+            } else if letter == opening {
+                quote = None;
+                before = letter;
+            }
+            continue;
+        }
+        if is_word(letter) {
+            word_start.get_or_insert(index);
+            translated.text.push(letter);
+            before = letter;
+            continue;
+        }
+        if let Some(start) = word_start.take() {
+            word = &part[start..index];
+        }
+        let is_value = is_word(before) && !KEYWORDS.contains(&word) || matches!(before, ')' | ']' | '}' | '\'' | '"');
+        match letter {
+            '\'' | '"' => quote = Some(letter),
+            '[' | '{' if !is_value => {
+                translated.add(&format!("{}(", if letter == '[' { LIST } else { DICT }));
+                open.push(true);
+            }
+            '[' | '{' => open.push(false),
+            _ => {}
+        }
+        translated.text.push(letter);
+        if matches!(letter, ']' | '}') && open.pop() == Some(true) {
+            translated.add(")");
+        }
+        if !letter.is_whitespace() {
+            before = letter;
+        }
+    }
+    translated.text.push_str(&part[tail..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_mappings_become_changeable_and_subscripts_do_not() {
+        let text = "[a] {% set x = [1, {'k': y[0]}] %}{{ f(x)[1]['[' ~ z] if 1 in [1] }}";
+        let translated = translate(text);
+        assert_eq!(
+            translated.text,
+            "[a] {% set x = __list([1, __dict({'k': y[0]})]) %}{{ f(x)[1]['[' ~ z] if 1 in __list([1]) }}"
+        );
+        for needle in ["y[0]", "f(x)", "~ z", "1 in"] {
+            assert_eq!(translated.original(translated.text.find(needle).unwrap()), text.find(needle).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_template_without_literals_stays_as_it_is() {
+        let text = "select {{ column }}[1] {% raw %}{{ [1] }}{% endraw %}{# [2] #}";
+        assert_eq!(translate(text).text, text);
+    }
+}

@@ -1,0 +1,298 @@
+//! Functions that warehouses share and our dialect has under another name or form.
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident, ObjectName, Value,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use super::portable::plain_name;
+
+/// Words for units of time, with what they come to.
+const UNITS: [(&str, &str); 31] = [
+    ("microsecond", "microsecond"),
+    ("microseconds", "microsecond"),
+    ("millisecond", "millisecond"),
+    ("milliseconds", "millisecond"),
+    ("ms", "millisecond"),
+    ("second", "second"),
+    ("seconds", "second"),
+    ("ss", "second"),
+    ("minute", "minute"),
+    ("minutes", "minute"),
+    ("mi", "minute"),
+    ("hour", "hour"),
+    ("hours", "hour"),
+    ("hh", "hour"),
+    ("day", "day"),
+    ("days", "day"),
+    ("dd", "day"),
+    ("dayofweek", "dow"),
+    ("dayofyear", "doy"),
+    ("week", "week"),
+    ("weeks", "week"),
+    ("wk", "week"),
+    ("isoweek", "week"),
+    ("month", "month"),
+    ("months", "month"),
+    ("mm", "month"),
+    ("quarter", "quarter"),
+    ("quarters", "quarter"),
+    ("year", "year"),
+    ("years", "year"),
+    ("yy", "year"),
+];
+
+/// A unit in the word that our functions take.
+pub(crate) fn unit(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase();
+    UNITS.iter().find(|(known, _)| *known == word).map(|(_, unit)| *unit)
+}
+
+/// Parses an expression of our own making.
+pub(super) fn expression(sql: &str) -> Option<Expr> {
+    Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).ok()?.parse_expr().ok()
+}
+
+/// Says a call in our dialect: in place where the name alone differs, as another expression otherwise.
+pub(super) fn rewrite(function: &mut Function) -> Option<Expr> {
+    let name = plain_name(function)?;
+    arrange(function, &name);
+    if let Some(new) = renamed(&name) {
+        function.name = ObjectName::from(vec![Ident::new(new)]);
+        return None;
+    }
+    if name == "to_char" || name == "to_varchar" || name == "to_date" || name == "to_timestamp" {
+        chrono_format(function);
+    }
+    let args = arguments(function)?;
+    let texts: Vec<String> = args.iter().map(ToString::to_string).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    if matches!(name.as_str(), "listagg" | "group_concat" | "string_agg") {
+        return listagg(function, &texts);
+    }
+    if function.over.is_some() || function.filter.is_some() {
+        return None;
+    }
+    let sql = match (name.as_str(), texts.as_slice()) {
+        ("iff" | "if", [condition, yes, no]) => format!("case when {condition} then {yes} else {no} end"),
+        ("zeroifnull", [value]) => format!("coalesce({value}, 0)"),
+        ("nullifzero", [value]) => format!("nullif({value}, 0)"),
+        ("div0", [above, below]) => format!("case when {below} = 0 then 0 else {above} / {below} end"),
+        ("div0null", [above, below]) => format!("coalesce({above} / nullif({below}, 0), 0)"),
+        ("safe_divide", [above, below]) => format!("{above} / nullif({below}, 0)"),
+        ("countif" | "count_if", [condition]) => format!("count(case when {condition} then 1 end)"),
+        ("sumif" | "sum_if", [value, condition]) => format!("sum(case when {condition} then {value} end)"),
+        ("charindex" | "position", [part, whole]) => format!("strpos({whole}, {part})"),
+        ("instr", [whole, part]) => format!("strpos({whole}, {part})"),
+        ("date", [value]) => format!("cast({value} as date)"),
+        ("timestamp" | "to_timestamp_ntz" | "to_timestamp_tz" | "datetime", [value]) => {
+            format!("cast({value} as timestamp)")
+        }
+        ("try_to_date", [value]) => format!("try_cast({value} as date)"),
+        ("try_to_timestamp" | "try_to_timestamp_ntz", [value]) => format!("try_cast({value} as timestamp)"),
+        ("try_to_number" | "try_to_decimal" | "try_to_numeric", [value]) => format!("try_cast({value} as decimal(38, 0))"),
+        ("try_to_double", [value]) => format!("try_cast({value} as double precision)"),
+        ("try_to_boolean", [value]) => format!("try_cast({value} as boolean)"),
+        ("to_number" | "to_decimal" | "to_numeric", [value]) => format!("cast({value} as decimal(38, 0))"),
+        ("to_double", [value]) => format!("cast({value} as double precision)"),
+        ("to_boolean", [value]) => format!("cast({value} as boolean)"),
+        ("to_varchar" | "to_char" | "string" | "to_json_string", [value]) => format!("cast({value} as text)"),
+        ("to_varchar", [value, format]) => format!("to_char({value}, {format})"),
+        ("strftime", [value, format]) if value.starts_with('\'') => format!("to_char({format}, {value})"),
+        ("strftime", [value, format]) => format!("to_char({value}, {format})"),
+        ("getdate" | "sysdate" | "systimestamp" | "current_timestamp" | "localtimestamp", []) => "now()".to_owned(),
+        ("current_date" | "curdate" | "today", []) => "current_date".to_owned(),
+        ("last_day", [value]) => format!("cast(dateadd('day', -1, dateadd('month', 1, date_trunc('month', {value}))) as date)"),
+        ("last_day", [value, unit]) => {
+            format!("cast(dateadd('day', -1, dateadd({unit}, 1, date_trunc({unit}, {value}))) as date)")
+        }
+        ("parse_json" | "try_parse_json" | "to_json" | "to_variant", [value]) => (*value).to_owned(),
+        ("square", [value]) => format!("power({value}, 2)"),
+        ("mod", [left, right]) => format!("({left}) % ({right})"),
+        ("year" | "month" | "day" | "quarter" | "week" | "hour" | "minute" | "second" | "dayofweek" | "dayofyear"
+        | "dayofmonth" | "weekofyear" | "weekiso", [value]) => {
+            let part = match name.as_str() {
+                "dayofweek" => "dow",
+                "dayofyear" => "doy",
+                "dayofmonth" => "day",
+                "weekofyear" | "weekiso" => "week",
+                part => part,
+            };
+            format!("cast(date_part('{part}', {value}) as bigint)")
+        }
+        ("add_months", [value, count]) => format!("dateadd('month', {count}, {value})"),
+        ("months_between", [later, earlier]) => format!("datediff('month', {earlier}, {later})"),
+        ("decode", [value, rest @ ..]) if rest.len() >= 2 => {
+            let mut sql = "case".to_owned();
+            for pair in rest.chunks(2) {
+                match pair {
+                    [wanted, result] => sql.push_str(&format!(" when {value} is not distinct from {wanted} then {result}")),
+                    [otherwise] => sql.push_str(&format!(" else {otherwise}")),
+                    _ => {}
+                }
+            }
+            sql + " end"
+        }
+        _ => return None,
+    };
+    expression(&sql)
+}
+
+/// Functions that differ in name only.
+fn renamed(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "ifnull" => "nvl",
+        "len" => "character_length",
+        "array_size" => "array_length",
+        "array_construct" | "list_value" | "array_create" => "make_array",
+        "boolor_agg" | "logical_or" => "bool_or",
+        "booland_agg" | "logical_and" => "bool_and",
+        "approx_count_distinct" | "hll" => "approx_distinct",
+        "startswith" => "starts_with",
+        "endswith" => "ends_with",
+        "editdistance" => "levenshtein",
+        "ucase" => "upper",
+        "lcase" => "lower",
+        "substring_index" => "substr_index",
+        "json_extract_path_text" | "json_extract_string" | "json_value" => "json_get_text",
+        "json_extract_path" | "json_extract" | "json_query" => "json_get",
+        "max_by" => "arg_max",
+        "min_by" => "arg_min",
+        "split" | "str_split" | "string_split" => "string_to_array",
+        "timestampadd" | "date_add" | "timestamp_add" => "dateadd",
+        "timestampdiff" | "date_diff" | "timestamp_diff" => "datediff",
+        "timestamp_trunc" | "datetime_trunc" => "date_trunc",
+        "datepart" => "date_part",
+        "from_unixtime" | "to_timestamp_seconds" => "to_timestamp_seconds",
+        "regexp_substr" | "regexp_extract" => "regexp_substr",
+        "ceiling" => "ceil",
+        "sha2" | "sha256" => return None,
+        _ => return None,
+    })
+}
+
+/// Units of time that stand as words become texts, and go where our functions have them: first.
+fn arrange(function: &mut Function, name: &str) {
+    let units_first = match name {
+        "dateadd" | "timestampadd" | "datediff" | "timestampdiff" | "date_trunc" | "date_part" | "datepart" => true,
+        "date_diff" | "timestamp_diff" | "date_add" | "timestamp_trunc" | "datetime_trunc" | "last_day" => false,
+        _ => return,
+    };
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let count = list.args.len();
+    for arg in &mut list.args {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg else { continue };
+        let word = match expr {
+            Expr::Identifier(ident) if ident.quote_style.is_none() => unit(&ident.value),
+            Expr::Value(value) => match &value.value {
+                Value::SingleQuotedString(text) => unit(text),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(word) = word {
+            *expr = Expr::Value(Value::SingleQuotedString(word.to_owned()).into());
+        }
+    }
+    let is_unit = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => {
+            matches!(&value.value, Value::SingleQuotedString(text) if unit(text).is_some())
+        }
+        _ => false,
+    };
+    let last_is_unit = count >= 2 && list.args.last().is_some_and(is_unit) && !list.args.first().is_some_and(is_unit);
+    if last_is_unit && name != "last_day" {
+        if let Some(unit) = list.args.pop() {
+            list.args.insert(0, unit);
+        }
+        // `date_diff(later, earlier, unit)` counts the other way round.
+        if !units_first && count == 3 && name.ends_with("diff") {
+            list.args.swap(1, 2);
+        }
+    }
+}
+
+/// The arguments, when all are plain expressions.
+fn arguments(function: &Function) -> Option<Vec<&Expr>> {
+    match &function.args {
+        FunctionArguments::None => Some(Vec::new()),
+        FunctionArguments::List(list) => list
+            .args
+            .iter()
+            .map(|arg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+                _ => None,
+            })
+            .collect(),
+        FunctionArguments::Subquery(_) => None,
+    }
+}
+
+/// `listagg(x, ', ') within group (order by y)` is `string_agg(x, ', ' order by y)`; without a delimiter it is none.
+fn listagg(function: &mut Function, texts: &[&str]) -> Option<Expr> {
+    function.name = ObjectName::from(vec![Ident::new("string_agg")]);
+    let within = std::mem::take(&mut function.within_group);
+    let FunctionArguments::List(list) = &mut function.args else { return None };
+    if texts.len() == 1 {
+        let empty = Expr::Value(Value::SingleQuotedString(String::new()).into());
+        list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(empty)));
+    }
+    if !within.is_empty() {
+        list.clauses.push(FunctionArgumentClause::OrderBy(within));
+    }
+    None
+}
+
+/// `to_char(at, 'YYYY-MM')`: our engine takes `%Y-%m`.
+fn chrono_format(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) = list.args.get_mut(1) else { return };
+    if let Value::SingleQuotedString(format) = &mut value.value
+        && !format.contains('%')
+    {
+        *format = translated(format);
+    }
+}
+
+fn translated(format: &str) -> String {
+    const WORDS: [(&str, &str); 20] = [
+        ("HH24", "%H"),
+        ("HH12", "%I"),
+        ("YYYY", "%Y"),
+        ("MONTH", "%B"),
+        ("Month", "%B"),
+        ("month", "%B"),
+        ("Mon", "%b"),
+        ("MON", "%b"),
+        ("Day", "%A"),
+        ("DAY", "%A"),
+        ("DDD", "%j"),
+        ("Dy", "%a"),
+        ("DY", "%a"),
+        ("YY", "%y"),
+        ("MM", "%m"),
+        ("MI", "%M"),
+        ("DD", "%d"),
+        ("SS", "%S"),
+        ("IW", "%V"),
+        ("AM", "%p"),
+    ];
+    let mut found = String::new();
+    let mut rest = format;
+    while let Some(letter) = rest.chars().next() {
+        let upper = rest.to_ascii_uppercase();
+        let word = WORDS.iter().find(|(word, _)| rest.starts_with(word) || (word.len() != 3 && upper.starts_with(&word.to_ascii_uppercase()) && word.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit())));
+        match word {
+            Some((word, code)) => {
+                found.push_str(code);
+                rest = &rest[word.len()..];
+            }
+            None => {
+                found.push(letter);
+                rest = &rest[letter.len_utf8()..];
+            }
+        }
+    }
+    found
+}

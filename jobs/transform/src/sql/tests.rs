@@ -1,0 +1,85 @@
+//! Queries of other dialects in, rows out.
+
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::{plan, trouble};
+
+fn context() -> SessionContext {
+    let mut config = SessionConfig::new();
+    config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+    let context = SessionContext::new_with_config(config);
+    crate::udf::register_all(&context);
+    context
+}
+
+async fn rows(sql: &str) -> String {
+    let context = context();
+    let frame = plan(&context, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let batches = frame.collect().await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let mut lines = Vec::new();
+    for batch in &batches {
+        for row in 0..batch.num_rows() {
+            let cells = batch.columns().iter().map(|column| {
+                arrow::util::display::array_value_to_string(column, row).unwrap()
+            });
+            lines.push(cells.collect::<Vec<_>>().join("|"));
+        }
+    }
+    lines.join("\n")
+}
+
+#[tokio::test]
+async fn words_that_warehouses_share_are_understood() {
+    for (sql, wanted) in [
+        ("select dateadd(month, 1, date '2024-01-31')", "2024-02-29"),
+        ("select dateadd(days, -30, timestamp '2024-03-01 12:00:00')", "2024-01-31T12:00:00"),
+        ("select dateadd('hour', 2, date '2024-01-01')", "2024-01-01T02:00:00"),
+        ("select datediff(day, '2024-01-01 23:00:00'::timestamp, '2024-01-03 01:00:00'::timestamp)", "2"),
+        ("select datediff(month, date '2023-12-31', date '2024-02-01')", "2"),
+        ("select date_diff(date '2024-01-05', date '2024-01-01', day)", "4"),
+        ("select date_trunc(month, timestamp '2024-03-09 10:00:00')", "2024-03-01T00:00:00"),
+        ("select 0::float, '12'::number, 'x'::string, '1.25'::numeric(10, 1)", "0.0|12|x|1.3"),
+        ("select iff(1 > 2, 'a', 'b'), ifnull(null, 'c'), nvl(null, 'd'), zeroifnull(null)", "b|c|d|0"),
+        ("select year(date '2024-03-09'), quarter(date '2024-03-09'), dayofweek(date '2024-03-09')", "2024|1|6"),
+        ("select listagg(x, ',') within group (order by x desc) from (values ('a'), ('b')) as t(x)", "b,a"),
+        ("select len('abc'), charindex('c', 'abc'), startswith('abc', 'ab')", "3|3|true"),
+        ("select to_char(timestamp '2024-03-09 10:05:00', 'YYYY-MM-DD HH24:MI')", "2024-03-09 10:05"),
+        ("select date('2024-03-09'), last_day(date '2024-02-03')", "2024-03-09|2024-02-29"),
+        ("select decode(2, 1, 'one', 2, 'two', 'many'), div0(1, 0)", "two|0"),
+        ("select safe_divide(4, 2), countif(x > 1) from (values (1), (2), (3)) as t(x)", "2|2"),
+        ("select '{\"a\": {\"b\": 1}}' -> 'a', '{\"a\": 7}' ->> 'a'", "{\"b\":1}|7"),
+        ("select max_by(x, y) from (values ('a', 1), ('b', 2)) as t(x, y)", "b"),
+        ("select * exclude (b) from (select 1 as a, 2 as b)", "1"),
+        ("select try_cast('x' as int), try_to_date('2024-01-02')", "|2024-01-02"),
+        ("select x from (values (1), (2)) as t(x) qualify row_number() over (order by x desc) = 1", "2"),
+    ] {
+        assert_eq!(rows(sql).await, wanted, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn an_alias_may_be_used_beside_its_definition() {
+    let sql = "with t as (select 2 as a, 3 as b)
+        select a + b as total, total * 2 as twice, twice - b as c, row_number() over (order by total) as n from t where twice > 3";
+    assert_eq!(rows(sql).await, "5|10|7|1");
+    // A column of that name wins.
+    assert_eq!(rows("select a + 1 as b, b + 1 as c from (select 1 as a, 10 as b) as t").await, "2|11");
+}
+
+async fn explained(sql: &str) -> String {
+    let error = plan(&context(), sql).await.expect_err("the query is wrong");
+    let found = trouble(&error).unwrap();
+    let at = found.at.map(|(line, column)| format!("{line}:{column} ")).unwrap_or_default();
+    format!("{at}{}{}", found.message, found.hint.map(|hint| format!(" -> {hint}")).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn faults_know_their_place() {
+    let from = "from (select 1 as user_id, 'x' as name) as users";
+    insta::assert_snapshot!(explained(&format!("select\n  usr_id\n{from}")).await, @"2:3 no column of that name, column=`usr_id` -> did you mean `user_id`?");
+    insta::assert_snapshot!(explained(&format!("select users.zzz {from}")).await, @"1:8 no column of that name, column=`zzz`, table=`users` -> there are: user_id, name");
+    insta::assert_snapshot!(explained(&format!("select user_id {from} cross join (select 2 as user_id) as others")).await, @"1:8 the column stands in more than one table, column=`user_id` -> put the table's name in front: `….user_id`");
+    insta::assert_snapshot!(explained(&format!("select user_id,\n from where {from}")).await, @"");
+    insta::assert_snapshot!(explained(&format!("select no_such_thing(user_id) {from}")).await, @"");
+    insta::assert_snapshot!(explained("select * from nowhere").await, @"");
+}
