@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::ids::Ids;
 use super::{ArtifactError, Invocation, instant, names, read};
-use crate::project::{NodeId, parse_instant};
+use crate::project::NodeId;
 use crate::run::{NodeReport, Outcome, Report, Runner};
 
 /// The results of one command. `args` are what it was called with; `which` among them is the verb.
