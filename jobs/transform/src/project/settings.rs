@@ -100,7 +100,7 @@ impl Settings {
         reader.check_open_keys(&root, "dbt_project.yml", &KEYS);
         let name = root.get("name").and_then(|node| reader.text(node, "name"));
         let name = name.unwrap_or_else(|| {
-            dir.file_name().map_or_else(|| "project".to_owned(), |name| name.to_string_lossy().into_owned())
+            dir.file_name().map_or_else(|| "project".to_owned(), |name| identifier(&name.to_string_lossy()))
         });
         let mut paths = |keys: [&str; 2], default: &str| -> Vec<PathBuf> {
             let node = keys.iter().find_map(|key| root.get(key));
@@ -196,6 +196,16 @@ pub(super) fn change_configs(node: &mut Node, change: &mut impl FnMut(&Place, &s
             change_configs(&mut entry.value, change);
         }
     }
+}
+
+/// A folder's name as a name that Jinja can call macros by: letters, digits and underscores, no digit first.
+fn identifier(name: &str) -> String {
+    let mut text: String =
+        name.chars().map(|letter| if letter.is_alphanumeric() || letter == '_' { letter } else { '_' }).collect();
+    if text.starts_with(|letter: char| letter.is_numeric()) {
+        text.insert(0, '_');
+    }
+    text
 }
 
 /// Folder configs below a name that is nearly the project's own would be passed over in silence.

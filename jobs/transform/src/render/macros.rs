@@ -20,8 +20,8 @@ pub(super) const WRAP: &str = "__wrap_macro";
 /// What stands in front of a macro's name where it is defined.
 const HIDDEN: &str = "__macro_";
 
-/// Macros that come with the engine, by package; those of a project win over `dbt` and `tidemill`, and a package of one of
-/// these names that the project brings along replaces ours.
+/// Macros that come with the engine, by package; those of a project win over `dbt` and `tidemill`, and a package
+/// `dbt_utils` that the project brings along replaces ours.
 const SHIPPED: [(&str, &str, &str); 10] = [
     ("tidemill", "tidemill/time.sql", include_str!("shipped/time.sql")),
     ("tidemill", "tidemill/tests.sql", include_str!("shipped/tests.sql")),
@@ -86,7 +86,8 @@ impl Macros {
         let mut macros = Self::default();
         let brought: BTreeSet<&str> = files.iter().map(|file| file.package.as_str()).collect();
         for (package, path, text) in SHIPPED {
-            if !brought.contains(package) || package == "dbt" {
+            // A project may be called like one of ours; its macros then stand beside them, and win.
+            if package != "dbt_utils" || !brought.contains(package) {
                 macros.add(package, Path::new(path), text, true);
             }
         }

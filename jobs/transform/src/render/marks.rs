@@ -101,7 +101,7 @@ mod tests {
         // As if rendered: tags gone, one of them giving `b`.
         let rendered = mark(text).replace("{{ f() -}}  ", "b").replace("{%- if x %}", "").replace("{% endif %}", "");
         let found = unmark(&rendered);
-        assert_eq!(found.text, "select a,\n  b, zz\nfrom t");
+        assert_eq!(found.text, "select a,\n  b, zz\nfrom  t");
         let place = |needle: &str| place_at(text, found.origin(found.text.find(needle).unwrap()).unwrap());
         assert_eq!(place("a,"), (1, 8));
         assert_eq!(place("b,"), (2, 3));

@@ -210,7 +210,7 @@ mod tests {
         let text = "{% set x = [] %}{% for i in range(3) %}{% do x.append(i) %}{% endfor %}{% do x.extend(['b']) %}\
             {{ x }} {{ x[-1] }} {{ x | length }} {{ x.pop() }} {{ (x + [9]) | join('-') }} {{ 'y' if [] else 'n' }} \
             {{ 2 in x }} {{ x == [0, 1, 2] }} {{ x[1:] | list }}";
-        assert_eq!(render(text), "[0, 1, 2, \"b\"] b 4 b 0-1-2-9 n True True [1, 2]");
+        assert_eq!(render(text), "[0, 1, 2, 'b'] b 4 b 0-1-2-9 n True True [1, 2]");
     }
 
     #[test]
@@ -218,6 +218,6 @@ mod tests {
         let text = "{% set x = {'a': []} %}{% do x.update({'b': 2}) %}{% do x['a'].append(1) %}\
             {{ x }} {{ x.keys() | list }} {{ x.get('c', 'none') }} {% for k, v in x.items() %}{{ k }}={{ v }};{% endfor %} \
             {{ x.pop('b') }} {{ x.b is defined }} {{ x.a }}";
-        assert_eq!(render(text), "{\"a\": [1], \"b\": 2} [\"a\", \"b\"] none a=[1];b=2; 2 False [1]");
+        assert_eq!(render(text), "{'a': [1], 'b': 2} ['a', 'b'] none a=[1];b=2; 2 False [1]");
     }
 }
