@@ -167,6 +167,9 @@ fn a_project_is_read_whole() {
     tags: ["all","nightly","own"]
     enabled: true
     contract_enforced: false
+    on_schema_change: "ignore"
+    pre_hooks: []
+    post_hooks: []
     meta: "finance"
     publish: [{"to":"snowflake","table":"SHOP.MARTS.ORDERS","unique_key":["order_id"],"strategy":"merge","columns":{"order_id":"ORDER_ID","ordered_at":"ORDERED_AT"},"json_columns":[],"cluster_by":["to_date(ordered_at)"],"topic":null,"key":null,"fields":{},"emit":"on_change","window_end":null,"ttl":null,"filter":null,"enabled":true},{"to":"kafka","table":null,"unique_key":["order_id"],"strategy":"merge","columns":{},"json_columns":[],"cluster_by":[],"topic":"orders","key":"order_id","fields":{},"emit":"on_final","window_end":null,"ttl":null,"filter":"amount > 0","enabled":true},{"to":"redis","table":null,"unique_key":["order_id"],"strategy":"merge","columns":{},"json_columns":[],"cluster_by":[],"topic":null,"key":"orders:{order_id}","fields":{},"emit":"on_change","window_end":null,"ttl":{"secs":604800,"nanos":0},"filter":null,"enabled":true}]
     watermark: {"sources":[{"source":"shop","table":"events"}],"due_after":{"secs":10,"nanos":0}}
@@ -299,7 +302,7 @@ fn all_faults_of_all_files_are_told_at_once() {
         ("models/sub/b.sql", "select 2"),
         ("models/broken.yml", "models: [\n  {name: x\n"),
     ];
-    insta::assert_snapshot!(faults_of(&files), @"
+    insta::assert_snapshot!(faults_of(&files), @r"
     TM0312 dbt_project.yml:2:1: unknown key, key=`model-path`, in=`dbt_project.yml`
       hint: did you mean `model-paths`?
     TM0321 models/a.sql:1:11: `nothing` is undefined, in=`a`
@@ -316,6 +319,7 @@ fn all_faults_of_all_files_are_told_at_once() {
     TM0313 models/a.yml:13:20: value is not known, key=`to`, value=`snowflak`
       hint: did you mean `snowflake`?
     TM0314 models/a.yml:14:15: key is missing, key=`topic`, in=`publish`
+    TM0314 models/a.yml:14:15: key is missing, key=`unique_key`, in=`publish`
     TM0322 models/a.yml:18:13: no generic test of that name, test=`not_nul`
       hint: did you mean `not_null`?
     TM0312 models/a.yml:20:24: unknown key, key=`severty`, in=`test config`
@@ -336,9 +340,11 @@ fn macros_that_do_not_parse_are_all_told() {
         ("macros/b.sql", "{% macro b( %}"),
         ("models/m.sql", "select 1"),
     ];
-    insta::assert_snapshot!(faults_of(&files), @"
-    TM0321 macros/a.sql:2:7: syntax error: unexpected end of block
-    TM0321 macros/b.sql:1:13: syntax error: unexpected `%`, expected identifier
+    insta::assert_snapshot!(faults_of(&files), @r"
+    TM0321 macros/a.sql:2:1: syntax error: unexpected end of block
+      hint: in macro `a`
+    TM0321 macros/b.sql:1:1: syntax error: unexpected `%`, expected identifier
+      hint: in macro `b`
     ");
 }
 

@@ -183,8 +183,8 @@ fn the_parse_pass_sees_both_branches_of_is_incremental() {
 
 #[test]
 fn a_missing_ref_suggests_the_nearest() {
-    insta::assert_snapshot!(render(&[], "select *\nfrom {{ ref('custmers') }}").unwrap_err(), @"
-    no model or seed of that name, ref=`custmers`, in=`orders`
+    insta::assert_snapshot!(render(&[], "select *\nfrom {{ ref('custmers') }}").unwrap_err(), @r"
+    no model, seed or snapshot of that name, ref=`custmers`, in=`orders`
       --> models/orders.sql:2:9
     hint: did you mean `customers`?
     ");
@@ -232,9 +232,10 @@ fn broken_jinja_shows_where() {
     syntax error: unexpected end of block, in=`orders`
       --> models/orders.sql:2:7
     ");
-    insta::assert_snapshot!(render(&[("macros/a.sql", "\n{% macro a( %}")], "select 1").unwrap_err(), @"
+    insta::assert_snapshot!(render(&[("macros/a.sql", "\n{% macro a( %}")], "select 1").unwrap_err(), @r"
     syntax error: unexpected `%`, expected identifier
-      --> macros/a.sql:2:13
+      --> macros/a.sql:2:1
+    hint: in macro `a`
     ");
 }
 

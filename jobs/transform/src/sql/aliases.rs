@@ -15,21 +15,22 @@ use datafusion::sql::sqlparser::ast::{
 pub(super) fn resolve(statement: &mut Statement, error: &DataFusionError) -> bool {
     let DataFusionError::SchemaError(missing, _) = error.find_root() else { return false };
     let SchemaError::FieldNotFound { field, .. } = missing.as_ref() else { return false };
-    let Some(span) = field.spans().first() else { return false };
     if field.relation.is_some() {
         return false;
     }
     let Statement::Statement(statement) = statement else { return false };
     let statement: &mut SqlStatement = statement;
-    let mut search = Search { name: &field.name, at: (span.start.line, span.start.column), found: false };
+    // The planner does not say where when it speaks of `where` and `having`.
+    let at = field.spans().first().map(|span| (span.start.line, span.start.column));
+    let mut search = Search { name: &field.name, at, found: false };
     let _: ControlFlow<()> = statement.visit(&mut search);
     search.found
 }
 
 struct Search<'a> {
     name: &'a str,
-    /// Line and column of the word.
-    at: (u64, u64),
+    /// Line and column of the word, when the planner knows them.
+    at: Option<(u64, u64)>,
     found: bool,
 }
 
@@ -75,7 +76,10 @@ impl Search<'_> {
         places.extend(select.selection.iter_mut().chain(&mut select.having).chain(&mut select.qualify));
         let mentions = |expr: &mut Expr| {
             visit_expressions_mut(expr, |inner| match inner {
-                Expr::Identifier(ident) if (ident.span.start.line, ident.span.start.column) == self.at => {
+                Expr::Identifier(ident)
+                    if ident.value.eq_ignore_ascii_case(self.name)
+                        && self.at.is_none_or(|at| (ident.span.start.line, ident.span.start.column) == at) =>
+                {
                     ControlFlow::Break(())
                 }
                 _ => ControlFlow::Continue(()),

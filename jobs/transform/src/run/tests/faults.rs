@@ -24,7 +24,19 @@ async fn unknown_and_ambiguous_columns_and_wrong_types_are_found_where_they_stan
         ("models/g.sql", "select\n  {{- m('amont') }} as amount\nfrom {{ ref('orders') }}"),
         ("models/h.sql", "select * from {{ ref('g') }}"),
     ]);
-    insta::assert_snapshot!(world.faults().await, @"");
+    insta::assert_snapshot!(world.faults().await, @r#"
+    TM0351 models/a.sql:5:5: no column of that name, column=`usr_id`, in=`model.a`
+      hint: did you mean `user_id`?
+    TM0351 models/b.sql:3:3: no column of that name, column=`nothing_like_it`, in=`model.b`
+      hint: there are: order_id, user_id, amount, ordered_at
+    TM0351 models/c.sql:2:3: the column stands in more than one table, column=`order_id`, in=`model.c`
+      hint: put the table's name in front: `….order_id`
+    TM0351 models/d.sql:2:26: cannot coerce arithmetic expression Timestamp(µs, "UTC") - Float64 to valid types, in=`model.d`
+    TM0351 models/e.sql:2:6: SQL cannot be parsed: expected an expression, found: from, in=`model.e`
+    TM0351 models/f.sql:1:8: no function of that name, function=`no_such_function`, in=`model.f`
+      hint: did you mean `list_union`?
+    TM0351 models/g.sql:1:1: SQL cannot be parsed: expected: an SQL statement, found: selectcoalesce, in=`model.g`
+    "#);
     // Nothing was built.
     assert!(world.versions().await.is_empty());
 }
@@ -51,7 +63,20 @@ async fn what_yaml_promises_is_held_against_the_sql() {
         ),
         ("models/n.sql", "select order_id from {{ ref('orders') }}"),
     ]);
-    insta::assert_snapshot!(world.faults().await, @"");
+    insta::assert_snapshot!(world.faults().await, @r"
+    TM0360 models/m.yml:4:9: the model gives another type than the contract says, column=`order_id`, data_type=`varchar`, found=`bigint`
+      hint: cast it in the model, or say data_type: bigint
+    TM0360 models/m.yml:5:9: the contract needs the type of a column, column=`amount`
+      hint: add data_type: double
+    TM0359 models/m.yml:7:9: column `order_date` is declared in YAML but the model does not produce it
+      hint: the model produces `ordered_at`; rename one of them
+    TM0360 models/m.yml:2:5: the contract does not name a column of the model, column=`more`, model=`m`
+      hint: add it to `columns` with its `data_type`, or leave it out of the model
+    TM0359 models/m.yml:10:9: column `ordr_id` is declared in YAML but the model does not produce it
+      hint: the model produces `order_id`; rename one of them
+    TM0359 models/m.yml:12:9: column `tested_and_gone` is declared in YAML but the model does not produce it
+      hint: the model produces: order_id
+    ");
 }
 
 #[tokio::test]
@@ -99,5 +124,42 @@ async fn projects_that_cannot_be_read_say_all_that_is_wrong() {
         let told = world(&files).faults().await;
         seen.push_str(&format!("-- {wanted}\n{told}"));
     }
-    insta::assert_snapshot!(seen, @"");
+    insta::assert_snapshot!(seen, @r"
+    -- cycle
+    TM0303 models/a.sql:1:1: models form a cycle, path=`a -> b -> a`
+      hint: one of these files must stop reading the one before it: models/a.sql, models/b.sql
+    -- ref
+    TM0301 models/a.sql:2:11: no model or seed of that name, ref=`ordres`, in=`a`
+      hint: did you mean `orders`?
+    -- twice
+    TM0315 models/x/a.sql:1:1: two files give one name, name=`a`, other=`models/a.sql`
+    -- jinja
+    TM0321 models/a.sql:1:15: syntax error: unexpected end of variable block, in=`a`
+    -- yaml
+    TM0310 models/a.yml:3:4: file is not YAML, because=`while parsing a block collection, did not find expected '-' indicator`
+    -- package
+    TM0318 packages.yml:2:12: package is not there, local=`../nowhere`
+      hint: it must be a folder with a dbt_project.yml, relative to this file's folder
+    -- materialization
+    TM0313 models/a.sql:1:4: materialization is not known, materialized=`my_own`
+      hint: materializations of a project's own cannot be run; known: view, table, incremental, ephemeral, snapshot
+    -- config
+    TM0312 models/a.sql:1:4: unknown key, key=`uniqe_key`, in=`config`
+      hint: did you mean `unique_key`?
+    -- python
+    TM0313 models/a.py:1:1: models in Python cannot be run
+      hint: write it in SQL, or hide the file in .tidemillignore
+    -- package of a macro
+    TM0321 models/a.sql:1:20: unknown method: undefined has no method named expect (`dbt_expectations` is undefined), in=`a`
+    -- snapshot
+    TM0314 snapshots/s.sql:1:1: a snapshot needs a key, key=`unique_key`
+    TM0314 snapshots/s.sql:1:1: a snapshot needs a key, key=`updated_at`
+    -- ragged
+    TM0358 seeds/ragged.csv:3: the row has another number of fields than the header, fields=`1`, columns=`2`
+    -- nothing
+    TM0351 models/a.sql:1:1: there is no SQL in it, in=`model.a`
+    -- docs
+    TM0320 models/a.yml:1:10: no docs block of that name, doc=`order`
+      hint: did you mean `orders`?
+    ");
 }

@@ -125,10 +125,10 @@ async fn packages_lend_models_and_macros_and_are_configured_from_outside() {
     world.write("vendor/numbers/models/numbers.sql", "{{ config(alias='nums') }}select {{ top() }} as top, '{{ var('word') }}' as word, '{{ shared() }}' as said");
     world.write("vendor/numbers/macros/m.sql", "{% macro top() %}{{ var('top') }}{% endmacro %}{% macro shared() %}{{ return(adapter.dispatch('shared', 'numbers')()) }}{% endmacro %}{% macro default__shared() %}lent{% endmacro %}");
     world.write("macros/mine.sql", "{% macro default__shared() %}mine{% endmacro %}{% macro top() %}7{% endmacro %}");
-    world.write("models/reader.sql", "select n.*, {{ numbers.top() }} as outside, {{ top() }} as inside from {{ ref('numbers', 'numbers') }} as n");
+    world.write("models/reader.sql", "select n.*, '{{ numbers.shared() }}' as outside, {{ top() }} as inside from {{ ref('numbers', 'numbers') }} as n");
     world.build().await;
-    assert_eq!(world.rows("select * from reader").await, ["3 | own | mine | 9 | 7"]);
-    assert_eq!(world.rows("select top from lent.nums").await, ["3"]);
+    assert_eq!(world.rows("select * from reader").await, ["3 | own | mine | mine | 7"]);
+    assert_eq!(world.rows("select n.top from lent.nums as n").await, ["3"]);
     assert_eq!(world.runner().project().models["numbers"].config.tags, ["lent"]);
 }
 

@@ -306,7 +306,7 @@ fn raw_schema() -> Arc<Schema> {
 }
 
 pub(super) fn tell(error: &dyn tidemill_project::Diagnostic) -> String {
-    let mut text = format!("{error} {:?}", error.faults());
+    let mut text = format!("{error} {:?} {:?} {:?}", error.location(), error.hint(), error.faults());
     let mut at = std::error::Error::source(error);
     while let Some(source) = at {
         text.push_str(": ");

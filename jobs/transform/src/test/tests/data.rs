@@ -147,10 +147,11 @@ models:
 
 #[tokio::test]
 async fn a_test_on_a_column_that_is_not_there_names_the_nearest() {
-    let world = world("models: [{name: daily, columns: [{name: statsu, data_tests: [not_null]}]}]", TWO_DAYS);
+    let world = world("seeds: [{name: kinds, columns: [{name: statsu, data_tests: [not_null]}]}]", TWO_DAYS);
+    world.write("seeds/kinds.csv", "id,status\n1,open\n");
     insta::assert_snapshot!(told(&world.build().await), @"
-    Error not_null_daily_statsu
-      TM0330 models/daily.yml:1: test is on a column that is not there, column=`statsu`, in=`daily`
+    Error not_null_kinds_statsu
+      TM0330 models/daily.yml:1: test is on a column that is not there, column=`statsu`, in=`kinds`
         hint: did you mean `status`?
     ");
 }
