@@ -10,7 +10,7 @@ use tidemill_transform::run::{BuildOptions, Kinds};
 use super::build::build_in;
 use super::query::print_rows;
 use super::workspace::{Workspace, recorded_args};
-use crate::args::{CompileArgs, GlobalArgs, SelectArgs, ShowArgs, WorkArgs};
+use crate::args::{CompileArgs, GlobalArgs, ShowArgs, WorkArgs};
 use crate::exit::Exit;
 use crate::printer::Printer;
 
