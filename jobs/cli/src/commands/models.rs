@@ -1,6 +1,7 @@
 //! `tidemill seed | compile | show | parse`
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::json;
 use tidemill_transform::artifacts::{self, names};
@@ -64,7 +65,9 @@ pub(crate) async fn compile(global: &GlobalArgs, args: CompileArgs, printer: Pri
         }
         // dbt's place for compiled SQL; that of a test lies below the file that declares it.
         let name = match by_name.get(&node.node) {
-            Some(NodeId::Test(name)) if !node.path.ends_with(".sql") => format!("{}/{name}.sql", node.path),
+            Some(NodeId::Test(name)) if Path::new(&node.path).extension().is_none_or(|found| found != "sql") => {
+                format!("{}/{name}.sql", node.path)
+            }
             _ => node.path.clone(),
         };
         let package = &workspace.runner.project().name;

@@ -40,5 +40,5 @@ pub(crate) use report::chain;
 pub use report::{NodeReport, Observer, Outcome, Report, Silent, TestFacts};
 pub(crate) use rows::hex;
 pub use runner::Runner;
-pub(crate) use session::{Narrowing, Sessions};
+pub(crate) use session::Sessions;
 pub(crate) use snapshots::Snapshots;
