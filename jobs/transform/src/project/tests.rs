@@ -316,6 +316,7 @@ fn all_faults_of_all_files_are_told_at_once() {
     TM0313 models/a.yml:13:20: value is not known, key=`to`, value=`snowflak`
       hint: did you mean `snowflake`?
     TM0314 models/a.yml:14:15: key is missing, key=`topic`, in=`publish`
+    TM0314 models/a.yml:14:15: key is missing, key=`unique_key`, in=`publish`
     TM0322 models/a.yml:18:13: no generic test of that name, test=`not_nul`
       hint: did you mean `not_null`?
     TM0312 models/a.yml:20:24: unknown key, key=`severty`, in=`test config`
