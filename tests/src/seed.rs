@@ -44,6 +44,9 @@ impl Seeded {
     }
 
     /// An index of a collection of that length.
+    ///
+    /// # Panics
+    /// Never: what is below a length fits it.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).expect("less than a length")
     }

@@ -171,8 +171,12 @@ impl Topics {
             .set("isolation.level", "read_committed")
             .create()?;
         let metadata = consumer.fetch_metadata(Some(name), LIMIT)?;
-        let mut open: BTreeSet<i32> =
-            metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id()).collect();
+        let mut open: BTreeSet<i32> = metadata
+            .topics()
+            .iter()
+            .flat_map(rdkafka::metadata::MetadataTopic::partitions)
+            .map(rdkafka::metadata::MetadataPartition::id)
+            .collect();
         let mut list = TopicPartitionList::new();
         for partition in &open {
             list.add_partition_offset(name, *partition, Offset::Beginning)?;

@@ -196,7 +196,7 @@ impl Door {
             return Err(Refusal::forbidden("the key does not cover the device"));
         }
         self.limits.readings(&caller, envelope.len())?;
-        let _room = self.limits.queue(envelope.len())?;
+        let room = self.limits.queue(envelope.len())?;
         self.count_queue();
         let now_us = self.clock.now_us();
         let mut rejected = Vec::new();
@@ -208,6 +208,8 @@ impl Door {
             values.push(reading.to_json());
         }
         let sent = self.sender.send(&envelope.device, &values).await;
+        drop(room);
+        self.count_queue();
         if sent.is_err() && self.sender.fatal().is_some() {
             // The producer refuses everything from here on; a new process starts with a clean one.
             self.broken.cancel();

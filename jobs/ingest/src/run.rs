@@ -109,7 +109,7 @@ pub async fn ingest_files(
     let retry = Retry { clock: clock.clone(), cancel: cancel.clone(), deadline };
     let run = RunContext { run_id, clock, as_of_us: None, observer: Arc::clone(&observer), retry };
     let opening = open_committer(lake, contract, run, settings.ingest.memory_budget_bytes / 2);
-    let Some(mut committer) = begin(&contract.name, lake.clock(), deadline, &cancel, opening).await? else {
+    let Some(mut committer) = Box::pin(begin(&contract.name, lake.clock(), deadline, &cancel, opening)).await? else {
         return Ok(IngestReport { sources: vec![SourceReport::new(contract.name.clone())] });
     };
     let limits = limits_of(&settings.ingest, settings.ingest.memory_budget_bytes);
@@ -117,7 +117,8 @@ pub async fn ingest_files(
         if cancel.is_cancelled() {
             break;
         }
-        if let Err(error) = crate::source::files::ingest_file(&mut committer, contract, &path, limits, &cancel).await {
+        let reading = crate::source::files::ingest_file(&mut committer, contract, &path, limits, &cancel);
+        if let Err(error) = Box::pin(reading).await {
             warn!(source = %contract.name, path = %path.display(), %error, "file is not readable");
             committer.report_mut().errors.push(error);
         }
@@ -224,7 +225,7 @@ async fn read_source(
 ) -> SourceReport {
     let (deadline, cancel) = (plan.deadline, plan.cancel.clone());
     let opening = Lanes::start(lake, contract, plan, run, settings, budget_bytes);
-    match begin(&contract.name, lake.clock(), deadline, &cancel, opening).await {
+    match Box::pin(begin(&contract.name, lake.clock(), deadline, &cancel, opening)).await {
         Ok(Some(lanes)) => lanes.run().await,
         Ok(None) => SourceReport::new(contract.name.clone()),
         Err(error) => {

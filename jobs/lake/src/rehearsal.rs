@@ -94,6 +94,9 @@ impl Lake {
     ///
     /// # Errors
     /// None in practice; the address is a constant.
+    ///
+    /// # Panics
+    /// Never, for the same reason.
     pub fn rehearsal(clock: Clock) -> crate::Result<(Self, KillSwitch)> {
         let switch = KillSwitch(Arc::default());
         let store = Killable { inner: InMemory::new(), switch: switch.clone() };

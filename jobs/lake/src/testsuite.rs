@@ -4,8 +4,6 @@
 //! `connect` makes a new client of one lake, which must be empty at first. Memory and a local folder are run in this room,
 //! object stores where there is a server: `tidemill_lake::testsuite::all(|| connect_to_s3()).await`.
 
-#![expect(clippy::missing_panics_doc, reason = "panicking is how a suite reports")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -108,7 +108,7 @@ const YAML: &[&str] = &[
 fn choose(random: &mut Seeded, files: &[(String, Vec<u8>)]) -> (String, Vec<u8>) {
     let others: Vec<&[u8]> = files.iter().map(|(_, bytes)| bytes.as_slice()).collect();
     let (name, bytes) = random.pick(files);
-    let words = if name.ends_with(".sql") { JINJA } else { YAML };
+    let words = if std::path::Path::new(name).extension().is_some_and(|found| found == "sql") { JINJA } else { YAML };
     (name.clone(), mutate(random, bytes, &others, words))
 }
 

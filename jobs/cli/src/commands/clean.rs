@@ -34,10 +34,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &CleanArgs, printer: Printer) -> an
         }
     }
     let verb = if args.dry_run { "would delete" } else { "deleted" };
-    let mut text: String = told.iter().map(|name| format!("{verb} {name}\n")).collect();
-    if told.is_empty() {
-        text = "nothing to delete\n".to_owned();
-    }
+    let lines: Vec<String> = told.iter().map(|name| format!("{verb} {name}\n")).collect();
+    let text = if lines.is_empty() { "nothing to delete\n".to_owned() } else { lines.concat() };
     printer.result(&json!({ "deleted": told, "dry_run": args.dry_run }), &text);
     Ok(Exit::Done)
 }

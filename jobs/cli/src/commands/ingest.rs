@@ -51,7 +51,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: Printer)
     } else {
         let contract = only(&contracts)?;
         let files = files_of(&args.from_files)?;
-        tidemill_ingest::ingest_files(
+        Box::pin(tidemill_ingest::ingest_files(
             &context.settings,
             &context.lake,
             contract,
@@ -59,7 +59,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: Printer)
             context.run_id.clone(),
             observer,
             cancel,
-        )
+        ))
         .await?
     };
     progress.clear();

@@ -1,6 +1,7 @@
 //! `tidemill seed | compile | show | parse`
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::json;
 use tidemill_transform::artifacts::{self, names};
@@ -10,7 +11,7 @@ use tidemill_transform::run::{BuildOptions, Kinds};
 use super::build::build_in;
 use super::query::print_rows;
 use super::workspace::{Workspace, recorded_args};
-use crate::args::{CompileArgs, GlobalArgs, SelectArgs, ShowArgs, WorkArgs};
+use crate::args::{CompileArgs, GlobalArgs, ShowArgs, WorkArgs};
 use crate::exit::Exit;
 use crate::printer::Printer;
 
@@ -64,7 +65,9 @@ pub(crate) async fn compile(global: &GlobalArgs, args: CompileArgs, printer: Pri
         }
         // dbt's place for compiled SQL; that of a test lies below the file that declares it.
         let name = match by_name.get(&node.node) {
-            Some(NodeId::Test(name)) if !node.path.ends_with(".sql") => format!("{}/{name}.sql", node.path),
+            Some(NodeId::Test(name)) if Path::new(&node.path).extension().is_none_or(|found| found != "sql") => {
+                format!("{}/{name}.sql", node.path)
+            }
             _ => node.path.clone(),
         };
         let package = &workspace.runner.project().name;

@@ -51,7 +51,7 @@ fn read(s: &mut Scanner, paths: &Paths, payload: &str) -> Option<()> {
 
 /// No escape, no control character. Without a branch per byte the compiler looks at sixteen at a time.
 fn is_plain(bytes: &[u8]) -> bool {
-    !bytes.iter().fold(false, |found, byte| found | (*byte < 0x20) | (*byte == b'\\'))
+    !bytes.iter().fold(false, |found, byte| found || (*byte < 0x20) || (*byte == b'\\'))
 }
 
 /// The entry of the key that begins at `start`, and where it ends; first the one is tried that stood here the last time.
@@ -188,7 +188,7 @@ mod tests {
             r#"{"a":NaN}"#,
             r#"{"a":1 2}"#,
             r#"{"a" 1}"#,
-            r#"{a:1}"#,
+            r"{a:1}",
             r#"{"a":"\u00e9"}"#,
             "{\"a\":\"\t\"}",
             r#"{"a":[1]}"#,

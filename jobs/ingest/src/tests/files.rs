@@ -19,7 +19,7 @@ async fn ingest(lake: &Lake, files: &[&Path], max_batch_rows: usize, cancel: &Ca
     settings.ingest.max_batch_rows = max_batch_rows;
     let files = files.iter().map(|path| path.to_path_buf()).collect();
     let observer = Arc::new(NoObserver);
-    crate::ingest_files(&settings, lake, &contract(), files, "files".to_owned(), observer, cancel.clone())
+    Box::pin(crate::ingest_files(&settings, lake, &contract(), files, "files".to_owned(), observer, cancel.clone()))
         .await
         .unwrap()
 }

@@ -110,10 +110,13 @@ fn an_option_that_the_store_does_not_know_is_refused() {
     }
 }
 
+/// Address, options, and how the store prints itself.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
 #[test]
 fn every_scheme_has_its_store() {
     let azure = [("azure_storage_account_name", "acme"), ("azure_skip_signature", "true")];
-    let cases: [(&str, &[(&str, &str)], &str); 6] = [
+    let cases: [Case<'_>; 6] = [
         ("memory:///lake/", &[], "InMemory"),
         ("s3://bucket/lake/", &[("aws_region", "x")], "AmazonS3(bucket)"),
         ("gs://bucket/lake/", &[("google_skip_signature", "true")], "GoogleCloudStorage(bucket)"),

@@ -49,6 +49,9 @@ pub(crate) fn low(hash: u128) -> u64 {
     hash as u64
 }
 
+/// A set of hashes.
+pub(crate) type HashedSet = std::collections::HashSet<u128, BuildHasherDefault<Identity>>;
+
 /// A map whose keys are hashes already.
 pub(crate) type HashedMap<V> = std::collections::HashMap<u128, V, BuildHasherDefault<Identity>>;
 

@@ -24,7 +24,7 @@ mod side;
 mod tests;
 
 pub use changes::{ChangeBatch, ChangeConsumer, ChangeCounts, ChangeKind, ChangeSet};
-pub(crate) use hash::{HashedMap, RowHasher};
+pub(crate) use hash::{HashedMap, HashedSet, RowHasher};
 pub(crate) use plan::{PlanRequest, model_watermark, plan};
 pub use shape::Shape;
 pub(crate) use shape::columns_of;

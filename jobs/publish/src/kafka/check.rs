@@ -12,7 +12,7 @@ use tidemill_lake::Table;
 use tidemill_project::kafka::client_config;
 
 use super::{KafkaFault, KafkaSink, topics};
-use crate::diff::HashedMap;
+use crate::diff::{HashedMap, HashedSet};
 use crate::messages::Audit;
 use crate::sink::Sink;
 use crate::{CheckedTable, Error, Publication, Result};
@@ -25,14 +25,14 @@ pub(super) struct Held {
     /// Key -> value of its newest record; keys whose newest record is a tombstone are absent. As hashes.
     pub(super) newest: HashedMap<u128>,
     /// Key and value of every record.
-    pub(super) all: HashedMap<()>,
+    pub(super) all: HashedSet,
     /// Whether retention has taken records, so that their absence says nothing.
     pub(super) forgot: bool,
 }
 
 impl KafkaSink {
     pub(super) async fn compare(&self, publication: &Publication, model: Arc<Table>) -> Result<CheckedTable> {
-        let topic = self.final_name(publication);
+        let topic = KafkaSink::final_name(publication);
         let config = client_config(&self.cluster);
         if !topics::are_there(&config, &[&topic]).await? {
             let position = None;
@@ -63,7 +63,7 @@ impl KafkaSink {
             audit.checked.target_rows = 0;
             for (key, (value, name)) in &audit.expected_rows() {
                 let whole = Audit::mix(*key, *value);
-                if held.all.contains_key(&whole) || held.forgot {
+                if held.all.contains(&whole) || held.forgot {
                     audit.checked.target_rows += 1;
                 } else {
                     audit.misses(name);
@@ -85,8 +85,11 @@ fn read_all(config: &ClientConfig, topic: &str) -> Result<Held, KafkaFault> {
         .set("isolation.level", "read_committed");
     let consumer: BaseConsumer = config.create().map_err(fault)?;
     let metadata = consumer.fetch_metadata(Some(topic), REQUEST).map_err(fault)?;
-    let numbers: Vec<i32> =
-        metadata.topics().iter().flat_map(|topic| topic.partitions().iter().map(|partition| partition.id())).collect();
+    let numbers: Vec<i32> = metadata
+        .topics()
+        .iter()
+        .flat_map(|topic| topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id))
+        .collect();
     let mut held = Held::default();
     let mut place = TopicPartitionList::new();
     for number in &numbers {
@@ -103,7 +106,7 @@ fn read_all(config: &ClientConfig, topic: &str) -> Result<Held, KafkaFault> {
                     Some(value) => {
                         let value = Audit::hash(value);
                         held.newest.insert(key, value);
-                        held.all.insert(Audit::mix(key, value), ());
+                        held.all.insert(Audit::mix(key, value));
                     }
                     None => drop(held.newest.remove(&key)),
                 }

@@ -161,7 +161,7 @@ impl KafkaSink {
         }
     }
 
-    fn final_name(&self, publication: &Publication) -> String {
+    fn final_name(publication: &Publication) -> String {
         match &publication.target {
             Target::Topic { topic } => topic.clone(),
             other => other.to_string(),

@@ -45,7 +45,7 @@ pub(super) struct Session {
 impl Session {
     /// Takes the topic over: transactions of earlier owners are decided when this returns, and they can commit no more.
     pub(super) async fn open(sink: &KafkaSink, publication: &Publication, num_changes: u64) -> Result<Self> {
-        let topic = sink.final_name(publication);
+        let topic = super::KafkaSink::final_name(publication);
         let ledger = format!("{topic}{}", sink.sinks.ledger_suffix);
         let base = client_config(&sink.cluster);
         topics::ensure(&base, &[(&topic, false), (&ledger, true)], sink.sinks.create_topics, sink.lake.clock()).await?;

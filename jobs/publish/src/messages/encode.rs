@@ -234,13 +234,12 @@ impl Plain {
         if self.array().is_null(row) {
             return;
         }
-        match self {
-            Self::Text(array) => out.push_str(array.as_string::<i32>().value(row)),
-            _ => {
-                let mut bytes = Vec::new();
-                self.push_json(&mut bytes, row, false);
-                out.push_str(String::from_utf8_lossy(&bytes).trim_matches('"'));
-            }
+        if let Self::Text(array) = self {
+            out.push_str(array.as_string::<i32>().value(row));
+        } else {
+            let mut bytes = Vec::new();
+            self.push_json(&mut bytes, row, false);
+            out.push_str(String::from_utf8_lossy(&bytes).trim_matches('"'));
         }
     }
 

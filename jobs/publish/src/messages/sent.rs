@@ -1,6 +1,6 @@
 //! The table of sent rows. What it is for, and what a crash leaves, is on the page above.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemill_lake::metadata::{Act, CommitNote, PublishNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, DataFile, Lake, Table, TableId, TableSpec};
@@ -129,16 +129,16 @@ impl SentRows {
         let mut live = live;
         for _ in 0..MAX_RACES {
             let exchange = Edits::merge(table, &live, changes, edits.0.clone(), edits.1.clone()).await?;
-            let gone: BTreeMap<&str, ()> = exchange.removed.iter().map(|file| (file.path.as_str(), ())).collect();
+            let gone: BTreeSet<&str> = exchange.removed.iter().map(|file| file.path.as_str()).collect();
             let wanted: BTreeMap<String, DataFile> = live
                 .iter()
-                .filter(|file| !gone.contains_key(file.path.as_str()))
+                .filter(|file| !gone.contains(file.path.as_str()))
                 .chain(&exchange.added)
                 .map(|file| (file.path.clone(), file.clone()))
                 .collect();
             let shown: BTreeMap<String, DataFile> =
                 table.files().into_iter().map(|file| (file.path.clone(), file)).collect();
-            let note = self.note(context, self.story(changes));
+            let note = self.note(context, Self::story(changes));
             let commit_id = note.commit_id;
             let add: Vec<DataFile> =
                 wanted.iter().filter(|(path, _)| !shown.contains_key(*path)).map(|(_, file)| file.clone()).collect();
@@ -172,7 +172,7 @@ impl SentRows {
         CommitNote { commit_id: self.lake.clock().new_id(), run_id: context.run_id.to_owned(), act }
     }
 
-    fn story(&self, changes: &ChangeSet) -> Act {
+    fn story(changes: &ChangeSet) -> Act {
         let (counts, position) = (changes.counts(), changes.next_position());
         Act::Publish(PublishNote {
             table: changes.publication().model.path(),

@@ -109,10 +109,12 @@ fn insights() -> Publication {
     let mut publication =
         messages("zoner_insights", Target::Keys { keys: pattern.into() }, &["user_id"], Emit::OnChange, Some(pattern));
     publication.json_columns = vec!["open_alerts".into()];
-    publication.messages.as_mut().unwrap().ttl = Some(Duration::from_secs(604_800));
+    publication.messages.as_mut().unwrap().ttl = Some(Duration::from_hours(168));
     publication
 }
 
+/// What the key of a user holds, in the form of an answer of the server.
+#[expect(clippy::unnecessary_wraps, reason = "compared with answers that may be empty")]
 fn value(user: u32, slept: &str) -> Option<String> {
     Some(format!(
         r#"{{"user_id":{user},"as_of":"2025-03-09T12:00:00.000000Z","sleep_last_night_s":{slept},"open_alerts":["missed_nap"]}}"#

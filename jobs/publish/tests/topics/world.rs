@@ -105,7 +105,8 @@ impl World {
             .unwrap();
         let limit = Duration::from_secs(20);
         let metadata = consumer.fetch_metadata(Some(topic), limit).unwrap();
-        let numbers: BTreeSet<i32> = metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
+        let numbers: BTreeSet<i32> =
+            metadata.topics()[0].partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect();
         let mut read = self.read.lock().unwrap();
         let mut place = TopicPartitionList::new();
         for number in &numbers {

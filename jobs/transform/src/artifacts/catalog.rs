@@ -28,7 +28,7 @@ impl Runner {
             }
             let Some(relation) = self.compiler.relation(node) else { continue };
             let comment = self.description(node);
-            let mut stats = json!({"has_stats": stat("has_stats", "Has statistics?", json!(false), false)});
+            let mut stats = json!({"has_stats": stat("has_stats", "Has statistics?", &json!(false), false)});
             let (schema, kind) = if is_stored(self.project(), node) {
                 let Some(id) = table_of(self.project(), node) else { continue };
                 let Some(table) = executor.sessions.snapshots.get(&id).await? else { continue };
@@ -36,11 +36,11 @@ impl Runner {
                 let rows: Option<u64> = files.iter().map(|file| file.num_records).sum();
                 let bytes: u64 = files.iter().map(|file| file.size).sum();
                 stats = json!({
-                    "has_stats": stat("has_stats", "Has statistics?", json!(true), false),
-                    "num_rows": stat("num_rows", "Rows", json!(rows), rows.is_some()),
-                    "bytes": stat("bytes", "Bytes", json!(bytes), true),
-                    "num_files": stat("num_files", "Files", json!(files.len()), true),
-                    "version": stat("version", "Delta version", json!(table.version().0), true),
+                    "has_stats": stat("has_stats", "Has statistics?", &json!(true), false),
+                    "num_rows": stat("num_rows", "Rows", &json!(rows), rows.is_some()),
+                    "bytes": stat("bytes", "Bytes", &json!(bytes), true),
+                    "num_files": stat("num_files", "Files", &json!(files.len()), true),
+                    "version": stat("version", "Delta version", &json!(table.version().0), true),
                 });
                 (table.schema(), "BASE TABLE")
             } else {
@@ -116,7 +116,7 @@ impl Runner {
     }
 }
 
-fn stat(id: &str, label: &str, value: Json, include: bool) -> Json {
+fn stat(id: &str, label: &str, value: &Json, include: bool) -> Json {
     json!({"id": id, "label": label, "value": value, "include": include, "description": Json::Null})
 }
 

@@ -134,6 +134,9 @@ impl Diagnostic for ArtifactError {
 ///
 /// # Errors
 /// The file system.
+///
+/// # Panics
+/// Never: artifacts are maps with text keys, which always serialize.
 pub fn write(dir: &Path, name: &str, artifact: &Json) -> Result<(), ArtifactError> {
     let bytes = serde_json::to_vec(artifact).expect("artifacts are maps with text keys");
     write_bytes(dir, name, &bytes)

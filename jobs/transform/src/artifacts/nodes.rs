@@ -129,7 +129,7 @@ impl NodeWriter<'_> {
             "meta": model.config.meta,
             "group": node.traits.group,
             "access": node.traits.access,
-            "patch_path": self.patch_path(node),
+            "patch_path": Self::patch_path(node),
             "raw_code": model.raw_sql,
             "language": "sql",
             "refs": refs(&model.uses.refs),
@@ -163,7 +163,7 @@ impl NodeWriter<'_> {
             "config": config(&node.traits.config),
             "description": seed.description,
             "columns": columns(&seed.columns),
-            "patch_path": self.patch_path(node),
+            "patch_path": Self::patch_path(node),
             "raw_code": "",
             "root_path": project.root.display().to_string(),
             "depends_on": {"macros": []},
@@ -264,7 +264,7 @@ impl NodeWriter<'_> {
         json!({"macros": self.macros.calls(text), "nodes": self.ids_of(node)})
     }
 
-    fn patch_path(&self, node: &Node) -> Option<String> {
+    fn patch_path(node: &Node) -> Option<String> {
         node.traits.patch_path.as_ref().map(|path| format!("{}://{path}", node.traits.package))
     }
 }

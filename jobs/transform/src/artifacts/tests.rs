@@ -211,6 +211,6 @@ async fn freshness_compares_the_newest_row_with_its_limits() {
         assert_eq!(results.len(), 1);
         verdicts.push(results[0].status);
     }
-    use FreshnessStatus::{Error, Pass, Warn};
-    assert_eq!(verdicts, [Pass, Warn, Warn, Error]);
+    let expected = [FreshnessStatus::Pass, FreshnessStatus::Warn, FreshnessStatus::Warn, FreshnessStatus::Error];
+    assert_eq!(verdicts, expected);
 }

@@ -150,19 +150,15 @@ fn rules_off(project: &Project, off: &[String]) -> Result<BTreeSet<&'static str>
         if wanted.is_empty() {
             continue;
         }
-        match RULES.iter().find(|rule| rule.id.eq_ignore_ascii_case(&wanted) || rule.name == wanted) {
-            Some(rule) => {
-                ids.insert(rule.id);
-            }
-            None => {
-                let known = RULES.iter().flat_map(|rule| [rule.id, rule.name]);
-                let fault =
-                    Fault::new(format!("no lint rule of that name, rule=`{wanted}`")).code(codes::UNKNOWN_VALUE);
-                faults.push(match nearest(&wanted, known) {
-                    Some(near) => fault.hint(format!("did you mean `{near}`?")),
-                    None => fault.hint("`tidemill lint --rules` lists them"),
-                });
-            }
+        if let Some(rule) = RULES.iter().find(|rule| rule.id.eq_ignore_ascii_case(&wanted) || rule.name == wanted) {
+            ids.insert(rule.id);
+        } else {
+            let known = RULES.iter().flat_map(|rule| [rule.id, rule.name]);
+            let fault = Fault::new(format!("no lint rule of that name, rule=`{wanted}`")).code(codes::UNKNOWN_VALUE);
+            faults.push(match nearest(&wanted, known) {
+                Some(near) => fault.hint(format!("did you mean `{near}`?")),
+                None => fault.hint("`tidemill lint --rules` lists them"),
+            });
         }
     }
     if faults.is_empty() { Ok(ids) } else { Err(Error::from_faults(faults)) }

@@ -153,7 +153,7 @@ impl Planner {
         if let (Some(names), Storage::Incremental(Strategy::Microbatch)) =
             (self.options.batches.get(&model.name), storage)
         {
-            return self.plan_named(model, plan, pinned, previous, names);
+            return Ok(Self::plan_named(model, plan, pinned, previous, names));
         }
         if let (Some(range), Storage::Incremental(Strategy::Microbatch)) = (self.options.event_time, storage) {
             return self.plan_requested(model, plan, pinned, previous, range);
@@ -232,19 +232,18 @@ impl Planner {
 
     /// Exactly the batches of these names: those that failed in an earlier run.
     fn plan_named(
-        &self,
         model: &Model,
         mut plan: ModelPlan,
         mut pinned: Pinned,
         previous: Option<TransformNote>,
         names: &[String],
-    ) -> Result<Planned> {
+    ) -> Planned {
         let size = model.config.batch_size.unwrap_or(BatchSize::Day);
         let windows: BTreeSet<BatchWindow> = names.iter().filter_map(|name| size.parse_name(name)).collect();
         plan.reason = Reason::BatchesFailed;
         plan.action = Action::Batches { batches: named(size, windows), all: false };
         pinned.keep(previous);
-        Ok(Planned { plan, pinned })
+        Planned { plan, pinned }
     }
 
     /// Exactly the batches that were asked for. What is stale elsewhere stays stale: the note keeps the versions of the last

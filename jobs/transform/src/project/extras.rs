@@ -214,12 +214,11 @@ impl Extras {
                 );
             }
         }
-        let kind = match node.get("type") {
-            Some(kind) => reader.word(kind, "type", &EXPOSURE_TYPES).unwrap_or("dashboard"),
-            None => {
-                reader.fault(&node.place, codes::MISSING_KEY, "key is missing, key=`type`");
-                "dashboard"
-            }
+        let kind = if let Some(kind) = node.get("type") {
+            reader.word(kind, "type", &EXPOSURE_TYPES).unwrap_or("dashboard")
+        } else {
+            reader.fault(&node.place, codes::MISSING_KEY, "key is missing, key=`type`");
+            "dashboard"
         };
         let exposure = Exposure {
             name: name.clone(),

@@ -348,12 +348,11 @@ fn read_kill(reader: &mut Reader, project: &Project, node: &Node) -> Option<Kill
         }
         _ => (reader.text(node, "kill")?, node.place.clone(), false),
     };
-    match find(project, &text) {
-        Some(id) => Some(Kill { node: id, after_commit, location: place.location() }),
-        None => {
-            no_node(reader, project, &place, &text);
-            None
-        }
+    if let Some(id) = find(project, &text) {
+        Some(Kill { node: id, after_commit, location: place.location() })
+    } else {
+        no_node(reader, project, &place, &text);
+        None
     }
 }
 

@@ -135,7 +135,7 @@ async fn read(kafka: &KafkaSettings, topic: String, partition: i32) -> Result<()
         list.add_partition_offset(&topic, partition, rdkafka::Offset::End)?;
         consumer.assign(&list)?;
         match consumer.poll(REQUEST) {
-            Some(Err(KafkaError::PartitionEOF(_))) | Some(Ok(_)) => Ok(()),
+            Some(Err(KafkaError::PartitionEOF(_)) | Ok(_)) => Ok(()),
             Some(Err(error)) => Err(error),
             None => Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)),
         }

@@ -123,7 +123,8 @@ impl Poller {
         let silence = self.plan.clock.stopwatch();
         let mut pause = Duration::from_millis(100);
         loop {
-            let timeout = self.plan.deadline.left().map_or(REQUEST, |left| left.clamp(LEAST_REQUEST, REQUEST));
+            // A part of what is left: a short run tries again too, and says so before it ends.
+            let timeout = self.plan.deadline.left().map_or(REQUEST, |left| (left / 2).clamp(LEAST_REQUEST, REQUEST));
             let source = match request(timeout) {
                 Ok(answer) => return Ok(answer),
                 Err(source) => source,

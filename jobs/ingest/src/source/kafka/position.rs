@@ -108,10 +108,10 @@ impl Poller {
                 }
             }
         }
-        if hold != Hold::Fresh {
-            self.seek(consumer, list)?;
-        } else {
+        if hold == Hold::Fresh {
             context::assign(consumer, &list).map_err(|source| self.kafka_cause("take partitions", source))?;
+        } else {
+            self.seek(consumer, list)?;
         }
         for (span, high, witness) in spans {
             info!(source = %self.plan.name, partition = %span.partition, offset = %span.start, "reading");

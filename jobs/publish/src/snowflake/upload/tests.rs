@@ -78,15 +78,16 @@ fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 /// The signature that S3 computes for a request. Source: AWS Signature Version 4, "Signing a request".
 fn signature(asked: &Asked, signed: &str, date: &str) -> String {
-    let headers: String = signed
+    let headers = signed
         .split(';')
         .map(|name| format!("{name}:{}\n", asked.headers.get(name).map_or("", |value| value.trim())))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     let content = &asked.headers["x-amz-content-sha256"];
     let canonical = format!("{}\n{}\n{}\n{headers}\n{signed}\n{content}", asked.method, asked.path, asked.query);
     let scope = format!("{date}/eu-central-1/s3/aws4_request");

@@ -260,7 +260,7 @@ impl Keyed<'_> {
         let Some(schema) = states.first().map(RecordBatch::schema) else {
             return Ok(RecordBatch::new_empty(Arc::new(Schema::empty())));
         };
-        let reduced = self.restored(halves, &states).and_then(|memory| {
+        let reduced = Self::restored(halves, &states).and_then(|memory| {
             let partial = aggregate_exec(&halves.partial)?;
             let merged = AggregateExec::try_new(
                 AggregateMode::PartialReduce,
@@ -284,7 +284,7 @@ impl Keyed<'_> {
         states: &RecordBatch,
         columns: &SchemaRef,
     ) -> Result<RecordBatch> {
-        let memory = self.restored(halves, std::slice::from_ref(states)).map_err(self.fault())?;
+        let memory = Self::restored(halves, std::slice::from_ref(states)).map_err(self.fault())?;
         let root = Arc::clone(&halves.root)
             .transform_down(|node| {
                 let Some(found) = node.downcast_ref::<AggregateExec>() else { return Ok(Transformed::no(node)) };
@@ -306,7 +306,7 @@ impl Keyed<'_> {
     }
 
     /// Stored states in the types that the operators expect.
-    fn restored(&self, halves: &Halves, states: &[RecordBatch]) -> QueryResult<Arc<dyn ExecutionPlan>> {
+    fn restored(halves: &Halves, states: &[RecordBatch]) -> QueryResult<Arc<dyn ExecutionPlan>> {
         let schema = halves.partial.schema();
         let rows = into_stored(states, &schema)?;
         Ok(MemorySourceConfig::try_new_exec(&[vec![rows]], schema, None)?)

@@ -79,7 +79,7 @@ async fn read(node: &NodeId, table: &Table, files: &[DataFile]) -> Result<Record
 impl Narrowing {
     /// Some files of a table in place of all.
     pub(crate) fn files(context: &SessionContext, table: &Table, files: Vec<DataFile>) -> Result<Self> {
-        let base = table.provider_over(files.clone()).map_err(BuildFault::lake(table.id()))?;
+        let base = table.provider_over(files).map_err(BuildFault::lake(table.id()))?;
         let shown = provider_of(context, table, Some(Arc::clone(&base)))?;
         Ok(Self { path: table.id().path(), shown, base })
     }

@@ -87,7 +87,7 @@ impl Keyed<'_> {
         };
         let mut changed = vec![RecordBatch::new_empty(Arc::clone(schema))];
         for part in parts {
-            changed.push(self.job.collect(self.frame_of(&context, part), schema).await?);
+            changed.push(self.job.collect(Self::frame_of(&context, part), schema).await?);
         }
         let mut rows = self.join(schema, &changed)?;
         let mut touches = vec![Touch::of(&rows, key).map_err(BuildFault::shape(node))?];

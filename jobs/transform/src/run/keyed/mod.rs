@@ -147,7 +147,7 @@ impl Keyed<'_> {
         Ok(Ok(parts))
     }
 
-    fn frame_of(&self, context: &SessionContext, plan: LogicalPlan) -> DataFrame {
+    fn frame_of(context: &SessionContext, plan: LogicalPlan) -> DataFrame {
         DataFrame::new(context.state(), plan)
     }
 

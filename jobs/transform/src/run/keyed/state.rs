@@ -146,7 +146,7 @@ impl State {
         let id = self.table.id().clone();
         match self.table.commit(request).await.map_err(BuildFault::lake(&id))? {
             CommitOutcome::Committed(_) => {
-                crash::point("transform.after_state");
+                crash::point("aggregate.after_state");
                 Ok(Some(named(&self.table)))
             }
             CommitOutcome::Lost(_) => Ok(None),

@@ -95,7 +95,7 @@ impl Keyed<'_> {
                     let output: Vec<String> = columns.keys().cloned().collect();
                     let types = self.types(schema, &output)?;
                     let exprs: Vec<Expr> = columns.values().map(ident).collect();
-                    let keys = self.frame_of(&context, part.clone()).select(exprs).and_then(DataFrame::distinct);
+                    let keys = Self::frame_of(&context, part.clone()).select(exprs).and_then(DataFrame::distinct);
                     let keys = self.job.collect_as_is(keys.map_err(fault)?).await?;
                     match collected.iter_mut().find(|(known, ..)| *known == output) {
                         Some((_, _, batches)) => batches.push(keys),

@@ -185,7 +185,7 @@ impl World {
 
     /// Compacts every table.
     pub(super) async fn compact(&self) {
-        let options = MaintainOptions::light("test", std::time::Duration::from_secs(60));
+        let options = MaintainOptions::light("test", std::time::Duration::from_mins(1));
         for id in self.lake.list().await.unwrap() {
             maintain(&self.lake, &id, &options).await.unwrap();
         }

@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use tidemill_lake::{KillSwitch, Lake, Moment, TableId};
+use tidemill_project::Fault;
 use tidemill_project::clock::{Clock, ManualClock, Micros};
-use tidemill_project::{Diagnostic as _, Fault};
 use tokio_util::sync::CancellationToken;
 
 pub use feeder::{Books, Feed, FeedError, Feeder, Ground};
@@ -73,6 +73,8 @@ fn fault(location: &tidemill_project::Location, message: impl Into<String>) -> B
     Error::from_faults(vec![fault]).into()
 }
 
+/// One way in which a table departs from what the story expects.
+#[expect(clippy::unnecessary_wraps, reason = "the last arm of checks that answer with an option")]
 fn departed(message: impl Into<String>) -> Option<Departure> {
     Some(Departure { num_rows: 1, message: message.into() })
 }
@@ -359,7 +361,12 @@ fn header_of(path: &std::path::Path) -> String {
 fn failed(report: &Report) -> Option<Departure> {
     let bad = report.nodes.iter().find(|node| matches!(node.outcome, Outcome::Error | Outcome::Fail))?;
     let failures = bad.failures.map(|count| format!(", {count} rows found")).unwrap_or_default();
-    let hint = bad.error.as_ref().and_then(|error| error.hint()).map(|hint| format!(" ({hint})")).unwrap_or_default();
+    let hint = bad
+        .error
+        .as_ref()
+        .and_then(tidemill_project::Diagnostic::hint)
+        .map(|hint| format!(" ({hint})"))
+        .unwrap_or_default();
     let message = bad.message.as_deref().map(|message| format!(": {message}{hint}")).unwrap_or_default();
     departed(format!("{} failed in the build{failures}{message}", bad.node))
 }

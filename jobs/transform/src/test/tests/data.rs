@@ -181,7 +181,8 @@ async fn the_tests_of_a_model_run_against_other_rows() {
             continue;
         }
         let finding = test.judge(&context).await.unwrap();
-        let rows: usize = test.failing_rows(&context, 10).await.unwrap().iter().map(|rows| rows.num_rows()).sum();
+        let rows: usize =
+            test.failing_rows(&context, 10).await.unwrap().iter().map(arrow::array::RecordBatch::num_rows).sum();
         found.push(format!("{} {:?} {} {rows}", test.name, finding.outcome, finding.failures));
     }
     found.sort();
