@@ -47,12 +47,12 @@ pub(super) fn fill(description: &str, docs: &BTreeMap<String, String>) -> Result
         return Ok(description.to_owned());
     }
     let mut missing = None;
-    let filled = CALL.replace_all(description, |found: &regex::Captures<'_>| match docs.get(&found[1]) {
-        Some(text) => text.clone(),
-        None => {
+    let filled = CALL.replace_all(description, |found: &regex::Captures<'_>| {
+        let text = docs.get(&found[1]).cloned();
+        if text.is_none() {
             missing.get_or_insert_with(|| found[1].to_owned());
-            String::new()
         }
+        text.unwrap_or_default()
     });
     let filled = filled.into_owned();
     match missing {

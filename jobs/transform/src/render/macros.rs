@@ -183,7 +183,8 @@ impl Macros {
     }
 
     fn import(&self, files: impl IntoIterator<Item = usize>) -> String {
-        files.into_iter().map(|file| format!("{{% import '{}' as _m %}}", escaped(&self.files[file].name))).collect()
+        let imports = files.into_iter().map(|file| format!("{{% import '{}' as _m %}}", escaped(&self.files[file].name)));
+        imports.collect::<Vec<_>>().concat()
     }
 
     /// Whether a template, or a file that it may need, asks about tables.

@@ -8,6 +8,7 @@ use datafusion::prelude::{DataFrame, SessionContext};
 use tidemill_project::Location;
 
 use super::ask::Asked;
+use super::error::SqlTold;
 use super::{BuildFault, Result};
 use crate::graph::Graph;
 use crate::plan::{identifier_of, is_stored, schema_of};
@@ -155,13 +156,12 @@ impl Compiler {
             self.renderer.locate(model, render, &self.relations(), sql, line, column)
         });
         let location = place.or_else(|| word_in(model, found.word.as_deref()?));
-        BuildFault::Sql {
-            node,
-            message: found.message,
+        let told = SqlTold {
             hint: found.hint,
             location: Some(location.unwrap_or_else(|| Location::new(&model.path, 1, 1))),
-            cause: Box::new(source),
-        }
+            cause: source,
+        };
+        BuildFault::Sql { node, message: found.message, told: Box::new(told) }
     }
 
     fn views_under<'a>(&'a self, model: &Model, found: &mut Vec<&'a Model>) {

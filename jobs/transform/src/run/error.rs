@@ -49,6 +49,14 @@ impl Diagnostic for BuildError {
     }
 }
 
+/// What stands beside the message of a query that does not plan.
+#[derive(Debug)]
+pub(crate) struct SqlTold {
+    pub(crate) hint: Option<String>,
+    pub(crate) location: Option<Location>,
+    pub(crate) cause: DataFusionError,
+}
+
 /// A fault of planning or building.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BuildFault {
@@ -67,9 +75,8 @@ pub(crate) enum BuildFault {
     Sql {
         node: NodeId,
         message: String,
-        hint: Option<String>,
-        location: Option<Location>,
-        cause: Box<DataFusionError>,
+        // Boxed: every result of the room carries the size of the largest fault.
+        told: Box<SqlTold>,
     },
     /// Found before anything ran; never empty.
     #[error("{}", summary(.0))]
@@ -204,7 +211,7 @@ impl Diagnostic for BuildFault {
         match self {
             Self::Project(error) => error.hint(),
             Self::Lake { source, .. } => source.hint(),
-            Self::Sql { hint, .. } => hint.clone(),
+            Self::Sql { told, .. } => told.hint.clone(),
             Self::Checked(faults) => faults.first().filter(|_| faults.len() == 1).and_then(|fault| fault.hint.clone()),
             Self::ColumnType { column, .. } => Some(format!("cast `{column}` to a type that can be stored")),
             Self::NoEventTime { column, .. } => {
@@ -235,7 +242,6 @@ impl Diagnostic for BuildFault {
     fn location(&self) -> Option<&Location> {
         match self {
             Self::Plan { location, .. }
-            | Self::Sql { location, .. }
             | Self::Execute { location, .. }
             | Self::ColumnType { location, .. }
             | Self::NoEventTime { location, .. }
@@ -247,6 +253,7 @@ impl Diagnostic for BuildFault {
             | Self::AggregateShape { location, .. }
             | Self::SqlChanged { location, .. }
             | Self::SourceMissing { location, .. } => location.as_ref(),
+            Self::Sql { told, .. } => told.location.as_ref(),
             Self::Project(error) => error.location(),
             Self::Constraint { location, .. } => Some(location),
             Self::Checked(faults) => faults.first().and_then(|fault| fault.location.as_ref()),

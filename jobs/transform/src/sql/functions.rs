@@ -83,8 +83,7 @@ pub(super) fn rewrite(function: &mut Function) -> Option<Expr> {
         ("safe_divide", [above, below]) => format!("{above} / nullif({below}, 0)"),
         ("countif" | "count_if", [condition]) => format!("count(case when {condition} then 1 end)"),
         ("sumif" | "sum_if", [value, condition]) => format!("sum(case when {condition} then {value} end)"),
-        ("charindex" | "position", [part, whole]) => format!("strpos({whole}, {part})"),
-        ("instr", [whole, part]) => format!("strpos({whole}, {part})"),
+        ("charindex" | "position", [part, whole]) | ("instr", [whole, part]) => format!("strpos({whole}, {part})"),
         ("date", [value]) => format!("cast({value} as date)"),
         ("timestamp" | "to_timestamp_ntz" | "to_timestamp_tz" | "datetime", [value]) => {
             format!("cast({value} as timestamp)")
@@ -167,7 +166,6 @@ fn renamed(name: &str) -> Option<&'static str> {
         "from_unixtime" | "to_timestamp_seconds" => "to_timestamp_seconds",
         "regexp_substr" | "regexp_extract" => "regexp_substr",
         "ceiling" => "ceil",
-        "sha2" | "sha256" => return None,
         _ => return None,
     })
 }

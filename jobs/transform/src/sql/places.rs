@@ -43,13 +43,13 @@ pub(crate) fn trouble(error: &DataFusionError) -> Option<Trouble> {
             let word = quoted(&text);
             let mut found = Trouble { message: lower_first(&text), at, word, ..Trouble::default() };
             if let Some((message, rest)) = found.message.clone().split_once(" No function matches") {
-                found.message = message.trim().to_owned();
+                message.trim().clone_into(&mut found.message);
                 found.hint = rest.split("Candidate functions:").nth(1).map(|known| {
                     let known: Vec<&str> = known.split_whitespace().collect();
                     format!("it takes: {}", known.join(" "))
                 });
             } else if let Some((message, near)) = found.message.clone().split_once("Did you mean '") {
-                found.message = message.trim().trim_end_matches(['.', '\n']).to_owned();
+                message.trim().trim_end_matches(['.', '\n']).clone_into(&mut found.message);
                 found.hint = near.split('\'').next().map(|near| format!("did you mean `{near}`?"));
             }
             Some(found)

@@ -6,8 +6,7 @@ use datafusion::sql::sqlparser::ast::{DataType, ExactNumberInfo, TimezoneInfo};
 pub(super) fn rewrite(data_type: &mut DataType) {
     let new = match data_type {
         // Four bytes are a surprise everywhere but here.
-        DataType::Float(_) | DataType::Float64 => DataType::DoublePrecision,
-        DataType::Double(_) => DataType::DoublePrecision,
+        DataType::Float(_) | DataType::Float64 | DataType::Double(_) => DataType::DoublePrecision,
         DataType::Int64 => DataType::BigInt(None),
         DataType::Varchar(_)
         | DataType::Char(_)
