@@ -1,7 +1,7 @@
 //! What ingest would say of a reading: the contract's rules for the flat types that readings have.
 //!
 //! The judgement that counts is the one at ingest, which keeps a broken record in quarantine. Here it only tells the phone's
-//! owner early; a test holds both to the same answers.
+//! owner early. The two are written apart, because the rooms may not know each other; where they differ, ingest is right.
 
 use serde_json::Value;
 use tidemill_project::clock::Micros;

@@ -163,7 +163,7 @@ impl Collector {
 async fn collect(State(door): State<Arc<Door>>, request: Request<Body>) -> Response {
     let stopwatch = door.clock.stopwatch();
     let response = match door.admit(request).await {
-        Ok(rejected) => rejected,
+        Ok(answer) => answer,
         Err(refusal) => {
             tracing::debug!(status = refusal.status.as_u16(), field = refusal.field, "request refused");
             refusal.into_response()

@@ -137,7 +137,7 @@ fn is_epoch(origin: &Expr) -> bool {
 }
 
 /// Whether an expression looks at its own row or group only.
-fn is_plain(expr: &Expr) -> bool {
+pub(super) fn is_plain(expr: &Expr) -> bool {
     use datafusion::common::tree_node::TreeNode as _;
     let foreign = expr.exists(|expr| {
         Ok(matches!(

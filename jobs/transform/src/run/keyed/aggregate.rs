@@ -24,6 +24,7 @@ use super::keys::Touch;
 use super::state::State;
 use super::{Done, Keyed};
 use crate::plan::{InputDelta, TimeRange};
+use crate::run::neighbours::is_plain;
 use crate::run::rows::{into_stored, stored_type};
 use crate::run::writer::Writer;
 use crate::run::{BuildFault, Result};
@@ -329,29 +330,12 @@ impl Keyed<'_> {
 fn aggregate_of(plan: &LogicalPlan) -> Option<&Aggregate> {
     match plan {
         LogicalPlan::Aggregate(aggregate) => Some(aggregate),
-        LogicalPlan::Projection(projection) if projection.expr.iter().all(looks_at_own_row) => {
-            aggregate_of(&projection.input)
-        }
-        LogicalPlan::Filter(filter) if looks_at_own_row(&filter.predicate) => aggregate_of(&filter.input),
+        LogicalPlan::Projection(projection) if projection.expr.iter().all(is_plain) => aggregate_of(&projection.input),
+        LogicalPlan::Filter(filter) if is_plain(&filter.predicate) => aggregate_of(&filter.input),
         LogicalPlan::SubqueryAlias(alias) => aggregate_of(&alias.input),
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => aggregate_of(&sort.input),
         _ => None,
     }
-}
-
-fn looks_at_own_row(expr: &Expr) -> bool {
-    let foreign = expr.exists(|expr| {
-        Ok(matches!(
-            expr,
-            Expr::WindowFunction(_)
-                | Expr::ScalarSubquery(_)
-                | Expr::InSubquery(_)
-                | Expr::Exists(_)
-                | Expr::SetComparison(_)
-                | Expr::Unnest(_)
-        ))
-    });
-    foreign.is_ok_and(|foreign| !foreign)
 }
 
 /// Which group expression an output column is.
