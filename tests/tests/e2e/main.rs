@@ -1,6 +1,7 @@
 //! Whole cycles of the binary on real servers.
 
 mod balance;
+mod builds;
 mod cli;
 mod exits;
 mod foreign;
