@@ -6,6 +6,7 @@
 //! - [`latency`]: (b) from sending an event to seeing it in the local warehouse.
 //! - [`history`]: (c) one micro-batch on tables of different age and size.
 //! - [`duplicates`]: (d) ingest with copies, near ones and old ones.
+//! - [`projects`]: (e) large projects beside dbt-core.
 //! - [`traffic`], [`broker`], [`child`], [`mart`]: events, topics, processes, and a reader of a Delta table.
 //! - [`results`], [`machine`], [`stats`]: the committed table.
 
@@ -19,6 +20,7 @@ mod latency;
 mod limit;
 mod machine;
 mod mart;
+mod projects;
 mod results;
 mod stats;
 mod throughput;
@@ -49,7 +51,9 @@ enum Command {
     C(HistoryArgs),
     /// (d) Ingest with copies
     D(DuplicatesArgs),
-    /// All four
+    /// (e) Large projects: parse, compile, a build that has nothing to do, beside dbt-core
+    E(ProjectsArgs),
+    /// All of them
     All,
     /// The program beside which (a) is measured; started by (a)
     #[command(hide = true)]
@@ -109,6 +113,20 @@ struct DuplicatesArgs {
     rounds: usize,
 }
 
+/// Numbers of (e).
+#[derive(Clone, Debug, Args)]
+struct ProjectsArgs {
+    /// Models of the project that is parsed and compiled
+    #[arg(long, default_value_t = 1_000)]
+    models: u32,
+    /// Models of the project that is built
+    #[arg(long, default_value_t = 200)]
+    built: u32,
+    /// Runs of each program, one after the other in turn
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
 fn pair(text: &str) -> Result<(u64, u32), String> {
     let parsed = text.split_once(',').and_then(|(commits, days)| Some((commits.parse().ok()?, days.parse().ok()?)));
     parsed.ok_or_else(|| format!("`{text}` is not COMMITS,DAYS"))
@@ -129,11 +147,13 @@ fn main() -> Result<()> {
         Command::B(args) => write(latency::measure(&args)?),
         Command::C(args) => write(history::measure(&args)?),
         Command::D(args) => write(duplicates::measure(&args)?),
+        Command::E(args) => write(projects::measure(&args)?),
         Command::All => {
             write(throughput::measure(&defaults())?)?;
             write(latency::measure(&defaults())?)?;
             write(history::measure(&defaults())?)?;
-            write(duplicates::measure(&defaults())?)
+            write(duplicates::measure(&defaults())?)?;
+            write(projects::measure(&defaults())?)
         }
         Command::Limit(args) => limit::run(&args),
     }
