@@ -117,6 +117,7 @@ pub(super) fn settings(brokers: Option<&str>, group: &str) -> Settings {
             .into(),
         }),
         collect: None,
+        registry: None,
         lake: store.clone(),
         warehouse: WarehouseSettings::Local(store),
         sinks: tidemill_project::config::SinkSettings::default(),

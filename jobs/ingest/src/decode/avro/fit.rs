@@ -22,6 +22,20 @@ pub(crate) fn misfits(contract: &Contract, schema: &Schema) -> Vec<Misfit> {
     problems.map(|(column, problem)| Misfit { column: column.name.clone(), problem }).collect()
 }
 
+/// The columns that objects of a JSON Schema cannot fill: those whose field is none of its `properties`. Types are left to the
+/// records: a JSON Schema can say them in more ways than it is worth to understand.
+pub(crate) fn json_misfits(contract: &Contract, schema: &str) -> Result<Vec<Misfit>, String> {
+    let schema: serde_json::Value = serde_json::from_str(schema).map_err(|error| format!("is not JSON: {error}"))?;
+    let Some(properties) = schema.get("properties") else { return Ok(Vec::new()) };
+    let is_there = |path: &Vec<String>| path.first().is_some_and(|name| properties.get(name).is_some());
+    let broken = contract.columns.iter().filter(|column| !column.paths.iter().any(is_there));
+    let misfit = |column: &ContractColumn| Misfit {
+        column: column.name.clone(),
+        problem: format!("reads a field that the schema does not have, field=`{}`", column.paths[0].join(".")),
+    };
+    Ok(broken.map(misfit).collect())
+}
+
 fn problem(column: &ContractColumn, schema: &Schema) -> Option<String> {
     let mut missing = None;
     let mut num_found = 0;

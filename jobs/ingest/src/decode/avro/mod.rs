@@ -87,8 +87,11 @@ pub struct RegisteredSchema {
 /// The columns of `contract` that records written with `schema` cannot fill.
 ///
 /// # Errors
-/// What is wrong with a text that is no Avro schema of records.
+/// What is wrong with a text that is no schema of records.
 pub fn check_schema(contract: &Contract, schema: &RegisteredSchema) -> Result<Vec<Misfit>, String> {
+    if schema.kind == SchemaKind::Json {
+        return fit::json_misfits(contract, &schema.text);
+    }
     let schema = Schema::parse(&schema.text, &schema.references).map_err(|fault| fault.to_string())?;
     Ok(fit::misfits(contract, &schema))
 }
