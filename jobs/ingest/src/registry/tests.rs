@@ -70,8 +70,9 @@ async fn answer(State(stub): State<Stub>, request: Request) -> Response {
     let login = request.headers().get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
     stub.logins.lock().push(login);
     stub.asked.lock().push(what.clone());
-    if let Some(left) = stub.outage.lock().checked_sub(1) {
-        *stub.outage.lock() = left;
+    let left = *stub.outage.lock();
+    if left > 0 {
+        *stub.outage.lock() = left - 1;
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     match stub.answers.lock().get(&what) {

@@ -250,8 +250,8 @@ fn what_is_not_in_the_wire_format_or_not_of_its_schema_is_malformed() {
     insta::assert_snapshot!(fates(br#"{"event_id": "a1"}"#), @"malformed: not in the schema registry's wire format: no zero byte with a schema id behind it");
     insta::assert_snapshot!(fates(b"\x00\x00\x00"), @"malformed: not in the schema registry's wire format: no zero byte with a schema id behind it");
     insta::assert_snapshot!(fates(b""), @"empty_value: value is empty");
-    insta::assert_snapshot!(fates(&good.0[..good.0.len() - 1]), @"malformed: not Avro of its schema at byte 29: record ends too early");
-    insta::assert_snapshot!(fates(&good.clone().raw(b"\x00").0), @"malformed: not Avro of its schema at byte 30: bytes are left behind the record");
+    insta::assert_snapshot!(fates(&good.0[..good.0.len() - 1]), @"malformed: not Avro of its schema at byte 31: record ends too early");
+    insta::assert_snapshot!(fates(&good.clone().raw(b"\x00").0), @"malformed: not Avro of its schema at byte 32: bytes are left behind the record");
     insta::assert_snapshot!(fates(&Wire::new(1).bytes(b"\xff").0), @"malformed: not Avro of its schema at byte 7: a text is not UTF-8");
     insta::assert_snapshot!(fates(&Wire::new(1).long(-3).0), @"malformed: not Avro of its schema at byte 6: a length is negative");
     insta::assert_snapshot!(fates(&Wire::new(1).long(i64::MAX).0), @"malformed: not Avro of its schema at byte 15: record ends too early");
@@ -347,7 +347,7 @@ fn an_incompatible_writer_is_quarantined_record_by_record_naming_the_field() {
         rejections,
         [
             "bad_value: `kind` is a symbol that the contract's schema does not have",
-            "malformed: not Avro of its schema at byte 12: an enum has no such symbol"
+            "malformed: not Avro of its schema at byte 11: an enum has no such symbol"
         ]
     );
 }
