@@ -2,6 +2,7 @@
 
 mod balance;
 mod cli;
+mod collect;
 mod exits;
 mod foreign;
 mod kafka;
