@@ -229,7 +229,7 @@ pub(crate) struct IngestArgs {
     /// What a gap in the offsets does
     #[arg(long, value_enum)]
     pub(crate) on_gap: Option<OnGapArg>,
-    /// Read files instead of topics: JSONL, CSV or Parquet, also .gz and .zst; progress is kept per file
+    /// Read files instead of topics: JSONL, CSV, Parquet or Avro containers, also .gz and .zst; progress is kept per file
     #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with_all = ["follow", "max_records", "max_duration", "on_gap"])]
     pub(crate) from_files: Vec<String>,
     /// Say what would be read and read nothing

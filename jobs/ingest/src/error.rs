@@ -163,7 +163,7 @@ impl Diagnostic for Error {
                 Some("look whether the broker is up with `tidemill doctor`; a scheduler may simply try again".to_owned())
             }
             Cause::FileEnding { .. } => {
-                Some("use .jsonl, .ndjson, .json, .csv or .parquet, with .gz or .zst where compressed".to_owned())
+                Some("use .jsonl, .ndjson, .json, .csv, .parquet or .avro, with .gz or .zst where compressed".to_owned())
             }
             Cause::NoEntry { .. } => Some("list the entries with `tidemill quarantine list`".to_owned()),
             Cause::NoRegistry { .. } => Some(

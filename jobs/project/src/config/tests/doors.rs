@@ -110,7 +110,7 @@ fn registries_that_cannot_work_are_refused_without_quoting_a_login() {
         ("url = \"http://r\"\npassword = \"hunter2\"", "`target.local.registry.username`"),
         ("url = \"http://r\"\nusername = \"key\"\npassword = \"hunter2\"\ntoken = \"t\"", "two ways to log in"),
         ("url = \"http://r\"\ntls_key = \"k.pem\"", "`target.local.registry.tls_certificate`"),
-        ("url = \"http://r\"\nuser = \"key\"", "unknown key"),
+        ("url = \"http://r\"\nuser = \"key\"", "key is not known"),
     ] {
         let text = faults(&format!("[target.local.registry]\n{lines}\n"));
         assert!(text.contains(told), "{lines}\n{text}");
