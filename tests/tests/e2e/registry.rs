@@ -24,7 +24,7 @@ sources:
     tables:
       - name: user_actions
         config: {meta: {tidemill: {
-          topic: ACTIONS, format: avro, schema: schemas/user_action.avsc, partition_by: hour, grace: 300s,
+          topic: <actions>, format: avro, schema: schemas/user_action.avsc, partition_by: hour, grace: 300s,
           event_time: {column: occurred_at, unit: ms},
           idempotency_key: [{field: event_id}, {header: idempotency-key}]}}}
         columns:
@@ -39,7 +39,7 @@ sources:
           - {name: variant, data_type: text}
       - name: transactions
         config: {meta: {tidemill: {
-          topic: TRANSACTIONS, format: avro, schema: schemas/transaction.avsc, partition_by: hour,
+          topic: <transactions>, format: avro, schema: schemas/transaction.avsc, partition_by: hour,
           event_time: {column: occurred_at, unit: ms}, idempotency_key: event_id}}}
         columns:
           - {name: event_id, data_type: text}
@@ -83,7 +83,7 @@ impl Scene {
     }
 
     fn project(&self, registry_url: &str) -> Result<Project> {
-        let sources = SOURCES.replace("ACTIONS", &self.actions).replace("TRANSACTIONS", &self.transactions);
+        let sources = SOURCES.replace("<actions>", &self.actions).replace("<transactions>", &self.transactions);
         ProjectBuilder::empty()
             .kafka(&shared::kafka()?, &shared::unique_name("group"))
             .registry(registry_url)
