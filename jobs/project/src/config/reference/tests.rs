@@ -32,7 +32,7 @@ fn sections_know_their_keys() {
     );
     assert_eq!(
         settings_keys("target.<name>"),
-        ["kafka", "lake", "warehouse", "collect", "sinks", "ingest", "transform", "maintenance"]
+        ["kafka", "lake", "warehouse", "collect", "registry", "sinks", "ingest", "transform", "maintenance"]
     );
     assert_eq!(settings_keys("target.<name>.lake"), ["url", "options"]);
     assert_eq!(contract_keys("topics[]"), ["name", "set"]);
