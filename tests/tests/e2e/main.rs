@@ -3,12 +3,14 @@
 mod balance;
 mod builds;
 mod cli;
+mod collect;
 mod exits;
 mod foreign;
 mod kafka;
 mod kills;
 mod prompt;
 mod readme;
+mod registry;
 mod s3;
 mod secrets;
 mod servers;
