@@ -186,6 +186,8 @@ impl Loader {
             }
         }
         self.load_yaml_snapshots(&mut properties);
+        let disabled = std::mem::take(&mut properties.disabled_sources);
+        self.project.disabled.extend(disabled.iter().map(ToString::to_string));
         for (name, (source, tests)) in std::mem::take(&mut properties.sources) {
             self.load_source(name, source, tests);
         }
@@ -629,10 +631,16 @@ fn read_properties(reader: &mut Reader, settings: &Settings, values: &YamlValues
     properties
 }
 
-/// Resolves Jinja below every `config:` of models and seeds. Contracts of sources are resolved by who reads them; arguments of
-/// tests stay as they are, because they may call `ref`.
+/// Resolves Jinja below every `config:` of models and seeds, and of sources but for their `meta`: contracts are resolved by who
+/// reads them. Arguments of tests stay as they are, because they may call `ref`.
 fn resolve_configs(reader: &mut Reader, values: &YamlValues, root: &mut Node) {
     let Data::Map(top) = &mut root.data else { return };
+    for entry in top.iter_mut().filter(|entry| entry.key == "sources") {
+        let Data::List(sources) = &mut entry.value.data else { continue };
+        for source in sources {
+            resolve_source(source, &mut |place, text| resolve_text(reader, values, place, text));
+        }
+    }
     for entry in top.iter_mut().filter(|entry| matches!(entry.key.as_str(), "models" | "seeds" | "snapshots")) {
         let Data::List(items) = &mut entry.value.data else { continue };
         for item in items {
@@ -642,6 +650,21 @@ fn resolve_configs(reader: &mut Reader, values: &YamlValues, root: &mut Node) {
                     resolve_text(reader, values, place, text)
                 });
             }
+        }
+    }
+}
+
+/// The `config` of a source and of its tables, without what is below `meta`.
+fn resolve_source(source: &mut Node, change: &mut impl FnMut(&Place, &str) -> Option<Json>) {
+    let Data::Map(keys) = &mut source.data else { return };
+    for key in keys {
+        match (key.key.as_str(), &mut key.value.data) {
+            ("config", Data::Map(config)) => {
+                let own = config.iter_mut().filter(|entry| entry.key != "meta");
+                own.for_each(|entry| entry.value.change_texts(change));
+            }
+            ("tables", Data::List(tables)) => tables.iter_mut().for_each(|table| resolve_source(table, change)),
+            _ => {}
         }
     }
 }

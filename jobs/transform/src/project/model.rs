@@ -62,7 +62,8 @@ pub struct Project {
     pub strict: bool,
     /// What a person may want to know and nothing depends on: keys that we pass over, documentation without a file.
     pub notes: Vec<Fault>,
-    /// Models that are switched off (`enabled: false`): a ref to one is explained, not just "not found".
+    /// Models, seeds and tables of sources (`source.table`) that are switched off (`enabled: false`): who names one is told so,
+    /// not just "not found", and the unit tests and stories about them are switched off with them.
     pub disabled: Vec<String>,
     /// Exposures, groups, freshness, selectors: what commands read beside the rest.
     pub extras: Extras,

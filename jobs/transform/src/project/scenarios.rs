@@ -160,7 +160,7 @@ pub struct Expected {
     pub location: Location,
 }
 
-/// Reads one entry of `scenario_tests:`. `None` when it is switched off or after noting a fault.
+/// Reads one entry of `scenario_tests:`. `None` when it is switched off, tells of something that is, or after noting a fault.
 pub(super) fn read_scenario(reader: &mut Reader, project: &Project, node: &Node) -> Option<ScenarioTest> {
     let num_faults = reader.faults.len();
     reader.check_keys(node, "scenario_tests", &KEYS);
@@ -168,6 +168,9 @@ pub(super) fn read_scenario(reader: &mut Reader, project: &Project, node: &Node)
     let config = node.get("config");
     if config.and_then(|config| config.get("enabled")).and_then(|value| reader.boolean(value, "enabled")) == Some(false)
     {
+        return None;
+    }
+    if is_about(node, &project.disabled) {
         return None;
     }
     let mut tags = Vec::new();
@@ -219,6 +222,23 @@ pub(super) fn read_scenario(reader: &mut Reader, project: &Project, node: &Node)
         raw: node.to_json(),
         location: node.place.location(),
     })
+}
+
+/// Whether a story builds, changes, kills or expects one of these models, seeds or tables of sources.
+fn is_about(story: &Node, names: &[String]) -> bool {
+    let is_named = |text: &str| names.iter().any(|name| name == text);
+    let lists = ["model", "models"].into_iter().filter_map(|key| story.get(key));
+    let listed = lists.flat_map(|list| std::iter::once(list).chain(list.items())).filter_map(Node::scalar_text);
+    let steps = story.get("steps").map(Node::items).unwrap_or_default();
+    let keyed = std::iter::once(story)
+        .chain(steps)
+        .flat_map(|step| ["seeds", "rows", "update", "delete", "expect"].into_iter().filter_map(|key| step.get(key)))
+        .flat_map(Node::entries)
+        .map(|entry| entry.key.clone());
+    let killed = steps.iter().filter_map(|step| step.get("kill")).flat_map(|kill| {
+        std::iter::once(kill).chain(kill.entries().iter().map(|entry| &entry.value)).filter_map(Node::scalar_text)
+    });
+    listed.chain(keyed).chain(killed).any(|text| is_named(&text))
 }
 
 fn read_step(reader: &mut Reader, project: &Project, node: &Node) -> Option<Step> {

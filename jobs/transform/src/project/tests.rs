@@ -243,6 +243,45 @@ fn what_is_switched_off_is_not_there() {
     assert_eq!(project.generic_tests.len(), 0);
 }
 
+/// A system that one variable switches on: its source, its models, and the tests and stories about them.
+#[test]
+fn one_variable_switches_a_source_its_models_and_their_stories() {
+    let files = [
+        ("dbt_project.yml", "name: p\nmodels: {p: {shop: {+enabled: \"{{ var('shop_on', false) }}\"}}}"),
+        (
+            "models/shop/_sources.yml",
+            "sources: [{name: shop, tables: [{name: orders, config: {enabled: \"{{ var('shop_on', false) }}\"}}]}]",
+        ),
+        ("models/shop/daily.sql", "select 1 as a from {{ source('shop', 'orders') }}"),
+        ("models/other.sql", "select 1 as a"),
+        (
+            "models/tests.yml",
+            "unit_tests: [{name: unit, model: daily, given: [{input: \"source('shop', 'orders')\", rows: []}], expect: {rows: []}}]",
+        ),
+        (
+            "tests/scenarios/stories.yml",
+            "scenario_tests:
+  - {name: of_a_model, steps: [{expect: {daily: []}}]}
+  - {name: of_a_source, steps: [{expect: {shop.orders: []}}]}
+  - {name: of_a_kill, models: [other], steps: [{kill: {after_commit: shop.orders}}]}
+  - {name: of_a_list, model: daily, steps: [{name: nothing}]}
+  - {name: of_another, steps: [{expect: {other: []}}]}",
+        ),
+    ];
+    let stories =
+        |project: &Project| -> Vec<String> { project.scenario_tests.iter().map(|story| story.name.clone()).collect() };
+    let off = load(&files);
+    assert_eq!(off.disabled, ["daily", "shop.orders"]);
+    assert_eq!(stories(&off), ["of_another"]);
+    assert_eq!(off.unit_tests.len(), 0);
+    let dir = folder(&files);
+    let vars = json!({"shop_on": true}).as_object().cloned().unwrap();
+    let on = load_project(dir.path(), LoadOptions { vars, ..LoadOptions::default() }).unwrap();
+    assert_eq!(on.disabled, [""; 0]);
+    assert_eq!(stories(&on), ["of_a_model", "of_a_source", "of_a_kill", "of_a_list", "of_another"]);
+    assert_eq!(on.unit_tests.len(), 1);
+}
+
 #[test]
 fn overrides_of_variables_reach_yaml_and_folders() {
     let files = [
