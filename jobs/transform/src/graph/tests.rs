@@ -181,7 +181,7 @@ fn refs_that_lead_nowhere_are_all_told() {
       hint: `off` is there and switched off; remove `enabled: false`
     TM0302 models/orders.sql:3:19: no source of that name, source=`s.x`, in=`orders`
       hint: did you mean `s.xs`?
-    TM0302 models/orders.sql:3:45: no source of that name, source=`s.off`, in=`orders`
+    TM0302 models/orders.sql:3:43: no source of that name, source=`s.off`, in=`orders`
       hint: `s.off` is there and switched off; switch it on, or `orders` off with it
     TM0301 models/orders.yml:1:58: no model or seed of that name, ref=`nope`, in=`relationships_orders_a__ref__nope____a`
     ");

@@ -179,7 +179,7 @@ scenario_tests:
       hint: did you mean `daily`?
     TM0332 tests/scenarios/stories.yml:9:16: a record has one of `value` (JSON), `raw` (its bytes as text) and `tombstone: true`
     TM0332 tests/scenarios/stories.yml:9:33: a record has one of `value` (JSON), `raw` (its bytes as text) and `tombstone: true`
-    TM0332 tests/scenarios/stories.yml:9:95: a record is repeated at most 100000 times
+    TM0332 tests/scenarios/stories.yml:9:102: a record is repeated at most 100000 times
     TM0312 tests/scenarios/stories.yml:10:24: unknown key, key=`landet`, in=`expect_books`
       hint: did you mean `landed`?
     TM0314 tests/scenarios/stories.yml:11:5: key is missing, key=`steps`, in=`nothing`
