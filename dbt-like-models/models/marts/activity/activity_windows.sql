@@ -19,20 +19,22 @@ panes as (
     from {{ ref('activity_panes') }}
 ),
 
-slides as (
-    select unnest(range(0, {{ panes_per_window }})) as slide
-),
-
-panes_of_windows as (
+panes_by_slide as (
     {# A pane lies in as many windows as a window has panes. #}
     select
         panes.*,
-        to_timestamp_micros(
-            {{ epoch_micros("panes.pane_start") }}
-            - slides.slide * {{ var('activity_slide_s') }} * 1000000
-        ) as window_start
+        unnest(range(0, {{ panes_per_window }})) as slide
     from panes
-    cross join slides
+),
+
+panes_of_windows as (
+    select
+        panes_by_slide.*,
+        to_timestamp_micros(
+            {{ epoch_micros('pane_start') }}
+            - slide * {{ var('activity_slide_s') }} * 1000000
+        ) as window_start
+    from panes_by_slide
 ),
 
 panes_with_mean as (

@@ -35,23 +35,28 @@ parts as (
     group by user_id, date_trunc('hour', occurred_at)
 ),
 
-hours as (
-    select unnest(range(1, 25)) as hours_ago
+parts_by_distance as (
+    select
+        user_id,
+        hour_start,
+        clicks,
+        active_minutes,
+        orders,
+        unnest(range(1, 25)) as hours_ago
+    from parts
 ),
 
 parts_looked_back_on as (
     select
-        parts.user_id,
-        parts.clicks,
-        parts.active_minutes,
-        parts.orders,
-        hours.hours_ago,
+        user_id,
+        clicks,
+        active_minutes,
+        orders,
+        hours_ago,
         to_timestamp_micros(
-            {{ epoch_micros('parts.hour_start') }}
-            + hours.hours_ago * 3600000000
+            {{ epoch_micros('hour_start') }} + hours_ago * 3600000000
         ) as as_of
-    from parts
-    cross join hours
+    from parts_by_distance
 ),
 
 final as (

@@ -24,22 +24,27 @@ panes as (
     {{ clicks_panes('clicks_of_suspects') }}
 ),
 
-slides as (
-    select unnest(range(0, {{ panes_per_minute }})) as slide
+panes_by_slide as (
+    {# A pane lies in as many sliding minutes as a minute has panes. #}
+    select
+        user_id,
+        pane_start,
+        clicks,
+        late_clicks,
+        unnest(range(0, {{ panes_per_minute }})) as slide
+    from panes
 ),
 
 panes_of_windows as (
-    {# A pane lies in as many sliding minutes as a minute has panes. #}
     select
-        panes.user_id,
-        panes.clicks,
-        panes.late_clicks,
+        user_id,
+        clicks,
+        late_clicks,
         to_timestamp_micros(
-            {{ epoch_micros('panes.pane_start') }}
-            - slides.slide * {{ var('clicks_bot_slide_s') }} * 1000000
+            {{ epoch_micros('pane_start') }}
+            - slide * {{ var('clicks_bot_slide_s') }} * 1000000
         ) as window_start
-    from panes
-    cross join slides
+    from panes_by_slide
 ),
 
 windows as (
