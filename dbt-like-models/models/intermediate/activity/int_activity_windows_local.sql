@@ -15,7 +15,7 @@ windows_with_date as (
     select
         windows.device_id,
         windows.activity,
-        date_trunc('hour', windows.window_start) as hour_start,
+        {{ tumble_start('windows.window_start', 3600) }} as hour_start,
         cast(
             local_ts(
                 windows.window_start,
