@@ -4,6 +4,7 @@
 //! was computed from. A run that is killed has built some models and not others, each of them old or new, never half; the
 //! next run goes on from there.
 
+mod append;
 mod ask;
 mod audit;
 mod batches;
