@@ -46,5 +46,5 @@ pub use id::TableId;
 pub use lake::Lake;
 pub use probe::Probe;
 pub use rehearsal::{KillSwitch, Moment};
-pub use table::{ColumnStats, DataFile, LEAF_TAG, Table, TableSpec};
+pub use table::{ColumnStats, DataFile, LEAF_TAG, LiveFileRef, Table, TableSpec};
 pub use write::PartitionedBatch;

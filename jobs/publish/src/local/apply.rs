@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::Field;
+use tidemill_lake::maintain;
 use tidemill_lake::metadata::{Act, CommitNote, PublishNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, Table, TableSpec};
 use tidemill_project::crash;
@@ -45,6 +46,7 @@ impl LocalSink {
                 CommitOutcome::Committed(_) => {
                     crash::point("publish.local.after_commit");
                     context.observer.step("publish.local.after_commit");
+                    maintain::after_commit(&table, context.run_id).await;
                     return Ok(Applied { position, counts: changes.counts() });
                 }
                 CommitOutcome::Lost(winners) => {

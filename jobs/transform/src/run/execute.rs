@@ -1,5 +1,6 @@
 //! Builds one model: plan, compute, commit; after a lost race, plan again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -20,6 +21,7 @@ use super::{AuditFailure, BuildFault, Observer, Result, contract, history};
 use crate::plan::{Action, ModelPlan, Pinned, Planned, Planner, Reach, Reason, TimeRange, event_time_of, table_of};
 use crate::project::{BatchSize, BatchWindow, Model, NodeId, Storage, Strategy};
 use crate::render::RenderContext;
+use crate::test::Proof;
 
 /// Builds that lose this often against others give up; each loss means that another build has moved the model on.
 const MAX_ATTEMPTS: usize = 8;
@@ -32,6 +34,8 @@ pub(crate) struct Executor {
     /// Batches computed side by side.
     pub threads: usize,
     pub run_id: String,
+    /// What stood when tests passed, by name, before this run: audits look at what is new since.
+    pub passed: Arc<BTreeMap<String, Proof>>,
 }
 
 /// How a model was built.
@@ -326,9 +330,8 @@ impl Job<'_> {
         cluster: &[String],
     ) -> Result<Writer> {
         let executor = self.executor;
-        let is_stored = |column: &&str| {
-            schema.field_with_name(column).is_ok_and(|field| is_event_time_type(field.data_type()))
-        };
+        let is_stored =
+            |column: &&str| schema.field_with_name(column).is_ok_and(|field| is_event_time_type(field.data_type()));
         let target = Target {
             id: self.table_id()?,
             node: self.node.clone(),
