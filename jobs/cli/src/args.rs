@@ -232,6 +232,19 @@ pub(crate) struct IngestArgs {
     /// Say what would be read and read nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
+}
+
+/// Where metrics go.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct MetricsArgs {
+    /// Serve metrics to Prometheus at http://ADDRESS/metrics while the command runs, e.g. 0.0.0.0:9464; port 0 takes any
+    #[arg(long, value_name = "ADDRESS", help_heading = "Metrics")]
+    pub(crate) metrics_addr: Option<std::net::SocketAddr>,
+    /// Write metrics to this file when the command has ended well, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE", help_heading = "Metrics")]
+    pub(crate) metrics_file: Option<PathBuf>,
 }
 
 /// What a gap does.
@@ -277,6 +290,8 @@ pub(crate) struct BuildArgs {
     /// Rebuild batches before this event time (excluded)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) event_time_end: Option<String>,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 }
 
 /// Arguments of `publish`.
@@ -293,6 +308,8 @@ pub(crate) struct PublishArgs {
     /// Compare lake and target and send nothing; exit 3 when they differ
     #[arg(long, conflicts_with_all = ["full", "dry_run"])]
     pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 }
 
 /// Arguments of `run`.
@@ -303,6 +320,8 @@ pub(crate) struct RunArgs {
     /// Start a cycle this often until a signal comes, e.g. 5s
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) every: Option<std::time::Duration>,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 }
 
 /// Arguments of `reconcile`.

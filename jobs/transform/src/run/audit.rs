@@ -55,15 +55,20 @@ impl Executor {
         if tests.is_empty() {
             return Ok(None);
         }
-        let Some(preview) = writer.preview(&self.sessions.empty())? else { return Ok(None) };
+        if !writer.changes_rows() {
+            return Ok(None);
+        }
+        let mut preview = None;
         let mut failure = AuditFailure { tests: Vec::new(), failures: 0 };
         let mut kept = Vec::new();
         for test in tests {
             if self.passes_on_new_rows(&tester, &test, writer).await? {
                 continue;
             }
-            let preview = std::slice::from_ref(&preview);
-            let context = self.sessions.over(test.inputs.clone(), &tester.render, Some(preview)).await?;
+            if preview.is_none() {
+                preview = writer.preview(&self.sessions.empty())?;
+            }
+            let context = self.sessions.over(test.inputs.clone(), &tester.render, Some(preview.as_slice())).await?;
             let Finding { outcome, failures } = test.judge(&context).await?;
             if outcome == Outcome::Fail {
                 let rows = test.failing_rows(&context, MAX_KEPT_ROWS).await?;

@@ -272,7 +272,11 @@ impl Job<'_> {
         let base = self.base(narrowed.as_deref()).await?;
         let schema = self.output_schema(&base).await?;
         let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
-        let shape = Shape { schema: Arc::clone(&schema), batches_per_query: batches_per_query(&pinned.inputs, size) };
+        let batches_per_query = match action {
+            Action::Batches { batches, .. } if batches.len() > 1 => batches_per_query(&pinned.inputs, size),
+            _ => 1,
+        };
+        let shape = Shape { schema: Arc::clone(&schema), batches_per_query };
         let mut writer = self.writer(&schema, pinned.own, batched).await?;
         let is_whole = matches!(action, Action::Whole | Action::Batches { all: true, .. });
         if writer.reshapes() && !is_whole {

@@ -193,12 +193,14 @@ impl Writer {
         (std::iter::once(first).chain(left.map(|(name, _)| name)).collect(), Some(fault))
     }
 
+    /// Whether the commit would change rows.
+    pub(crate) fn changes_rows(&self) -> bool {
+        !self.add.is_empty() || !self.remove.is_empty()
+    }
+
     /// The table as a commit would make it, without the partition column of batches; `None` when no row would change.
     pub(crate) fn preview(&self, context: &SessionContext) -> Result<Option<Narrowing>, BuildFault> {
-        let Some(table) = &self.table else { return Ok(None) };
-        if self.add.is_empty() && self.remove.is_empty() {
-            return Ok(None);
-        }
+        let Some(table) = self.table.as_ref().filter(|_| self.changes_rows()) else { return Ok(None) };
         let goes: BTreeSet<&str> = self.remove.iter().map(|file| file.path.as_str()).collect();
         let mut files: Vec<DataFile> =
             table.files().into_iter().filter(|file| !goes.contains(file.path.as_str())).collect();
@@ -285,7 +287,7 @@ impl Writer {
         mut note: TransformNote,
         batched: bool,
     ) -> Result<Option<(Written, Table)>, BuildFault> {
-        let changed = self.reshapes || !self.add.is_empty() || !self.remove.is_empty();
+        let changed = self.reshapes || self.changes_rows();
         let batches: Option<Vec<String>> = batched.then(|| self.replaced.iter().flatten().cloned().collect());
         note.batches.clone_from(&batches);
         note.rows_written = self.rows;
