@@ -247,6 +247,13 @@ pub(crate) struct MetricsArgs {
     pub(crate) metrics_file: Option<PathBuf>,
 }
 
+impl MetricsArgs {
+    /// Whether anybody asked for metrics.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.metrics_addr.is_some() || self.metrics_file.is_some()
+    }
+}
+
 /// What a gap does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnGapArg {
@@ -320,6 +327,9 @@ pub(crate) struct RunArgs {
     /// Start a cycle this often until a signal comes, e.g. 5s
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) every: Option<std::time::Duration>,
+    /// Say what a cycle would read, build and send now, and do nothing
+    #[arg(long, conflicts_with = "every")]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) metrics: MetricsArgs,
 }

@@ -48,10 +48,8 @@ impl Scrape {
     /// # Errors
     /// The socket broke.
     pub async fn serve(self, page: Page, cancel: CancellationToken) -> Result<(), Error> {
-        let router = Router::new()
-            .route("/metrics", get(metrics))
-            .route("/healthz", get(|| async { "ok\n" }))
-            .with_state(page);
+        let router =
+            Router::new().route("/metrics", get(metrics)).route("/healthz", get(|| async { "ok\n" })).with_state(page);
         let served = axum::serve(self.listener, router).with_graceful_shutdown(async move { cancel.cancelled().await });
         Ok(served.await.map_err(|source| Cause::Serve { source })?)
     }

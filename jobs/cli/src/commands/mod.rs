@@ -15,6 +15,7 @@ mod init;
 mod lint;
 mod list;
 mod maintain;
+mod meter;
 mod models;
 mod progress;
 mod publish;

@@ -27,18 +27,24 @@ pub(crate) struct Exposition {
 }
 
 impl Exposition {
-    /// Starts to serve at the address that was asked for, if any, and says on stderr where that is.
+    /// Starts to serve at the address that was asked for, if any, and says on stderr where that is. `contracts` are the sources
+    /// that are looked at, all that are enabled unless given.
     ///
     /// # Errors
     /// The address is taken.
     pub(crate) async fn start(
         args: &MetricsArgs,
         meter: &Meter,
-        context: &Arc<Context>,
-        contracts: Vec<Contract>,
+        context: &Context,
+        contracts: Option<Vec<Contract>>,
         printer: Printer,
     ) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
+        let contracts = match contracts {
+            _ if !args.is_wanted() => Vec::new(),
+            Some(contracts) => contracts,
+            None => context.selected_contracts(&[])?,
+        };
         if let Some(address) = args.metrics_addr {
             let scrape = Scrape::bind(address).await?;
             printer.note(&format!("metrics at http://{}/metrics", scrape.local_addr()?));
@@ -48,7 +54,7 @@ impl Exposition {
                     tracing::warn!(%error, "metrics are not served any more");
                 }
             });
-            tokio::spawn(sample(meter.clone(), Arc::clone(context), contracts.clone(), stop.clone()));
+            tokio::spawn(sample(meter.clone(), context.clone(), contracts.clone(), stop.clone()));
         }
         if args.metrics_file.is_some() {
             // What had landed before is no news of this run.
@@ -69,7 +75,7 @@ impl Exposition {
     }
 }
 
-async fn sample(meter: Meter, context: Arc<Context>, contracts: Vec<Contract>, stop: CancellationToken) {
+async fn sample(meter: Meter, context: Context, contracts: Vec<Contract>, stop: CancellationToken) {
     let looks = async {
         loop {
             meter.sample(&context, &contracts).await;

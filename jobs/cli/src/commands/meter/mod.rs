@@ -18,14 +18,11 @@ use tidemill_ingest::status::SourceStatus;
 use tidemill_project::SourceName;
 use tidemill_project::clock::{Clock, Micros};
 use tidemill_project::contract::Contract;
-use tidemill_project::metrics::{
-    JobLabels, LagLabels, Metrics, SourceLabels, StageLabels, StepLabels, TableLabels,
-};
+use tidemill_project::metrics::{JobLabels, LagLabels, Metrics, SourceLabels, StageLabels, StepLabels, TableLabels};
 use tidemill_transform::Runner;
 use tidemill_transform::project::NodeId;
 
 pub(crate) use expose::Exposition;
-pub(crate) use observers::MeteredPublish;
 
 use super::context::Context;
 
@@ -171,7 +168,10 @@ fn advance<K: Ord>(newest: &mut BTreeMap<K, Micros>, key: K, at_us: Micros) -> b
     moves
 }
 
-#[expect(clippy::cast_precision_loss, reason = "microseconds since 1970 have 51 bits until the year 2041, and a metric may round")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "microseconds since 1970 have 51 bits until the year 2041, and a metric may round"
+)]
 fn seconds_of(us: Micros) -> f64 {
     us as f64 / 1e6
 }
