@@ -78,8 +78,13 @@ where
 struct Fields<'a>(&'a mut Map<String, Value>);
 
 impl Fields<'_> {
+    /// Lines of the `log` crate carry where they come from in fields of their own; the module is what counts of that.
     fn put(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
+        match field.name() {
+            "log.target" => self.0.insert("target".to_owned(), value.into()),
+            name if name.starts_with("log.") => None,
+            name => self.0.insert(name.to_owned(), value.into()),
+        };
     }
 }
 

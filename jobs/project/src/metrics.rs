@@ -49,7 +49,7 @@ pub const METRICS: &[MetricDoc] = &[
     MetricDoc {
         name: "tidemill_step_seconds",
         labels: &["step", "name"],
-        meaning: "Time of one step (ingest: a batch; build, test: a node; publish: a sink), in seconds.",
+        meaning: "Time of one step (ingest: a batch of a source; build: a model or seed; publish: a sink), in seconds.",
     },
     MetricDoc {
         name: "tidemill_event_latency_seconds",
@@ -137,9 +137,9 @@ pub struct SourceLabels {
 /// Labels of [`Metrics::step_seconds`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct StepLabels {
-    /// ingest, build, test, publish.
+    /// ingest, build, publish.
     pub step: &'static str,
-    /// Source; model, seed or test; sink.
+    /// Source; model or seed; sink.
     pub name: String,
 }
 
