@@ -18,6 +18,7 @@ mod foreign;
 mod id;
 mod lake;
 pub mod maintain;
+mod memory;
 pub mod metadata;
 mod object_reader;
 pub mod ops;

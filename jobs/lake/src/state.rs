@@ -191,6 +191,8 @@ pub(crate) struct State {
     pub(crate) txns: BTreeMap<String, i64>,
     /// The newest checkpoint that we know of, 0 when we know of none; clones share it.
     pub(crate) checkpoint: Arc<AtomicU64>,
+    /// What the newest entry says of itself; `None` when that entry was not read.
+    pub(crate) tip: Option<Arc<Value>>,
     /// The newest version since the loaded checkpoint whose commit touched many files; 0 when there is none.
     pub(crate) large_commit: u64,
     /// The notes of versions from `notes_from` on, oldest first.
@@ -211,6 +213,7 @@ impl State {
             files: BTreeMap::new(),
             txns: BTreeMap::new(),
             checkpoint: Arc::new(AtomicU64::new(0)),
+            tip: None,
             large_commit: 0,
             notes: Vec::new(),
             notes_from: version + 1,
@@ -270,6 +273,7 @@ impl State {
         if entry.adds.len() + entry.removes.len() >= LARGE_COMMIT_FILES {
             self.large_commit = entry.version;
         }
+        self.tip = (!entry.commit_info.is_null()).then(|| Arc::new(entry.commit_info.clone()));
         self.version = entry.version;
         Ok(())
     }

@@ -68,7 +68,7 @@ pub(super) async fn is_due(table: &Table) -> Result<bool> {
 /// Makes a checkpoint at the table's version; nothing when the log has one that is as new.
 ///
 /// The file comes first and the hint after it, so that a hint never names what is not there.
-pub(super) async fn create(table: &Table) -> Result<()> {
+pub(crate) async fn create(table: &Table) -> Result<()> {
     table.check_writable()?;
     let (store, version) = (&table.store, table.state.version);
     let newest = replay::hinted_version(store).await?.unwrap_or(0);

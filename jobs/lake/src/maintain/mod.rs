@@ -15,6 +15,8 @@ mod compact;
 
 use std::time::Duration;
 
+#[cfg(test)]
+pub(crate) use checkpoint::create as checkpoint_for_test;
 pub use checkpoint::maybe_checkpoint;
 #[cfg(test)]
 pub(crate) use compact::run as compact_for_test;

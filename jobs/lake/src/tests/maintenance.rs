@@ -309,3 +309,44 @@ async fn writers_that_commit_now_and_then_leave_checkpoints_and_few_files() {
     let checkpoints = log.iter().filter(|name| name.ends_with(".checkpoint.parquet")).count();
     assert_eq!(checkpoints, 3, "{log:?}");
 }
+
+#[tokio::test]
+async fn a_lake_that_remembers_opens_what_is_there_whoever_changed_it_meanwhile() {
+    let world = memory();
+    let remembering = world.neighbour().remembering();
+    let mut table = appended(&world, 3).await;
+    let agrees = async || {
+        let fresh = world.lake.open(&id()).await.unwrap();
+        let known = remembering.open(&id()).await.unwrap();
+        let facts = |table: &Option<Table>| {
+            table.as_ref().map(|table| {
+                (table.version(), table.table_id().to_owned(), table.files(), table.txns().clone(), table.schema())
+            })
+        };
+        assert_eq!(facts(&known), facts(&fresh));
+        known
+    };
+    agrees().await;
+    // Commits of others, a compaction, a checkpoint with the log behind it gone.
+    append(&mut table, rows(10, 500..510)).await;
+    agrees().await;
+    maintain(&world.lake, &id(), &MaintainOptions::full("test")).await.unwrap();
+    let mut known = agrees().await.unwrap();
+    append(&mut known, rows(10, 600..610)).await;
+    let table = agrees().await.unwrap();
+    crate::maintain::checkpoint_for_test(&table).await.unwrap();
+    for version in 0..=table.version().0 {
+        table.store.delete(vec![table.store.log_path(version)]).await.unwrap();
+    }
+    agrees().await;
+    // The table is dropped, and made again with fewer, as many, and more versions.
+    for commits in [1, 4, 12] {
+        world.lake.drop_table(&id()).await.unwrap();
+        assert!(agrees().await.is_none());
+        appended(&world, commits).await;
+        agrees().await;
+        world.lake.drop_table(&id()).await.unwrap();
+        appended(&world, commits).await;
+        agrees().await;
+    }
+}
