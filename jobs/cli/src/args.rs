@@ -327,6 +327,9 @@ pub(crate) struct RunArgs {
     /// Start a cycle this often until a signal comes, e.g. 5s
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) every: Option<std::time::Duration>,
+    /// Print the newest row of these models every 10 seconds while cycles go on
+    #[arg(long, value_name = "MODEL", num_args = 1.., requires = "every")]
+    pub(crate) tell: Vec<String>,
     /// Say what a cycle would read, build and send now, and do nothing
     #[arg(long, conflicts_with = "every")]
     pub(crate) dry_run: bool,

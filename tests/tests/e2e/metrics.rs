@@ -180,3 +180,30 @@ fn with_logs_as_json_a_failure_is_an_object_with_its_code() -> Result<()> {
     ensure!(last["level"] == "ERROR" && last["error_code"] == "TM0401", "{last}");
     Ok(())
 }
+
+#[test]
+fn a_continuous_run_tells_the_newest_window_on_the_terminal_and_in_the_log() -> Result<()> {
+    let scene = Scene::new(1)?;
+    scene.send(&traffic(&Plan::new(34, 500, 1)))?;
+    let project = scene.project().build()?;
+    let tidemill = project.tidemill();
+    let told = ["run", "--every", "1s", "--select", "+logins_usage_window", "--tell", "logins_usage_window"];
+    for form in [&[][..], &["--format", "json", "--log-format", "json"]] {
+        let mut run = tidemill.spawn(&[form, &told].concat())?;
+        wait::until("the newest window is told", PATIENCE, || {
+            ensure!(run.try_wait()?.is_none(), "{}", run.output()?);
+            let output = run.output()?;
+            let has_all = |line: &str| {
+                ["logins_usage_window", "batch_size=", "device_stats=", "location_stats=", "version_stats="]
+                    .iter()
+                    .all(|part| line.contains(part))
+            };
+            Ok(output.lines().any(has_all).then_some(()))
+        })?;
+        let ended = run.terminate(PATIENCE)?;
+        ensure!(ended.code() == Some(exit::DONE), "{}", run.output()?);
+    }
+    let refused = tidemill.expect(exit::USAGE, &["run", "--every", "1s", "--tell", "logins_usage_windw"])?;
+    ensure!(refused.stderr.contains("did you mean `logins_usage_window`"), "{}", refused.stderr);
+    Ok(())
+}

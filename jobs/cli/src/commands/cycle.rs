@@ -22,6 +22,7 @@ use super::meter::{Exposition, Meter};
 use super::progress::BuildLines;
 use super::publish::publications;
 use super::readers::{Arrived, Readers};
+use super::tell::Teller;
 use crate::args::{Format, GlobalArgs, RunArgs};
 use crate::exit::Exit;
 use crate::printer::{Printer, thousands};
@@ -48,7 +49,8 @@ pub(crate) async fn run(global: &GlobalArgs, args: RunArgs, printer: Printer) ->
     let outcome = match args.every {
         None => Box::pin(cycle.run(&context, &context.run_id, printer, &cancel)).await.map(|summary| summary.exit),
         Some(every) => {
-            let (readers, outcome) = Box::pin(repeat(&context, &cycle, every, printer, &cancel)).await;
+            let teller = Teller::new(&cycle.runner, &args.tell)?;
+            let (readers, outcome) = Box::pin(repeat(&context, &cycle, every, teller, printer, &cancel)).await;
             // Readers that still follow end before the process does.
             cancel.cancel();
             if let Some(readers) = readers {
@@ -92,6 +94,7 @@ async fn repeat(
     context: &Context,
     cycle: &Cycle,
     every: Duration,
+    mut teller: Teller,
     printer: Printer,
     cancel: &CancellationToken,
 ) -> (Option<Readers>, anyhow::Result<Exit>) {
@@ -107,7 +110,12 @@ async fn repeat(
             None => Box::pin(cycle.run(context, &run_id, printer, cancel)).await,
         };
         match done {
-            Ok(Summary { exit: Exit::Done, .. }) => {}
+            Ok(Summary { exit: Exit::Done, .. }) => {
+                if let Err(error) = teller.tell(&cycle.runner, context, printer).await {
+                    // A row that cannot be told is no reason to stop the work.
+                    printer.error(&error);
+                }
+            }
             // A later cycle may do better; what cannot ends the command.
             Ok(Summary { exit: Exit::Retry, .. }) => printer.note("cycle failed for now; the next one tries again"),
             Ok(Summary { exit, .. }) => return (readers, Ok(exit)),

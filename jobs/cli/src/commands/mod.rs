@@ -25,6 +25,7 @@ mod readers;
 mod reconcile;
 mod retry;
 mod status;
+mod tell;
 mod test;
 mod workspace;
 
