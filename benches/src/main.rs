@@ -6,6 +6,7 @@
 //! - [`latency`]: (b) from sending an event to seeing it in the local warehouse.
 //! - [`history`]: (c) one micro-batch on tables of different age and size.
 //! - [`duplicates`]: (d) ingest with copies, near ones and old ones.
+//! - [`volume`]: (e) a day of clicks, from files and from Kafka, to the warehouse.
 //! - [`traffic`], [`broker`], [`child`], [`mart`]: events, topics, processes, and a reader of a Delta table.
 //! - [`results`], [`machine`], [`stats`]: the committed table.
 
@@ -23,6 +24,7 @@ mod results;
 mod stats;
 mod throughput;
 mod traffic;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -49,7 +51,9 @@ enum Command {
     C(HistoryArgs),
     /// (d) Ingest with copies
     D(DuplicatesArgs),
-    /// All four
+    /// (e) A day of clicks through all stages
+    E(VolumeArgs),
+    /// All but (e), whose day takes gigabytes of disk
     All,
     /// The program beside which (a) is measured; started by (a)
     #[command(hide = true)]
@@ -109,6 +113,17 @@ struct DuplicatesArgs {
     rounds: usize,
 }
 
+/// Numbers of (e).
+#[derive(Clone, Debug, Args)]
+struct VolumeArgs {
+    /// Base events of the day
+    #[arg(long, default_value_t = 50_000_000)]
+    events: u64,
+    /// Partitions of each topic
+    #[arg(long, default_value_t = 6)]
+    partitions: i32,
+}
+
 fn pair(text: &str) -> Result<(u64, u32), String> {
     let parsed = text.split_once(',').and_then(|(commits, days)| Some((commits.parse().ok()?, days.parse().ok()?)));
     parsed.ok_or_else(|| format!("`{text}` is not COMMITS,DAYS"))
@@ -129,6 +144,7 @@ fn main() -> Result<()> {
         Command::B(args) => write(latency::measure(&args)?),
         Command::C(args) => write(history::measure(&args)?),
         Command::D(args) => write(duplicates::measure(&args)?),
+        Command::E(args) => write(volume::measure(&args)?),
         Command::All => {
             write(throughput::measure(&defaults())?)?;
             write(latency::measure(&defaults())?)?;
