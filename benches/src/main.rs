@@ -7,6 +7,7 @@
 //! - [`history`]: (c) one micro-batch on tables of different age and size.
 //! - [`duplicates`]: (d) ingest with copies, near ones and old ones.
 //! - [`projects`]: (e) large projects beside dbt-core.
+//! - [`volume`]: (f) a day of clicks, from files and from Kafka, to the warehouse.
 //! - [`traffic`], [`broker`], [`child`], [`mart`]: events, topics, processes, and a reader of a Delta table.
 //! - [`results`], [`machine`], [`stats`]: the committed table.
 
@@ -25,6 +26,7 @@ mod results;
 mod stats;
 mod throughput;
 mod traffic;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -53,7 +55,9 @@ enum Command {
     D(DuplicatesArgs),
     /// (e) Large projects: parse, compile, a build that has nothing to do, beside dbt-core
     E(ProjectsArgs),
-    /// All of them
+    /// (f) A day of clicks through all stages
+    F(VolumeArgs),
+    /// All but (f), whose day takes gigabytes of disk
     All,
     /// The program beside which (a) is measured; started by (a)
     #[command(hide = true)]
@@ -127,6 +131,17 @@ struct ProjectsArgs {
     rounds: usize,
 }
 
+/// Numbers of (f).
+#[derive(Clone, Debug, Args)]
+struct VolumeArgs {
+    /// Base events of the day
+    #[arg(long, default_value_t = 50_000_000)]
+    events: u64,
+    /// Partitions of each topic
+    #[arg(long, default_value_t = 6)]
+    partitions: i32,
+}
+
 fn pair(text: &str) -> Result<(u64, u32), String> {
     let parsed = text.split_once(',').and_then(|(commits, days)| Some((commits.parse().ok()?, days.parse().ok()?)));
     parsed.ok_or_else(|| format!("`{text}` is not COMMITS,DAYS"))
@@ -148,6 +163,7 @@ fn main() -> Result<()> {
         Command::C(args) => write(history::measure(&args)?),
         Command::D(args) => write(duplicates::measure(&args)?),
         Command::E(args) => write(projects::measure(&args)?),
+        Command::F(args) => write(volume::measure(&args)?),
         Command::All => {
             write(throughput::measure(&defaults())?)?;
             write(latency::measure(&defaults())?)?;
