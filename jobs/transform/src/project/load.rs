@@ -99,7 +99,10 @@ pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> 
         extras: Extras::default(),
     };
     if models_dir.join("profiles.yml").is_file() {
-        reader.note(&Place::start_of(&models_dir.join("profiles.yml")), "profiles are not used: the lake and the target say where tables go");
+        reader.note(
+            &Place::start_of(&models_dir.join("profiles.yml")),
+            "profiles are not used: the lake and the target say where tables go",
+        );
     }
     for package in packages.iter().map(|(_, package)| package).chain([&settings]) {
         project.macros.extend(read_macros(&mut reader, package));
@@ -111,8 +114,15 @@ pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> 
             return Err(Error::from_faults(reader.faults));
         }
     };
-    let mut loader =
-        Loader { reader, root: Arc::new(settings.clone()), settings, package: String::new(), values, renderer, project };
+    let mut loader = Loader {
+        reader,
+        root: Arc::new(settings.clone()),
+        settings,
+        package: String::new(),
+        values,
+        renderer,
+        project,
+    };
     for (_, package) in packages {
         loader.load(package);
     }
@@ -186,6 +196,7 @@ impl Loader {
             }
         }
         self.load_yaml_snapshots(&mut properties);
+        self.project.disabled.extend(properties.disabled_sources.iter().map(ToString::to_string));
         for (name, (source, tests)) in std::mem::take(&mut properties.sources) {
             self.load_source(name, source, tests);
         }
@@ -258,7 +269,12 @@ impl Loader {
             let message = format!("{what} has no file, name=`{name}`");
             match tidemill_project::error::nearest(name, known) {
                 Some(near) => {
-                    self.reader.fault_hint(&properties.place, codes::ORPHAN, message, format!("did you mean `{near}`?"));
+                    self.reader.fault_hint(
+                        &properties.place,
+                        codes::ORPHAN,
+                        message,
+                        format!("did you mean `{near}`?"),
+                    );
                 }
                 // dbt passes over it, and so many projects have some.
                 None => self.reader.note(&properties.place, message),
@@ -416,7 +432,8 @@ impl Loader {
 
     /// Schemas and names of tables by the project's own `generate_schema_name` and `generate_alias_name`, when it has them.
     fn name_relations(&mut self) {
-        let own = |name: &str| self.project.macros.iter().any(|file| file.package == self.project.name && file.defines(name));
+        let own =
+            |name: &str| self.project.macros.iter().any(|file| file.package == self.project.name && file.defines(name));
         let (schemas, aliases) = (own("generate_schema_name"), own("generate_alias_name"));
         if !schemas && !aliases {
             return;
@@ -629,10 +646,13 @@ fn read_properties(reader: &mut Reader, settings: &Settings, values: &YamlValues
     properties
 }
 
-/// Resolves Jinja below every `config:` of models and seeds. Contracts of sources are resolved by who reads them; arguments of
-/// tests stay as they are, because they may call `ref`.
+/// Resolves Jinja below every `config:` of models and seeds, and the switches of sources. Contracts of sources are resolved by
+/// who reads them; arguments of tests stay as they are, because they may call `ref`.
 fn resolve_configs(reader: &mut Reader, values: &YamlValues, root: &mut Node) {
     let Data::Map(top) = &mut root.data else { return };
+    for sources in top.iter_mut().filter(|entry| entry.key == "sources") {
+        resolve_switches(reader, values, &mut sources.value);
+    }
     for entry in top.iter_mut().filter(|entry| matches!(entry.key.as_str(), "models" | "seeds" | "snapshots")) {
         let Data::List(items) = &mut entry.value.data else { continue };
         for item in items {
@@ -641,6 +661,25 @@ fn resolve_configs(reader: &mut Reader, values: &YamlValues, root: &mut Node) {
                 super::settings::change_configs(&mut key.value, &mut |place, text| {
                     resolve_text(reader, values, place, text)
                 });
+            }
+        }
+    }
+}
+
+/// `config: enabled:` of each source of a list, and of each of its tables.
+fn resolve_switches(reader: &mut Reader, values: &YamlValues, sources: &mut Node) {
+    let Data::List(items) = &mut sources.data else { return };
+    for item in items {
+        let Data::Map(keys) = &mut item.data else { continue };
+        for key in keys {
+            match (key.key.as_str(), &mut key.value.data) {
+                ("config", Data::Map(config)) => {
+                    for switch in config.iter_mut().filter(|entry| entry.key == "enabled") {
+                        switch.value.change_texts(&mut |place, text| resolve_text(reader, values, place, text));
+                    }
+                }
+                ("tables", _) => resolve_switches(reader, values, &mut key.value),
+                _ => {}
             }
         }
     }

@@ -164,6 +164,8 @@ pub(super) struct Properties {
     /// `orders.v2`, and `orders` for the latest -> the model's name.
     pub(super) versions: BTreeMap<String, String>,
     pub(super) sources: IndexMap<SourceName, (SourceTable, Vec<TestDeclaration>)>,
+    /// Tables of sources that are switched off.
+    pub(super) disabled_sources: Vec<SourceName>,
     /// Configs of singular tests, by name.
     pub(super) singular: IndexMap<String, Vec<Entry>>,
     /// Entries of `unit_tests:`, to be read when the models are known.
@@ -266,6 +268,7 @@ impl Properties {
             }
             let config = Node { place: table.place.clone(), data: Data::Map(config) };
             if config.get("enabled").and_then(|value| reader.boolean(value, "enabled")) == Some(false) {
+                self.disabled_sources.push(name);
                 continue;
             }
             let meta = config.get("meta").and_then(|meta| reader.object(meta, "meta")).unwrap_or_default();
@@ -319,10 +322,16 @@ fn version_columns(shared: &Node, own: &Node) -> Node {
             item.get(key).map(|list| list.items().iter().filter_map(Node::scalar_text).collect()).unwrap_or_default()
         };
         let (include, exclude) = (named("include"), named("exclude"));
-        columns.extend(shared.items().iter().filter(|column| {
-            let name = column.get("name").and_then(Node::scalar_text).unwrap_or_default();
-            (include.is_empty() || include.contains(&name)) && !exclude.contains(&name)
-        }).cloned());
+        columns.extend(
+            shared
+                .items()
+                .iter()
+                .filter(|column| {
+                    let name = column.get("name").and_then(Node::scalar_text).unwrap_or_default();
+                    (include.is_empty() || include.contains(&name)) && !exclude.contains(&name)
+                })
+                .cloned(),
+        );
     }
     Node { place: own.place.clone(), data: Data::List(columns) }
 }
@@ -341,7 +350,11 @@ fn read_constraints(reader: &mut Reader, node: &Node) -> Vec<Constraint> {
 
 /// `meta` and `tags` outside of `config:`, dbt's older form.
 fn older_configs(node: &Node) -> Vec<Entry> {
-    node.entries().iter().filter(|entry| matches!(entry.key.as_str(), "meta" | "tags" | "docs" | "access" | "group")).cloned().collect()
+    node.entries()
+        .iter()
+        .filter(|entry| matches!(entry.key.as_str(), "meta" | "tags" | "docs" | "access" | "group"))
+        .cloned()
+        .collect()
 }
 
 fn read_named(reader: &mut Reader, node: &Node, what: &str, into: &mut IndexMap<String, NodeProperties>) {

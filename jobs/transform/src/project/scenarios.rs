@@ -160,7 +160,7 @@ pub struct Expected {
     pub location: Location,
 }
 
-/// Reads one entry of `scenario_tests:`. `None` when it is switched off or after noting a fault.
+/// Reads one entry of `scenario_tests:`. `None` when it is switched off, is about something that is, or after noting a fault.
 pub(super) fn read_scenario(reader: &mut Reader, project: &Project, node: &Node) -> Option<ScenarioTest> {
     let num_faults = reader.faults.len();
     reader.check_keys(node, "scenario_tests", &KEYS);
@@ -168,6 +168,9 @@ pub(super) fn read_scenario(reader: &mut Reader, project: &Project, node: &Node)
     let config = node.get("config");
     if config.and_then(|config| config.get("enabled")).and_then(|value| reader.boolean(value, "enabled")) == Some(false)
     {
+        return None;
+    }
+    if tables_of(node).iter().any(|name| project.disabled.contains(name)) {
         return None;
     }
     let mut tags = Vec::new();
@@ -219,6 +222,22 @@ pub(super) fn read_scenario(reader: &mut Reader, project: &Project, node: &Node)
         raw: node.to_json(),
         location: node.place.location(),
     })
+}
+
+/// The models, seeds and tables of sources that a story names.
+fn tables_of(story: &Node) -> Vec<String> {
+    let mut names = Vec::new();
+    for listed in ["model", "models"].iter().filter_map(|key| story.get(key)) {
+        names.extend(listed.scalar_text());
+        names.extend(listed.items().iter().filter_map(Node::scalar_text));
+    }
+    let steps = story.get("steps").map(Node::items).unwrap_or_default();
+    for level in std::iter::once(story).chain(steps) {
+        for tables in ["seeds", "rows", "update", "delete", "expect"].iter().filter_map(|key| level.get(key)) {
+            names.extend(tables.entries().iter().map(|entry| entry.key.clone()));
+        }
+    }
+    names
 }
 
 fn read_step(reader: &mut Reader, project: &Project, node: &Node) -> Option<Step> {
