@@ -10,18 +10,27 @@ user_hours as (
     group by user_id, date_trunc('hour', event_at)
 ),
 
+user_days as (
+    select distinct user_id, cast(hour_start as date) as event_date
+    from user_hours
+),
+
+user_days_ahead as (
+    select
+        user_id,
+        event_date,
+        unnest(range(
+            -1, {{ (var('zoner_active_user_hours') + 23) // 24 + 2 }}
+        )) as day_offset
+    from user_days
+),
+
 user_dates as (
     {# Every local date on which a window may follow an event in time. #}
     select distinct
-        user_hours.user_id,
-        dateadd('day', offsets.days, cast(user_hours.hour_start as date))
-            as local_date
-    from user_hours
-    cross join (
-        select unnest(range(
-            -1, {{ (var('zoner_active_user_hours') + 23) // 24 + 2 }}
-        )) as days
-    ) as offsets
+        user_id,
+        dateadd('day', day_offset, event_date) as local_date
+    from user_days_ahead
 ),
 
 segments as (

@@ -29,35 +29,53 @@ activities as (
     where phase is distinct from 'end'
 ),
 
-due_by_hour as (
-    {# The hours of a window, so that it meets its own events alone. #}
-    select
-        due.user_id,
-        due.event_type,
-        due.activity,
-        due.window_start,
-        due.window_end,
-        dateadd('hour', hours.number, date_trunc('hour', due.window_start))
-            as hour_start
+due_hours as (
+    select due.*, unnest(range(0, 26)) as hour_offset
     from due
-    cross join (select unnest(range(0, 26)) as number) as hours
-    where
-        dateadd('hour', hours.number, date_trunc('hour', due.window_start))
-        < due.window_end
 ),
 
-met as (
-    select distinct
-        due_by_hour.user_id, due_by_hour.event_type, due_by_hour.window_start
+due_by_hour as (
+    {# Once per hour of the window, so that it meets its own events alone. #}
+    select
+        due_hours.*,
+        dateadd('hour', hour_offset, date_trunc('hour', window_start))
+            as hour_start
+    from due_hours
+    where
+        dateadd('hour', hour_offset, date_trunc('hour', window_start))
+        < window_end
+),
+
+judged as (
+    select
+        due_by_hour.user_id,
+        due_by_hour.event_type,
+        due_by_hour.window_start,
+        due_by_hour.window_end,
+        due_by_hour.local_date,
+        due_by_hour.tz,
+        due_by_hour.rule_source,
+        due_by_hour.due_at,
+        due_by_hour.recommendation,
+        count(activities.event_at) as num_activities
     from due_by_hour
-    inner join activities
+    left join activities
         on
             due_by_hour.user_id = activities.user_id
             and due_by_hour.activity = activities.activity
             and due_by_hour.hour_start = activities.hour_start
-    where
-        activities.event_at >= due_by_hour.window_start
-        and activities.event_at < due_by_hour.window_end
+            and due_by_hour.window_start <= activities.event_at
+            and due_by_hour.window_end > activities.event_at
+    group by
+        due_by_hour.user_id,
+        due_by_hour.event_type,
+        due_by_hour.window_start,
+        due_by_hour.window_end,
+        due_by_hour.local_date,
+        due_by_hour.tz,
+        due_by_hour.rule_source,
+        due_by_hour.due_at,
+        due_by_hour.recommendation
 ),
 
 flights as (
@@ -87,23 +105,18 @@ flights_with_zone as (
 
 final as (
     select
-        due.user_id,
-        due.event_type,
-        due.window_start,
-        due.window_end,
-        due.local_date,
-        due.tz,
-        due.rule_source,
-        case when met.user_id is null then 'missed' else 'met' end as outcome,
-        due.due_at,
-        due.recommendation,
+        user_id,
+        event_type,
+        window_start,
+        window_end,
+        local_date,
+        tz,
+        rule_source,
+        case when num_activities = 0 then 'missed' else 'met' end as outcome,
+        due_at,
+        recommendation,
         cast(null as text) as flight_id
-    from due
-    left join met
-        on
-            due.user_id = met.user_id
-            and due.event_type = met.event_type
-            and due.window_start = met.window_start
+    from judged
 
     union all
 
