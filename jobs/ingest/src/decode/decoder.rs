@@ -269,7 +269,9 @@ impl Workspace {
 
     fn is_required_now(&self, plan: &Plan, column: &Column, payload: &str) -> bool {
         let texts = Texts { payload, decoded: &self.scanner.decoded, constants: &plan.constants };
-        column.required_without.is_some_and(|other| self.cells[other] == Cell::Null && self.resolved[other] == Token::Absent)
+        column
+            .required_without
+            .is_some_and(|other| self.cells[other] == Cell::Null && self.resolved[other] == Token::Absent)
             || column.required_when.as_ref().is_some_and(|condition| condition.holds(&self.cells, &texts))
     }
 

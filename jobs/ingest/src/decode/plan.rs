@@ -191,7 +191,9 @@ impl Compiler<'_> {
             Some((when, slots)) => {
                 let condition = self.condition(&when.column, &when.values, "from_when")?;
                 if condition.column >= own {
-                    return Err(self.fault(&column.name, "the column that decides where it is read from stands behind it"));
+                    return Err(
+                        self.fault(&column.name, "the column that decides where it is read from stands behind it")
+                    );
                 }
                 Some((condition, slots))
             }

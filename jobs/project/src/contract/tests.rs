@@ -272,7 +272,9 @@ fn a_key_that_may_be_absent_or_never_comes_is_refused() {
 #[test]
 fn a_column_that_decides_where_another_is_read_from_stands_before_it() {
     let column = |name: &str, other: &str| {
-        format!("    - {{name: {name}, data_type: text, meta: {{tidemill: {{from_when: {{column: {other}, in: [x], from: z}}}}}}}}\n")
+        format!(
+            "    - {{name: {name}, data_type: text, meta: {{tidemill: {{from_when: {{column: {other}, in: [x], from: z}}}}}}}}\n"
+        )
     };
     let yaml = format!(
         "sources:\n- name: s\n  tables:\n  - name: t\n    meta: {{tidemill: {{event_time: at, idempotency_key: id}}}}\n    columns:\n\
