@@ -7,7 +7,7 @@ use tidemill_tests::project::ProjectBuilder;
 use tidemill_tests::tidemill::exit;
 
 /// The cases of the systems that a story must prove, by the beginning of its name.
-const STORIES: [&str; 23] = [
+const STORIES: [&str; 39] = [
     "GX1_key_of_a_zoner_event",
     "GX1_key_of_a_login",
     "GX2",
@@ -22,6 +22,9 @@ const STORIES: [&str; 23] = [
     "GZ7",
     "GZ8",
     "GZ9",
+    "GZ10",
+    "GZ11",
+    "GZ12",
     "GZ13",
     "X20",
     "GL1_enrichment_in_UTC",
@@ -31,13 +34,30 @@ const STORIES: [&str; 23] = [
     "GL5",
     "GL6",
     "GL7",
+    "GL8",
+    "GX1_keys_of_zentry_events",
+    "GE1",
+    "GE2",
+    "GE3",
+    "GE4",
+    "GE5",
+    "GE6",
+    "GE7",
+    "E14",
+    "GE8",
+    "GE9",
+    "GE10",
 ];
+
+/// Every system of the shipped project.
+const ALL_SYSTEMS: &str = "{zentry_enabled: true}";
 
 #[test]
 fn the_shipped_stories_and_unit_tests_come_out_as_they_are_written() -> Result<()> {
     let project = ProjectBuilder::shipped().build()?;
     let tidemill = project.tidemill();
-    let report = tidemill.json(&["test", "--select", "test_type:unit test_type:scenario"])?;
+    let report =
+        tidemill.json(&["test", "--vars", ALL_SYSTEMS, "--select", "test_type:unit test_type:scenario"])?;
     let nodes = report["nodes"].as_array().context("a report has nodes")?;
     for node in nodes {
         ensure!(node["outcome"] == "pass", "{}: {}", node["name"], node["message"]);
@@ -49,10 +69,75 @@ fn the_shipped_stories_and_unit_tests_come_out_as_they_are_written() -> Result<(
         };
         ensure!(nodes.iter().any(is_told), "nobody tells {story}");
     }
-    // GL8 is a unit test: windows add.
-    ensure!(nodes.iter().any(|node| node["name"] == "windows_add"), "nobody tells GL8");
+    for unit in ["GL8_windows_add", "parts_of_a_window_from_two_processes_add"] {
+        ensure!(nodes.iter().any(|node| node["name"] == unit), "nobody tells {unit}");
+    }
     Ok(())
 }
+
+/// A system that is off is not there: no model, no test, no topic that `ingest` would look for.
+#[test]
+fn a_system_that_is_off_leaves_no_trace_and_one_variable_switches_it_on() -> Result<()> {
+    let project = ProjectBuilder::shipped().build()?;
+    let tidemill = project.tidemill();
+    let names = |arguments: &[&str]| -> Result<String> {
+        Ok(tidemill.succeed(&[&["ls", "--output", "name"], arguments].concat())?.stdout)
+    };
+    ensure!(!names(&[])?.contains("zentry"), "zentry is off");
+    let on = names(&["--vars", ALL_SYSTEMS])?;
+    for name in ["zentry_feed_fanout", "zentry.sleep_entries", "GE7_celebrity"] {
+        ensure!(on.lines().any(|line| line.ends_with(name)), "`{name}` is not there: {on}");
+    }
+    Ok(())
+}
+
+/// GE9 (E15): pages of a feed, by the query of docs/systems.md.
+#[test]
+fn ge9_the_documented_query_reads_a_feed_page_by_page() -> Result<()> {
+    let page = std::fs::read_to_string(repository().join("docs/systems.md"))?;
+    let query = page
+        .split("```sql\n")
+        .filter_map(|rest| rest.split_once("```"))
+        .map(|(query, _)| query.trim())
+        .find(|query| query.contains("from zentry_feed"))
+        .context("the page has the query")?;
+    let project = ProjectBuilder::shipped().build()?;
+    let (entries, follows) = (project.folder().join("entries.jsonl"), project.folder().join("follows.jsonl"));
+    std::fs::write(&entries, FEED_ENTRIES)?;
+    std::fs::write(&follows, FEED_FOLLOWS)?;
+    let tidemill = project.tidemill();
+    for (file, source) in [(&entries, "zentry.sleep_entries"), (&follows, "zentry.follows")] {
+        let file = file.to_str().context("a temporary folder has a plain name")?;
+        tidemill.succeed(&["ingest", "--vars", ALL_SYSTEMS, "--from-files", file, "--select", source])?;
+    }
+    tidemill.succeed(&["build", "--vars", ALL_SYSTEMS, "--select", "+zentry_feed"])?;
+    let ids = |query: &str| -> Result<Vec<i64>> {
+        let answer = tidemill.json(&["sql", "--vars", ALL_SYSTEMS, query])?;
+        let rows = answer.get("rows").unwrap_or(&answer).as_array().context("a query has rows")?;
+        rows.iter().map(|row| row["sleep_entry_id"].as_i64().context("a row has an entry")).collect()
+    };
+    let without = |query: &str, words: &str| -> String {
+        query.lines().filter(|line| !line.contains(words)).collect::<Vec<_>>().join("\n")
+    };
+    let all = without(&without(query, "sleep_start_at >="), "created_at <");
+    ensure!(ids(&all)? == [504, 505, 503, 502, 501]);
+    ensure!(ids(&all.replace("limit 20", "limit 2"))? == [504, 505]);
+    let second = without(query, "sleep_start_at >=").replace("limit 20", "limit 2");
+    ensure!(ids(&second)? == [503, 502], "the page after (2025-05-02T07:00Z, 505)");
+    let range = without(query, "created_at <").replace("'2025-04-01'", "'2025-05-01'").replace("'2025-06-01'", "'2025-05-02'");
+    ensure!(ids(&range)? == [503, 502], "[2025-05-01, 2025-05-02)");
+    Ok(())
+}
+
+const FEED_ENTRIES: &str = r#"{"event":"sleep_entry_created","occurred_at":"2025-05-01T06:00:00Z","data":{"id":501,"user_id":20,"sleep_duration":27000,"sleep_start_at":"2025-04-30T22:00:00Z","created_at":"2025-05-01T06:00:00Z","updated_at":"2025-05-01T06:00:00Z"}}
+{"event":"sleep_entry_created","occurred_at":"2025-05-02T06:00:00Z","data":{"id":502,"user_id":20,"sleep_duration":27000,"sleep_start_at":"2025-05-01T22:00:00Z","created_at":"2025-05-02T06:00:00Z","updated_at":"2025-05-02T06:00:00Z"}}
+{"event":"sleep_entry_created","occurred_at":"2025-05-02T06:00:00Z","data":{"id":503,"user_id":30,"sleep_duration":27000,"sleep_start_at":"2025-05-01T23:00:00Z","created_at":"2025-05-02T06:00:00Z","updated_at":"2025-05-02T06:00:00Z"}}
+{"event":"sleep_entry_created","occurred_at":"2025-05-03T06:00:00Z","data":{"id":504,"user_id":30,"sleep_duration":27000,"sleep_start_at":"2025-04-30T23:30:00Z","created_at":"2025-05-03T06:00:00Z","updated_at":"2025-05-03T06:00:00Z"}}
+{"event":"sleep_entry_created","occurred_at":"2025-05-02T07:00:00Z","data":{"id":505,"user_id":30,"sleep_duration":27000,"sleep_start_at":"2025-05-02T00:00:00Z","created_at":"2025-05-02T07:00:00Z","updated_at":"2025-05-02T07:00:00Z"}}
+"#;
+const FEED_FOLLOWS: &str = r#"{"event":"follow_created","occurred_at":"2025-04-01T00:00:00Z","data":{"id":1,"follower_id":10,"followed_id":20,"created_at":"2025-04-01T00:00:00Z"}}
+{"event":"follow_created","occurred_at":"2025-04-01T00:00:00Z","data":{"id":2,"follower_id":10,"followed_id":30,"created_at":"2025-04-01T00:00:00Z"}}
+"#;
 
 const SOURCES: &str = "\
 sources:

@@ -282,7 +282,10 @@ fn a_column_that_decides_where_another_is_read_from_stands_before_it() {
         column("a", "id"),
         column("b", "kind"),
     );
-    insta::assert_snapshot!(faults(&yaml), @"");
+    insta::assert_snapshot!(faults(&yaml), @r"
+    7:63 TM0010 column that decides stands behind, key=`from_when`, column=`a`, other=`id` -> list `id` before `a`
+    10:63 TM0009 column does not exist, key=`from_when`, column=`kind` -> did you mean `id`?
+    ");
 }
 
 #[test]
