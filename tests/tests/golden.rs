@@ -56,8 +56,7 @@ const ALL_SYSTEMS: &str = "{zentry_enabled: true}";
 fn the_shipped_stories_and_unit_tests_come_out_as_they_are_written() -> Result<()> {
     let project = ProjectBuilder::shipped().build()?;
     let tidemill = project.tidemill();
-    let report =
-        tidemill.json(&["test", "--vars", ALL_SYSTEMS, "--select", "test_type:unit test_type:scenario"])?;
+    let report = tidemill.json(&["test", "--vars", ALL_SYSTEMS, "--select", "test_type:unit test_type:scenario"])?;
     let nodes = report["nodes"].as_array().context("a report has nodes")?;
     for node in nodes {
         ensure!(node["outcome"] == "pass", "{}: {}", node["name"], node["message"]);
@@ -124,7 +123,8 @@ fn ge9_the_documented_query_reads_a_feed_page_by_page() -> Result<()> {
     ensure!(ids(&all.replace("limit 20", "limit 2"))? == [504, 505]);
     let second = without(query, "sleep_start_at >=").replace("limit 20", "limit 2");
     ensure!(ids(&second)? == [503, 502], "the page after (2025-05-02T07:00Z, 505)");
-    let range = without(query, "created_at <").replace("'2025-04-01'", "'2025-05-01'").replace("'2025-06-01'", "'2025-05-02'");
+    let range =
+        without(query, "created_at <").replace("'2025-04-01'", "'2025-05-01'").replace("'2025-06-01'", "'2025-05-02'");
     ensure!(ids(&range)? == [503, 502], "[2025-05-01, 2025-05-02)");
     Ok(())
 }

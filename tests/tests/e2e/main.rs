@@ -8,6 +8,7 @@ mod kafka;
 mod kills;
 mod prompt;
 mod readme;
+mod results;
 mod s3;
 mod secrets;
 mod servers;
