@@ -7,7 +7,11 @@ flights as (
 
 ranked as (
     select
-        flights.*,
+        user_id,
+        flight_id,
+        scheduled_at,
+        estimated_at,
+        updated_at,
         row_number() over (
             partition by user_id, scheduled_at
             order by updated_at desc, flight_id desc

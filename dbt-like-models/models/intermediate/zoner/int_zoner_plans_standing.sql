@@ -14,7 +14,11 @@ plans as (
 
 ranked as (
     select
-        plans.*,
+        user_id,
+        event_type,
+        activity,
+        window_start,
+        window_end,
         row_number() over (
             partition by user_id, event_type, window_start
             order by updated_at desc, window_id desc

@@ -7,7 +7,10 @@ events as (
 
 ranked as (
     select
-        events.*,
+        user_id,
+        event_date,
+        event_at,
+        tz,
         row_number() over (
             partition by user_id, event_date
             order by event_at desc, activity desc, event_key desc

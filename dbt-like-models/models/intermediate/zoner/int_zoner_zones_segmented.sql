@@ -25,7 +25,9 @@ zones as (
 
 zones_with_previous as (
     select
-        zones.*,
+        user_id,
+        valid_from,
+        tz,
         lag(tz) over (
             partition by user_id
             order by valid_from

@@ -1,12 +1,28 @@
 with
 
 days as (
-    select * from {{ ref('int_zoner_users_by_day') }}
+    select
+        user_id,
+        event_date,
+        as_of,
+        tz,
+        sleep_events_24h,
+        meals_24h,
+        light_24h,
+        last_sleep_at,
+        last_meal_at,
+        last_light_at
+    from {{ ref('int_zoner_users_by_day') }}
 ),
 
 days_ranked as (
     select
-        days.*,
+        user_id,
+        as_of,
+        tz,
+        sleep_events_24h,
+        meals_24h,
+        light_24h,
         row_number() over (
             partition by user_id
             order by event_date desc

@@ -1,6 +1,6 @@
 with
 
-expected as (
+windows as (
     select
         user_id,
         event_type,
@@ -11,15 +11,9 @@ expected as (
         tz,
         rule_source,
         recommendation,
-        window_end
-        + interval '{{ var("zoner_grace_s") }} seconds' as due_at
-    from {{ ref('int_zoner_windows_expected') }}
-),
-
-due as (
-    select *
-    from expected
-    where due_at <= {{ watermark('zoner.user_activity') }}
+        window_end + interval '{{ var("zoner_grace_s") }} seconds' as due_at,
+        hour_start
+    from {{ ref('int_zoner_windows_hourly') }}
 ),
 
 activities as (
@@ -29,53 +23,37 @@ activities as (
     where phase is distinct from 'end'
 ),
 
-due_hours as (
-    select due.*, unnest(range(0, 26)) as hour_offset
-    from due
-),
-
-due_by_hour as (
-    {# Once per hour of the window, so that it meets its own events alone. #}
-    select
-        due_hours.*,
-        dateadd('hour', hour_offset, date_trunc('hour', window_start))
-            as hour_start
-    from due_hours
-    where
-        dateadd('hour', hour_offset, date_trunc('hour', window_start))
-        < window_end
-),
-
 judged as (
     select
-        due_by_hour.user_id,
-        due_by_hour.event_type,
-        due_by_hour.window_start,
-        due_by_hour.window_end,
-        due_by_hour.local_date,
-        due_by_hour.tz,
-        due_by_hour.rule_source,
-        due_by_hour.due_at,
-        due_by_hour.recommendation,
+        windows.user_id,
+        windows.event_type,
+        windows.window_start,
+        windows.window_end,
+        windows.local_date,
+        windows.tz,
+        windows.rule_source,
+        windows.due_at,
+        windows.recommendation,
         count(activities.event_at) as num_activities
-    from due_by_hour
+    from windows
     left join activities
         on
-            due_by_hour.user_id = activities.user_id
-            and due_by_hour.activity = activities.activity
-            and due_by_hour.hour_start = activities.hour_start
-            and due_by_hour.window_start <= activities.event_at
-            and due_by_hour.window_end > activities.event_at
+            windows.user_id = activities.user_id
+            and windows.activity = activities.activity
+            and windows.hour_start = activities.hour_start
+            and windows.window_start <= activities.event_at
+            and windows.window_end > activities.event_at
+    where windows.due_at <= {{ watermark('zoner.user_activity') }}
     group by
-        due_by_hour.user_id,
-        due_by_hour.event_type,
-        due_by_hour.window_start,
-        due_by_hour.window_end,
-        due_by_hour.local_date,
-        due_by_hour.tz,
-        due_by_hour.rule_source,
-        due_by_hour.due_at,
-        due_by_hour.recommendation
+        windows.user_id,
+        windows.event_type,
+        windows.window_start,
+        windows.window_end,
+        windows.local_date,
+        windows.tz,
+        windows.rule_source,
+        windows.due_at,
+        windows.recommendation
 ),
 
 flights as (
@@ -90,7 +68,11 @@ segments as (
 
 flights_with_zone as (
     select
-        flights.*,
+        flights.user_id,
+        flights.flight_id,
+        flights.scheduled_at,
+        flights.estimated_at,
+        flights.updated_at,
         coalesce(segments.tz, '{{ var("zoner_default_tz") }}') as tz
     from flights
     left join segments
