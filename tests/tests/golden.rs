@@ -6,13 +6,20 @@ use tidemill_tests::installed::repository;
 use tidemill_tests::project::ProjectBuilder;
 use tidemill_tests::tidemill::exit;
 
+/// What switches all systems of the shipped project on.
+const SYSTEMS: &str =
+    "{activity_enabled: true, activity_alerts_enabled: true, clicks_enabled: true, zentry_enabled: true}";
+
 /// The cases of the systems that a story must prove, by the beginning of its name.
-const STORIES: [&str; 39] = [
+const STORIES: [&str; 60] = [
     "GX1_key_of_a_zoner_event",
     "GX1_key_of_a_login",
+    "GX1_key_of_a_reading",
     "GX2",
     "GX3",
+    "GX4",
     "GX5",
+    "GX5_lateness_of_clicks",
     "GZ1",
     "GZ2",
     "GZ3",
@@ -35,6 +42,24 @@ const STORIES: [&str; 39] = [
     "GL6",
     "GL7",
     "GL8",
+    "GA1",
+    "GA2",
+    "GA3",
+    "GA4",
+    "GA5",
+    "GA6",
+    "GA7",
+    "GA8",
+    "GA9",
+    "GC1",
+    "GC2",
+    "GC3",
+    "GC4",
+    "GC5",
+    "GC6",
+    "GC7",
+    "GC9",
+    "GC11",
     "GX1_keys_of_zentry_events",
     "GE1",
     "GE2",
@@ -49,14 +74,11 @@ const STORIES: [&str; 39] = [
     "GE10",
 ];
 
-/// Every system of the shipped project.
-const ALL_SYSTEMS: &str = "{zentry_enabled: true}";
-
 #[test]
 fn the_shipped_stories_and_unit_tests_come_out_as_they_are_written() -> Result<()> {
     let project = ProjectBuilder::shipped().build()?;
     let tidemill = project.tidemill();
-    let report = tidemill.json(&["test", "--vars", ALL_SYSTEMS, "--select", "test_type:unit test_type:scenario"])?;
+    let report = tidemill.json(&["test", "--vars", SYSTEMS, "--select", "test_type:unit test_type:scenario"])?;
     let nodes = report["nodes"].as_array().context("a report has nodes")?;
     for node in nodes {
         ensure!(node["outcome"] == "pass", "{}: {}", node["name"], node["message"]);
@@ -83,7 +105,7 @@ fn a_system_that_is_off_leaves_no_trace_and_one_variable_switches_it_on() -> Res
         Ok(tidemill.succeed(&[&["ls", "--output", "name"], arguments].concat())?.stdout)
     };
     ensure!(!names(&[])?.contains("zentry"), "zentry is off");
-    let on = names(&["--vars", ALL_SYSTEMS])?;
+    let on = names(&["--vars", SYSTEMS])?;
     for name in ["zentry_feed_fanout", "zentry.sleep_entries", "GE7_celebrity"] {
         ensure!(on.lines().any(|line| line.ends_with(name)), "`{name}` is not there: {on}");
     }
@@ -107,11 +129,11 @@ fn ge9_the_documented_query_reads_a_feed_page_by_page() -> Result<()> {
     let tidemill = project.tidemill();
     for (file, source) in [(&entries, "zentry.sleep_entries"), (&follows, "zentry.follows")] {
         let file = file.to_str().context("a temporary folder has a plain name")?;
-        tidemill.succeed(&["ingest", "--vars", ALL_SYSTEMS, "--from-files", file, "--select", source])?;
+        tidemill.succeed(&["ingest", "--vars", SYSTEMS, "--from-files", file, "--select", source])?;
     }
-    tidemill.succeed(&["build", "--vars", ALL_SYSTEMS, "--select", "+zentry_feed"])?;
+    tidemill.succeed(&["build", "--vars", SYSTEMS, "--select", "+zentry_feed"])?;
     let ids = |query: &str| -> Result<Vec<i64>> {
-        let answer = tidemill.json(&["sql", "--vars", ALL_SYSTEMS, query])?;
+        let answer = tidemill.json(&["sql", "--vars", SYSTEMS, query])?;
         let rows = answer.get("rows").unwrap_or(&answer).as_array().context("a query has rows")?;
         rows.iter().map(|row| row["sleep_entry_id"].as_i64().context("a row has an entry")).collect()
     };

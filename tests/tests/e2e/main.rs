@@ -1,5 +1,6 @@
 //! Whole cycles of the binary on real servers.
 
+mod alerts;
 mod balance;
 mod cli;
 mod exits;
