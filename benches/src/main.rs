@@ -6,6 +6,7 @@
 //! - [`latency`]: (b) from sending an event to seeing it in the local warehouse.
 //! - [`history`]: (c) one micro-batch on tables of different age and size.
 //! - [`duplicates`]: (d) ingest with copies, near ones and old ones.
+//! - [`feeds`]: (feeds) one event of `zentry` on a million follows.
 //! - [`traffic`], [`broker`], [`child`], [`mart`]: events, topics, processes, and a reader of a Delta table.
 //! - [`results`], [`machine`], [`stats`]: the committed table.
 
@@ -14,6 +15,7 @@
 mod broker;
 mod child;
 mod duplicates;
+mod feeds;
 mod history;
 mod latency;
 mod limit;
@@ -49,7 +51,9 @@ enum Command {
     C(HistoryArgs),
     /// (d) Ingest with copies
     D(DuplicatesArgs),
-    /// All four
+    /// (feeds) One event of zentry on many follows
+    Feeds(FeedsArgs),
+    /// All of them
     All,
     /// The program beside which (a) is measured; started by (a)
     #[command(hide = true)]
@@ -109,6 +113,26 @@ struct DuplicatesArgs {
     rounds: usize,
 }
 
+/// Numbers of (feeds).
+#[derive(Clone, Debug, Args)]
+struct FeedsArgs {
+    /// People, a power of ten
+    #[arg(long, default_value_t = 100_000)]
+    users: u64,
+    /// Follows, about
+    #[arg(long, default_value_t = 1_000_000)]
+    follows: u64,
+    /// Entries that are there before
+    #[arg(long, default_value_t = 200_000)]
+    entries: u64,
+    /// Followers from which on an author is a celebrity
+    #[arg(long, default_value_t = 10_000)]
+    threshold: u64,
+    /// Events that are measured of each kind
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
 fn pair(text: &str) -> Result<(u64, u32), String> {
     let parsed = text.split_once(',').and_then(|(commits, days)| Some((commits.parse().ok()?, days.parse().ok()?)));
     parsed.ok_or_else(|| format!("`{text}` is not COMMITS,DAYS"))
@@ -129,11 +153,13 @@ fn main() -> Result<()> {
         Command::B(args) => write(latency::measure(&args)?),
         Command::C(args) => write(history::measure(&args)?),
         Command::D(args) => write(duplicates::measure(&args)?),
+        Command::Feeds(args) => write(feeds::measure(&args)?),
         Command::All => {
             write(throughput::measure(&defaults())?)?;
             write(latency::measure(&defaults())?)?;
             write(history::measure(&defaults())?)?;
-            write(duplicates::measure(&defaults())?)
+            write(duplicates::measure(&defaults())?)?;
+            write(feeds::measure(&defaults())?)
         }
         Command::Limit(args) => limit::run(&args),
     }

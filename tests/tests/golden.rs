@@ -1,7 +1,7 @@
 //! Golden cases: the stories and unit tests of the shipped project, told by the command that its users run.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidemill_tests::installed::repository;
 use tidemill_tests::project::ProjectBuilder;
 use tidemill_tests::tidemill::exit;
@@ -148,6 +148,52 @@ fn ge9_the_documented_query_reads_a_feed_page_by_page() -> Result<()> {
     let range =
         without(query, "created_at <").replace("'2025-04-01'", "'2025-05-01'").replace("'2025-06-01'", "'2025-05-02'");
     ensure!(ids(&range)? == [503, 502], "[2025-05-01, 2025-05-02)");
+    Ok(())
+}
+
+/// E18: an entry of a celebrity is written once, one of an ordinary author once per follower, and nothing is computed as a
+/// whole for it.
+#[test]
+fn e18_an_entry_of_a_celebrity_writes_one_row_however_many_followers_there_are() -> Result<()> {
+    const FOLLOWERS: u64 = 50;
+    let project = ProjectBuilder::shipped().build()?;
+    let tidemill = project.tidemill();
+    let vars = "{zentry_enabled: true, zentry_celebrity_threshold: 50}";
+    let cycle = |source: &str, records: &str| -> Result<Value> {
+        let file = project.folder().join("records.jsonl");
+        std::fs::write(&file, records)?;
+        let file = file.to_str().context("a temporary folder has a plain name")?;
+        tidemill.succeed(&["ingest", "--vars", vars, "--from-files", file, "--select", source])?;
+        tidemill.json(&["build", "--vars", vars, "--select", "+zentry_feed"])
+    };
+    let follow = |id: u64, follower: u64, followed: u64| {
+        let data =
+            json!({"id": id, "follower_id": follower, "followed_id": followed, "created_at": "2025-04-01T00:00:00Z"});
+        json!({"event": "follow_created", "occurred_at": "2025-04-01T00:00:00Z", "data": data}).to_string()
+    };
+    let entry = |id: u64, author: u64| {
+        let data = json!({"id": id, "user_id": author, "sleep_duration": 27_000, "sleep_start_at": "2025-04-30T22:00:00Z",
+            "created_at": "2025-05-01T06:00:00Z", "updated_at": "2025-05-01T06:00:00Z"});
+        json!({"event": "sleep_entry_created", "occurred_at": "2025-05-01T06:00:00Z", "data": data}).to_string()
+    };
+    // Author 1 has as many followers as the threshold, author 2 one less.
+    let follows: Vec<String> = (0..FOLLOWERS)
+        .flat_map(|reader| [follow(reader, 100 + reader, 1), follow(100 + reader, 100 + reader, 2)])
+        .take(2 * usize::try_from(FOLLOWERS)? - 1)
+        .collect();
+    cycle("zentry.follows", &follows.join("\n"))?;
+    cycle("zentry.sleep_entries", &[entry(1, 1), entry(2, 2)].join("\n"))?;
+    for (id, author, copies, single) in [(11, 1, 0, 1), (12, 2, FOLLOWERS - 1, 0)] {
+        let report = cycle("zentry.sleep_entries", &entry(id, author))?;
+        let nodes = report["nodes"].as_array().context("a report has nodes")?;
+        let rows = |model: &str| {
+            nodes.iter().find(|node| node["name"] == model).and_then(|node| node["rows_written"].as_u64())
+        };
+        ensure!(rows("zentry_feed_fanout") == Some(copies), "author {author}: {:?}", rows("zentry_feed_fanout"));
+        ensure!(rows("zentry_celebrity_entries") == Some(single), "author {author}");
+        let whole: Vec<&Value> = nodes.iter().filter(|node| !node["whole_because"].is_null()).collect();
+        ensure!(whole.is_empty(), "{whole:?}");
+    }
     Ok(())
 }
 
