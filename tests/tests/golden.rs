@@ -112,6 +112,43 @@ fn a_system_that_is_off_leaves_no_trace_and_one_variable_switches_it_on() -> Res
     Ok(())
 }
 
+/// Words that Snowflake takes for its own wherever a column's name may stand.
+/// Source: Snowflake's documentation, "Reserved & limited keywords".
+const RESERVED_WORDS: &str = "ACCOUNT ALL ALTER AND ANY AS BETWEEN BY CASE CAST CHECK COLUMN CONNECT CONNECTION CONSTRAINT CREATE \
+    CROSS CURRENT CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP CURRENT_USER DATABASE DELETE DISTINCT DROP ELSE EXISTS FALSE \
+    FOLLOWING FOR FROM FULL GRANT GROUP GSCLUSTER HAVING ILIKE IN INCREMENT INNER INSERT INTERSECT INTO IS ISSUE JOIN LATERAL \
+    LEFT LIKE LOCALTIME LOCALTIMESTAMP MINUS NATURAL NOT NULL OF ON OR ORDER ORGANIZATION QUALIFY REGEXP REVOKE RIGHT RLIKE \
+    ROW ROWS SAMPLE SCHEMA SELECT SET SOME START TABLE TABLESAMPLE THEN TO TRIGGER TRUE TRY_CAST UNION UNIQUE UPDATE USING \
+    VALUES VIEW WHEN WHENEVER WHERE WITH";
+
+/// SYSTEMS.md, notation (X25): tables and columns in Snowflake have names that need no quotes.
+#[test]
+fn published_names_are_no_reserved_words() -> Result<()> {
+    let project = ProjectBuilder::shipped().build()?;
+    project.tidemill().succeed(&["parse", "--vars", SYSTEMS])?;
+    let manifest = std::fs::read_to_string(project.folder().join("dbt-like-models/target/manifest.json"))?;
+    let manifest: Value = serde_json::from_str(&manifest)?;
+    let reserved: Vec<&str> = RESERVED_WORDS.split_whitespace().collect();
+    let mut num_tables = 0;
+    for (id, node) in manifest["nodes"].as_object().context("a manifest has nodes")? {
+        let Some(entries) = node["config"]["meta"]["tidemill"]["publish"].as_array() else { continue };
+        for entry in entries.iter().filter(|entry| entry["to"] == "snowflake") {
+            let table = entry["table"].as_str().context("a table has a name")?;
+            let renamed =
+                entry["columns"].as_object().map(|columns| columns.values().filter_map(Value::as_str).collect());
+            let declared = || node["columns"].as_object().map(|columns| columns.keys().map(String::as_str).collect());
+            let columns: Vec<&str> = renamed.or_else(declared).unwrap_or_default();
+            ensure!(!columns.is_empty(), "{id} declares no columns");
+            for name in table.split('.').chain(columns) {
+                ensure!(!reserved.contains(&name.to_uppercase().as_str()), "{id}: `{name}` is a word of Snowflake's");
+            }
+            num_tables += 1;
+        }
+    }
+    ensure!(num_tables > 15, "{num_tables} tables");
+    Ok(())
+}
+
 /// GE9 (E15): pages of a feed, by the query of docs/systems.md.
 #[test]
 fn ge9_the_documented_query_reads_a_feed_page_by_page() -> Result<()> {
