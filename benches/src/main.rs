@@ -8,6 +8,7 @@
 //! - [`duplicates`]: (d) ingest with copies, near ones and old ones.
 //! - [`projects`]: (e) large projects beside dbt-core.
 //! - [`volume`]: (f) a day of clicks, from files and from Kafka, to the warehouse.
+//! - [`feeds`]: (g) one event of `zentry` on a million follows.
 //! - [`traffic`], [`broker`], [`child`], [`mart`]: events, topics, processes, and a reader of a Delta table.
 //! - [`results`], [`machine`], [`stats`]: the committed table.
 
@@ -16,6 +17,7 @@
 mod broker;
 mod child;
 mod duplicates;
+mod feeds;
 mod history;
 mod latency;
 mod limit;
@@ -57,6 +59,8 @@ enum Command {
     E(ProjectsArgs),
     /// (f) A day of clicks through all stages
     F(VolumeArgs),
+    /// (g) One event of zentry on many follows
+    G(FeedsArgs),
     /// All but (f), whose day takes gigabytes of disk
     All,
     /// The program beside which (a) is measured; started by (a)
@@ -142,6 +146,26 @@ struct VolumeArgs {
     partitions: i32,
 }
 
+/// Numbers of (g).
+#[derive(Clone, Debug, Args)]
+struct FeedsArgs {
+    /// People, a power of ten
+    #[arg(long, default_value_t = 100_000)]
+    users: u64,
+    /// Follows, about
+    #[arg(long, default_value_t = 1_000_000)]
+    follows: u64,
+    /// Entries that are there before
+    #[arg(long, default_value_t = 200_000)]
+    entries: u64,
+    /// Followers from which on an author is a celebrity
+    #[arg(long, default_value_t = 10_000)]
+    threshold: u64,
+    /// Events that are measured of each kind
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
 fn pair(text: &str) -> Result<(u64, u32), String> {
     let parsed = text.split_once(',').and_then(|(commits, days)| Some((commits.parse().ok()?, days.parse().ok()?)));
     parsed.ok_or_else(|| format!("`{text}` is not COMMITS,DAYS"))
@@ -164,12 +188,14 @@ fn main() -> Result<()> {
         Command::D(args) => write(duplicates::measure(&args)?),
         Command::E(args) => write(projects::measure(&args)?),
         Command::F(args) => write(volume::measure(&args)?),
+        Command::G(args) => write(feeds::measure(&args)?),
         Command::All => {
             write(throughput::measure(&defaults())?)?;
             write(latency::measure(&defaults())?)?;
             write(history::measure(&defaults())?)?;
             write(duplicates::measure(&defaults())?)?;
-            write(projects::measure(&defaults())?)
+            write(projects::measure(&defaults())?)?;
+            write(feeds::measure(&defaults())?)
         }
         Command::Limit(args) => limit::run(&args),
     }

@@ -72,6 +72,10 @@ fn is_required(column: &ContractColumn, values: &[(&ContractColumn, Field<'_>)])
         return false;
     }
     column.required
+        || column
+            .required_without
+            .as_ref()
+            .is_some_and(|name| values.iter().any(|(other, value)| other.name == *name && is_missing(other, value)))
         || column.required_when.as_ref().is_some_and(|(name, texts)| {
             values.iter().any(|(other, value)| {
                 other.name == *name

@@ -13,6 +13,7 @@ mod metrics;
 mod prompt;
 mod readme;
 mod registry;
+mod results;
 mod s3;
 mod secrets;
 mod servers;

@@ -272,7 +272,7 @@ impl Workspace {
         let texts = Texts { payload, decoded: &self.scanner.decoded, constants: &plan.constants };
         let mut disagrees = false;
         for column in &plan.columns {
-            let token = column.resolve(&self.scanner.tokens);
+            let token = column.resolve(&self.scanner.tokens, &self.cells, &texts);
             let default = record.topic_rule.and_then(|rule| column.topic_defaults.get(rule)).copied();
             let default = default.unwrap_or(Cell::Null);
             let cell = match (token, &column.content) {
@@ -339,14 +339,11 @@ impl Workspace {
     }
 
     fn is_required_now(&self, plan: &Plan, column: &Column, payload: &str) -> bool {
-        let Some((other, values)) = &column.required_when else { return false };
         let texts = Texts { payload, decoded: &self.scanner.decoded, constants: &plan.constants };
-        match self.cells[*other] {
-            Cell::Text(place, span) => values.iter().any(|value| *value == texts.get(place, span)),
-            Cell::Int(number) => values.contains(&number.to_string()),
-            Cell::Bool(truth) => values.contains(&truth.to_string()),
-            _ => false,
-        }
+        column
+            .required_without
+            .is_some_and(|other| self.cells[other] == Cell::Null && self.resolved[other] == Token::Absent)
+            || column.required_when.as_ref().is_some_and(|condition| condition.holds(&self.cells, &texts))
     }
 
     /// The event time, if it is there and plausible (X5).

@@ -156,12 +156,16 @@ pub struct ContractColumn {
     pub description: String,
     /// JSON paths that are tried in order, each a list of object keys; `[[name]]` unless declared (`from: data.id`).
     pub paths: Vec<Vec<String>>,
+    /// Paths that count instead where another column says so.
+    pub paths_when: Option<PathsWhen>,
     /// The lake's type.
     pub data_type: ColumnType,
     /// Absent or null is `missing_field`, unless `on_missing` gives a value.
     pub required: bool,
     /// Required only for records whose other column holds one of these texts (after renaming).
     pub required_when: Option<(String, Vec<String>)>,
+    /// Required for records in which this other column is absent.
+    pub required_without: Option<String>,
     /// The value of an absent or null field. Text columns take it for `""` as well when `empty_is_missing`.
     pub on_missing: Option<String>,
     /// `""` counts as absent. Always so for times and numbers.
@@ -186,6 +190,18 @@ pub struct ContractColumn {
     pub time_zone: Option<String>,
     /// Never logged, masked in Snowflake.
     pub pii: bool,
+}
+
+/// Where a column is read from in records whose other column holds one of some texts (after renaming). The other column stands
+/// before it in the contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathsWhen {
+    /// The text column that decides.
+    pub column: String,
+    /// Its texts.
+    pub values: Vec<String>,
+    /// JSON paths that are tried in order.
+    pub paths: Vec<Vec<String>>,
 }
 
 /// The lake's types.

@@ -171,6 +171,34 @@ pub(super) const CONTRACT: &[KeyDoc] = &[
         "Path of the field, keys of objects joined by dots; of a list, the first that is there.",
     ),
     doc(
+        "columns[].from_when",
+        "table",
+        "none",
+        "from_when: {column: event, in: [deleted], from: occurred_at}",
+        "Another path for some records. The column that decides stands before this one.",
+    ),
+    doc(
+        "columns[].from_when.column",
+        "text",
+        "required",
+        "from_when: {column: event, in: [deleted], from: occurred_at}",
+        "The text column that decides, after its aliases.",
+    ),
+    doc(
+        "columns[].from_when.in",
+        "list of texts",
+        "required",
+        "from_when: {column: event, in: [deleted], from: occurred_at}",
+        "The texts for which the other path counts.",
+    ),
+    doc(
+        "columns[].from_when.from",
+        "text or list of texts",
+        "required",
+        "from_when: {column: event, in: [deleted], from: occurred_at}",
+        "Path of the field in these records; of a list, the first that is there.",
+    ),
+    doc(
         "columns[].required",
         "boolean",
         "`false`; `true` for the event time",
@@ -197,6 +225,13 @@ pub(super) const CONTRACT: &[KeyDoc] = &[
         "required",
         "required_when: {column: event, in: [created]}",
         "The texts for which the field is required.",
+    ),
+    doc(
+        "columns[].required_without",
+        "text",
+        "none",
+        "required_without: order_id",
+        "Required for records in which this other column is absent.",
     ),
     doc(
         "columns[].on_missing",

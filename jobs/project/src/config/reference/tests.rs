@@ -200,6 +200,7 @@ sources:
     - {{name: event_id, data_type: text}}
     - {{name: activity, data_type: text}}
     - {{name: event, data_type: text}}
+    - {{name: order_id, data_type: text}}
     - name: under_test
       data_type: {data_type}
       config:
