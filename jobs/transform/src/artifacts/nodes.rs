@@ -201,7 +201,7 @@ impl NodeWriter<'_> {
                 "column_name": test.column,
                 "attached_node": self.ids.get(&test.attached_to),
                 "file_key_name": format!("{}s.{}", kind(&test.attached_to), test.attached_to.name()),
-                "test_metadata": {"name": test.test, "kwargs": kwargs, "namespace": Json::Null},
+                "test_metadata": {"name": test.test, "kwargs": kwargs, "namespace": test.package},
             })));
         } else if let Some(test) = project.singular_tests.iter().find(|test| test.name == name) {
             object.extend(into_map(json!({

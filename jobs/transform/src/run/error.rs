@@ -111,6 +111,8 @@ pub(crate) enum BuildFault {
     AggregateShape { model: String, because: String, location: Option<Location> },
     #[error("the model's SQL changed and its configuration forbids to go on, model=`{model}`, change=`{change}`")]
     SqlChanged { model: String, change: String, location: Option<Location> },
+    #[error("the model's columns changed and its configuration forbids to go on, model=`{model}`, columns=`{change}`")]
+    ColumnsChanged { model: String, change: String, location: Option<Location> },
     #[error("the lake has moved since the plan was made, model=`{model}`")]
     PlanMoved { model: String },
     #[error("the file is no plan, path=`{path}`, because=`{because}`")]
@@ -171,6 +173,7 @@ impl Diagnostic for BuildFault {
             | Self::DeletedType { .. }
             | Self::AggregateShape { .. }
             | Self::SqlChanged { .. }
+            | Self::ColumnsChanged { .. }
             | Self::PlanFile { .. } => ErrorKind::Configuration,
             Self::ReadSeed { .. }
             | Self::Hook { .. }
@@ -202,6 +205,7 @@ impl Diagnostic for BuildFault {
             Self::RepeatedKey { .. } => Some(ErrorCode(371)),
             Self::AggregateShape { .. } => Some(ErrorCode(372)),
             Self::SqlChanged { .. } => Some(ErrorCode(373)),
+            Self::ColumnsChanged { .. } => Some(ErrorCode(362)),
             Self::PlanMoved { .. } | Self::PlanFile { .. } => Some(ErrorCode(374)),
             Self::Shape { .. } | Self::Contended { .. } | Self::TaskLost { .. } | Self::UnknownNode { .. } => None,
         }
@@ -233,6 +237,9 @@ impl Diagnostic for BuildFault {
             Self::SqlChanged { model, .. } => {
                 Some(format!("run `tidemill build --full-refresh --select {model}`, or set `on_sql_change`"))
             }
+            Self::ColumnsChanged { model, .. } => Some(format!(
+                "set `on_schema_change` to append_new_columns or sync_all_columns, or run `tidemill build --full-refresh --select {model}`"
+            )),
             Self::PlanMoved { .. } => Some("make a new plan with `tidemill build --dry-run --format json`".to_owned()),
             Self::UpstreamMissing { upstream } => Some(format!("run `tidemill build --select +{upstream}` first")),
             _ => None,
@@ -252,6 +259,7 @@ impl Diagnostic for BuildFault {
             | Self::RepeatedKey { location, .. }
             | Self::AggregateShape { location, .. }
             | Self::SqlChanged { location, .. }
+            | Self::ColumnsChanged { location, .. }
             | Self::SourceMissing { location, .. } => location.as_ref(),
             Self::Sql { told, .. } => told.location.as_ref(),
             Self::Project(error) => error.location(),

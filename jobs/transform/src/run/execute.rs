@@ -12,6 +12,7 @@ use tidemill_project::Location;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::batches::{Shape, batches_per_query};
+use super::columns::{self, Columns};
 use super::keyed::{Attempt, Keyed};
 use super::rows::{Canonical, canonical, into_stored, is_event_time_type, stored_schema};
 use super::session::{Narrowed, Narrowing, Sessions, beside, register, within};
@@ -82,7 +83,7 @@ impl Executor {
     }
 
     async fn execute(&self, model: &Model, planned: Planned, observer: &dyn Observer) -> Result<Option<Built>> {
-        let Planned { mut plan, pinned } = planned;
+        let Planned { mut plan, mut pinned } = planned;
         if let Action::Skip = plan.action {
             if let Some(own) = pinned.own {
                 self.planner.snapshots.put(own);
@@ -90,12 +91,20 @@ impl Executor {
             return Ok(Some(Built::without_rows(plan)));
         }
         let node = NodeId::Model(model.name.clone());
-        let mut job = Job { executor: self, model, node, render: self.render_context(&plan) };
+        let mut job = Job { executor: self, model, node, render: self.render_context(&plan), columns: None };
         if let Action::Inline = plan.action {
             // Planned only, so that a view that cannot be read fails here and not in its readers.
             let base = job.base(None).await?;
             job.frame(&base, None).await?;
             return Ok(Some(Built::without_rows(plan)));
+        }
+        if !matches!(plan.reason, Reason::NeverBuilt | Reason::FullRefresh) {
+            let replaces_all = matches!(plan.action, Action::Whole | Action::Batches { all: true, .. });
+            match job.settle_columns(&mut pinned.own, pinned.previous.as_ref(), replaces_all).await? {
+                Columns::Own => {}
+                Columns::Kept(columns) => job.columns = Some(columns),
+                Columns::Lost => return Ok(None),
+            }
         }
         if let Some(keeping) = model.config.keeping() {
             let keyed = Keyed { job: &job, keeping, inputs: &pinned };
@@ -188,13 +197,15 @@ pub(super) struct Job<'a> {
     pub(super) model: &'a Model,
     pub(super) node: NodeId,
     pub(super) render: RenderContext,
+    /// Columns that the rows are brought into; those of the query unless given.
+    pub(super) columns: Option<SchemaRef>,
 }
 
 impl Job<'_> {
     /// The same model with `is_incremental()` true.
     pub(super) fn incremental(&self) -> Job<'_> {
         let render = RenderContext { incremental: true, ..self.render.clone() };
-        Job { executor: self.executor, model: self.model, node: self.node.clone(), render }
+        Job { render, node: self.node.clone(), columns: self.columns.clone(), ..*self }
     }
 
     pub(super) fn table_id(&self) -> Result<tidemill_lake::TableId> {
@@ -216,8 +227,18 @@ impl Job<'_> {
         Ok(context)
     }
 
-    /// The model's query; with a window, over inputs filtered around it.
+    /// The model's query in the columns that its rows are to have; with a window, over inputs filtered around it.
     pub(super) async fn frame(&self, base: &SessionContext, window: Option<BatchWindow>) -> Result<DataFrame> {
+        let frame = self.query(base, window).await?;
+        match &self.columns {
+            Some(columns) => {
+                columns::select(frame, columns).map_err(BuildFault::plan(&self.node, Some(self.location())))
+            }
+            None => Ok(frame),
+        }
+    }
+
+    async fn query(&self, base: &SessionContext, window: Option<BatchWindow>) -> Result<DataFrame> {
         let fault = |error| BuildFault::plan(&self.node, Some(self.location()))(error);
         let Some(window) = window else {
             let frame = self.executor.sessions.compiler.frame(base, self.model, &self.render).await?;
@@ -301,7 +322,7 @@ impl Job<'_> {
         Ok((Some(writer), None))
     }
 
-    async fn writer(&self, schema: &SchemaRef, own: Option<Table>, batched: bool) -> Result<Writer> {
+    pub(super) async fn writer(&self, schema: &SchemaRef, own: Option<Table>, batched: bool) -> Result<Writer> {
         let executor = self.executor;
         let lake = executor.planner.snapshots.lake();
         let target = Target {

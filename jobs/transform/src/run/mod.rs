@@ -9,6 +9,7 @@ mod audit;
 mod batches;
 mod build;
 mod check;
+mod columns;
 mod compile;
 mod contract;
 mod described;

@@ -363,7 +363,7 @@ fn same_shape(table: &Table, spec: &TableSpec) -> bool {
 }
 
 /// A type without the names and nullability of nested fields' wrappers, which Delta does not keep.
-fn comparable(data_type: &DataType) -> DataType {
+pub(crate) fn comparable(data_type: &DataType) -> DataType {
     match data_type {
         DataType::List(item) => {
             DataType::List(std::sync::Arc::new(Field::new("item", comparable(item.data_type()), true)))

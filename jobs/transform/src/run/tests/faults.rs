@@ -150,12 +150,14 @@ async fn projects_that_cannot_be_read_say_all_that_is_wrong() {
     TM0313 models/a.py:1:1: models in Python cannot be run
       hint: write it in SQL, or hide the file in .tidemillignore
     -- package of a macro
-    TM0321 models/a.sql:1:20: unknown method: undefined has no method named expect (`dbt_expectations` is undefined), in=`a`
+    TM0321 models/a.sql:1:20: there is no package or variable of that name, name=`dbt_expectations`, call=`dbt_expectations.expect`, in=`a`
+      hint: a package is installed into `dbt_packages`, or its folder named in packages.yml: `local: …`
     -- snapshot
     TM0314 snapshots/s.sql:1:1: a snapshot needs a key, key=`unique_key`
     TM0314 snapshots/s.sql:1:1: a snapshot needs a key, key=`updated_at`
     -- ragged
     TM0358 seeds/ragged.csv:3: the row has another number of fields than the header, fields=`1`, columns=`2`
+      hint: write a delimiter for each empty field, and quotes around a field that holds one, delimiter=`,`
     -- nothing
     TM0351 models/a.sql:1:1: there is no SQL in it, in=`model.a`
     -- docs
