@@ -24,8 +24,8 @@ pub(crate) async fn generate(global: &GlobalArgs, args: DocsArgs, printer: Print
     let options = workspace.plan_options();
     let mut compiled: BTreeMap<NodeId, String> = BTreeMap::new();
     if !args.no_compile {
-        let selection =
-            Selection { resource_types: vec!["model".to_owned()], ..workspace.select(&args.selection, printer)? };
+        let resource_types = ["model", "snapshot"].map(str::to_owned).to_vec();
+        let selection = Selection { resource_types, ..workspace.select(&args.selection, printer)? };
         let by_name: BTreeMap<String, &NodeId> = runner.graph().order().map(|node| (node.to_string(), node)).collect();
         for node in runner.compile(&selection, &options).await? {
             if let Some(id) = by_name.get(&node.node) {
