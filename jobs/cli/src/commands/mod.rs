@@ -55,7 +55,7 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Test(args) => Box::pin(test::run(&global, args, printer)).await,
         Command::Compile(args) => Box::pin(models::compile(&global, args, printer)).await,
         Command::Show(args) => Box::pin(models::show(&global, args, printer)).await,
-        Command::Ls(args) => list::run(&global, &args, printer),
+        Command::Ls(args) => Box::pin(list::run(&global, &args, printer)).await,
         Command::Parse => models::parse(&global, printer),
         Command::Docs(DocsCommand::Generate(args)) => Box::pin(docs::generate(&global, args, printer)).await,
         Command::SourceFreshness(args) | Command::Source(SourceCommand::Freshness(args)) => {

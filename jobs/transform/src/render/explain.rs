@@ -127,7 +127,10 @@ fn describe(macros: &Macros, error: &minijinja::Error) -> (String, Option<String
             let owner = detail.split('`').nth(1).or_else(|| called(macros, error)?.split('.').next());
             let owner = owner.unwrap_or("undefined");
             let hint = "a package is installed into `dbt_packages`, or its folder named in packages.yml: `local: …`";
-            (format!("there is no package or variable of that name, name=`{owner}`, call=`{owner}.{method}`"), Some(hint.to_owned()))
+            (
+                format!("there is no package or variable of that name, name=`{owner}`, call=`{owner}.{method}`"),
+                Some(hint.to_owned()),
+            )
         }
         // The detail says that something is undefined, and what.
         ErrorKind::UndefinedError if !detail.is_empty() => (detail, None),

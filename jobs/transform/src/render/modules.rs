@@ -102,16 +102,21 @@ impl Object for DatetimeClass {
     fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         match method {
             "now" => {
-                let zone = args.first().and_then(|zone| zone.downcast_object_ref::<Zone>()).map_or(Tz::UTC, |zone| zone.0);
+                let zone =
+                    args.first().and_then(|zone| zone.downcast_object_ref::<Zone>()).map_or(Tz::UTC, |zone| zone.0);
                 Ok(Value::from_object(Instant(utc(self.0).with_timezone(&zone))))
             }
             "utcnow" | "today" => Ok(instant(self.0)),
             "strptime" => {
                 let (text, format): (&str, &str) = from_args(args)?;
-                let local = NaiveDateTime::parse_from_str(text, format)
-                    .or_else(|_| NaiveDate::parse_from_str(text, format).map(|date| date.and_time(chrono::NaiveTime::MIN)));
+                let local = NaiveDateTime::parse_from_str(text, format).or_else(|_| {
+                    NaiveDate::parse_from_str(text, format).map(|date| date.and_time(chrono::NaiveTime::MIN))
+                });
                 let local = local.map_err(|_| {
-                    Error::new(ErrorKind::InvalidOperation, format!("text is not of that format, text=`{text}`, format=`{format}`"))
+                    Error::new(
+                        ErrorKind::InvalidOperation,
+                        format!("text is not of that format, text=`{text}`, format=`{format}`"),
+                    )
                 })?;
                 Ok(Value::from_object(Instant(Tz::UTC.from_utc_datetime(&local))))
             }
@@ -168,10 +173,12 @@ impl Object for Instant {
             "replace" => {
                 let (named,): (Kwargs,) = from_args(args)?;
                 let at = self.0.naive_local();
-                let part = |name: &str, own: u32| -> Result<u32, Error> { Ok(named.get::<Option<u32>>(name)?.unwrap_or(own)) };
+                let part =
+                    |name: &str, own: u32| -> Result<u32, Error> { Ok(named.get::<Option<u32>>(name)?.unwrap_or(own)) };
                 let year = named.get::<Option<i32>>("year")?.unwrap_or_else(|| at.year());
                 let date = NaiveDate::from_ymd_opt(year, part("month", at.month())?, part("day", at.day())?);
-                let (hour, minute, second) = (part("hour", at.hour())?, part("minute", at.minute())?, part("second", at.second())?);
+                let (hour, minute, second) =
+                    (part("hour", at.hour())?, part("minute", at.minute())?, part("second", at.second())?);
                 let micro = part("microsecond", at.nanosecond() / 1000)?;
                 let local = date.and_then(|date| date.and_hms_micro_opt(hour, minute, second, micro));
                 let local = local.ok_or_else(|| fail("there is no such date or time"))?;
@@ -187,7 +194,8 @@ impl Object for Instant {
             "weekday" => Ok(Value::from(self.0.weekday().num_days_from_monday())),
             "isoweekday" => Ok(Value::from(self.0.weekday().number_from_monday())),
             "astimezone" => {
-                let zone = args.first().and_then(|zone| zone.downcast_object_ref::<Zone>()).map_or(Tz::UTC, |zone| zone.0);
+                let zone =
+                    args.first().and_then(|zone| zone.downcast_object_ref::<Zone>()).map_or(Tz::UTC, |zone| zone.0);
                 Ok(Value::from_object(Self(self.0.with_timezone(&zone))))
             }
             // What Python writes as `+` and `-`, which our engine does not let objects do.
@@ -222,7 +230,12 @@ impl Object for Delta {
         }
     }
 
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, _args: &[Value]) -> Result<Value, Error> {
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        _args: &[Value],
+    ) -> Result<Value, Error> {
         match method {
             "total_seconds" => Ok(Value::from(self.0.num_seconds())),
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
@@ -275,7 +288,10 @@ impl Object for Re {
         let compile = |pattern: &str| {
             // Python takes a brace that opens no repetition for itself.
             Regex::new(pattern).or_else(|_| Regex::new(&braces_escaped(pattern))).map_err(|_| {
-                Error::new(ErrorKind::InvalidOperation, format!("regular expression cannot be read, pattern=`{pattern}`"))
+                Error::new(
+                    ErrorKind::InvalidOperation,
+                    format!("regular expression cannot be read, pattern=`{pattern}`"),
+                )
             })
         };
         let text = |index: usize| args.get(index).map(ToString::to_string).unwrap_or_default();
@@ -284,7 +300,10 @@ impl Object for Re {
             "escape" => Ok(Value::from(regex::escape(pattern))),
             "sub" => {
                 // Python's groups are `\1`, ours `${1}`.
-                let with = Regex::new(r"\\(\d+)").map_err(|_| fail("a constant pattern"))?.replace_all(&text(1), "$${$1}").into_owned();
+                let with = Regex::new(r"\\(\d+)")
+                    .map_err(|_| fail("a constant pattern"))?
+                    .replace_all(&text(1), "$${$1}")
+                    .into_owned();
                 Ok(Value::from(compile(pattern)?.replace_all(&text(2), with.as_str()).into_owned()))
             }
             "findall" => Ok(compile(pattern)?.find_iter(&text(1)).map(|found| Value::from(found.as_str())).collect()),

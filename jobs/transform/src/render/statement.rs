@@ -7,10 +7,10 @@ use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Value, from_args}
 use minijinja::{Error, ErrorKind, State};
 use serde_json::Value as Json;
 
+use super::TableRows;
 use super::mutable;
 use super::session::Session;
 use super::values::from_data;
-use super::TableRows;
 
 /// The answer of a query as a table; none while a template is parsed.
 pub(super) fn answer(session: &Session, sql: &str) -> Result<Value, Error> {
@@ -82,7 +82,12 @@ impl Object for Table {
         Some(self.0.rows.len())
     }
 
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, _args: &[Value]) -> Result<Value, Error> {
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        _args: &[Value],
+    ) -> Result<Value, Error> {
         match method {
             "print_table" | "print_csv" | "print_json" => Ok(Value::from("")),
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
@@ -130,7 +135,7 @@ impl Object for Row {
             "keys" => Ok(names().collect()),
             "values" => Ok(cells().collect()),
             "items" => Ok(names().zip(cells()).map(|(name, cell)| Value::from(vec![name, cell])).collect()),
-            "dict" => Ok(names().zip(cells()).collect()),
+            "dict" => Ok(Value::from_pairs(names().zip(cells()))),
             "get" => {
                 let (key, default): (Value, Option<Value>) = from_args(args)?;
                 Ok(self.get_value(&key).or(default).unwrap_or_else(|| Value::from(())))
@@ -211,7 +216,12 @@ impl Object for Column {
         write!(f, "<column {}>", self.index)
     }
 
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, _args: &[Value]) -> Result<Value, Error> {
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        _args: &[Value],
+    ) -> Result<Value, Error> {
         match method {
             "values" => mutable::list(&Value::from(self.cells())),
             "values_distinct" => {

@@ -81,7 +81,8 @@ fn rewrite(text: &str, pieces: &[Piece], must_be_given: impl Fn(&str) -> bool) -
 fn printed_name(output: &str) -> Option<&str> {
     let inner = output.strip_prefix("{{")?.strip_suffix("}}")?;
     let name = inner.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
-    (name.starts_with(|letter: char| letter.is_alphabetic() || letter == '_') && name.chars().all(is_word)).then_some(name)
+    (name.starts_with(|letter: char| letter.is_alphabetic() || letter == '_') && name.chars().all(is_word))
+        .then_some(name)
 }
 
 /// Tags that give names a value.
@@ -163,7 +164,8 @@ mod tests {
 
     #[test]
     fn names_that_a_template_prints_must_be_given_unless_it_sets_them() {
-        let text = "{{ a }}{{- b -}}{% if a %}{% set b = 1 %}{% endif %}{{ a.b }}{{ a() }}{% for c in a %}{{ c }}{% endfor %}";
+        let text =
+            "{{ a }}{{- b -}}{% if a %}{% set b = 1 %}{% endif %}{{ a.b }}{{ a() }}{% for c in a %}{{ c }}{% endfor %}";
         let translated = translate_template(text);
         assert_eq!(translated.text, text.replacen("{{ a }}", "{{ __given(a) }}", 1));
         assert_eq!(translated.original(translated.text.find("a) }}").unwrap()), text.find("a }}").unwrap());

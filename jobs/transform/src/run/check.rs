@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use tidemill_project::{Diagnostic as _, Fault};
 
 use super::execute::Executor;
+use super::lineage::{self, Lineage};
 use super::rows::stored_schema;
 use super::session::{beside, register};
 use super::{BuildFault, Result, contract, history, seed};
@@ -29,8 +30,19 @@ type Known = BTreeMap<NodeId, Option<SchemaRef>>;
 impl Executor {
     /// All faults of the selected seeds and models, in the order of the graph.
     pub(crate) async fn check(&self, selected: &[NodeId]) -> Vec<Fault> {
-        let mut check = Check { executor: self, base: self.sessions.empty(), known: Known::new(), faults: Vec::new() };
-        for node in selected {
+        Box::pin(self.look_at(selected)).await.faults
+    }
+
+    /// Where the columns of these models come from; of those that can be planned.
+    pub(crate) async fn lineage(&self, nodes: &[NodeId]) -> Lineage {
+        Box::pin(self.look_at(nodes)).await.lineage
+    }
+
+    async fn look_at(&self, nodes: &[NodeId]) -> Check<'_> {
+        let base = self.sessions.empty();
+        let mut check =
+            Check { executor: self, base, known: Known::new(), faults: Vec::new(), lineage: Lineage::new() };
+        for node in nodes {
             let checked = match node {
                 NodeId::Seed(_) => Box::pin(check.seed(node)).await,
                 NodeId::Model(_) => Box::pin(check.model(node)).await,
@@ -45,7 +57,7 @@ impl Executor {
             };
             check.known.insert(node.clone(), columns);
         }
-        check.faults
+        check
     }
 
     /// A number that changes with everything that [`Self::check`] looks at in files.
@@ -87,6 +99,7 @@ struct Check<'a> {
     base: SessionContext,
     known: Known,
     faults: Vec<Fault>,
+    lineage: Lineage,
 }
 
 impl Check<'_> {
@@ -133,6 +146,7 @@ impl Check<'_> {
         let executor = self.executor;
         let Some(model) = executor.planner.project.models.get(&node.name()) else { return Ok(None) };
         let context = beside(&self.base);
+        let mut tables = BTreeMap::new();
         for parent in executor.planner.graph.parents(node).cloned().collect::<Vec<_>>() {
             let (Some(columns), Some(relation)) =
                 (self.columns_of(&parent).await, executor.sessions.compiler.relation(&parent))
@@ -141,12 +155,14 @@ impl Check<'_> {
             };
             let name = TableReference::partial(relation.schema, relation.identifier);
             register(&context, &name, Arc::new(EmptyTable::new(columns))).map_err(BuildFault::plan(node, None))?;
+            tables.insert(name.to_string(), parent);
         }
         if executor.sessions.compiler.waits_for_rows(model) {
             return Ok(None);
         }
         let render = self.render();
         let frame = executor.sessions.compiler.frame(&context, model, &render).await?;
+        self.lineage.insert(node.clone(), lineage::trace(frame.logical_plan(), &tables));
         let columns = self.shown(model, node, frame.schema().as_arrow())?;
         self.faults.extend(contract::check(model, &columns, &self.base, executor.planner.project.strict).await);
         if model.config.materialized == Materialized::Incremental {
@@ -156,13 +172,20 @@ impl Check<'_> {
     }
 
     /// The branch of `is_incremental()`, with the model's own table as it will be.
-    async fn incremental(&self, model: &Model, node: &NodeId, context: &SessionContext, columns: &SchemaRef) -> Result<()> {
+    async fn incremental(
+        &self,
+        model: &Model,
+        node: &NodeId,
+        context: &SessionContext,
+        columns: &SchemaRef,
+    ) -> Result<()> {
         if !model.raw_sql.contains("is_incremental") {
             return Ok(());
         }
         let Some(relation) = self.executor.sessions.compiler.relation(node) else { return Ok(()) };
         let name = TableReference::partial(relation.schema, relation.identifier);
-        register(context, &name, Arc::new(EmptyTable::new(Arc::clone(columns)))).map_err(BuildFault::plan(node, None))?;
+        register(context, &name, Arc::new(EmptyTable::new(Arc::clone(columns))))
+            .map_err(BuildFault::plan(node, None))?;
         let render = RenderContext { incremental: true, ..self.render() };
         self.executor.sessions.compiler.frame(context, model, &render).await?;
         Ok(())

@@ -32,8 +32,8 @@ use crate::project::{Keeping, Model, OnSchemaChange, OnSqlChange, Storage};
 /// What a model that is built step by step does when its columns change; `None` when it is built anew then.
 pub(crate) fn policy(model: &Model) -> Option<OnSchemaChange> {
     let config = &model.config;
-    let by_steps = matches!(config.storage(), Storage::Incremental(_))
-        && matches!(config.keeping(), None | Some(Keeping::Upsert));
+    let by_steps =
+        matches!(config.storage(), Storage::Incremental(_)) && matches!(config.keeping(), None | Some(Keeping::Upsert));
     let keeps_rows = match config.on_sql_change {
         Some(change) => change == OnSqlChange::Ignore,
         None => config.full_refresh == Some(false),
@@ -62,7 +62,12 @@ impl Difference {
         };
         Self {
             added: fields().filter(|field| find(table, field.name()).is_none()).collect(),
-            gone: table.fields().iter().map(|old| old.name().clone()).filter(|old| find(query, old).is_none()).collect(),
+            gone: table
+                .fields()
+                .iter()
+                .map(|old| old.name().clone())
+                .filter(|old| find(query, old).is_none())
+                .collect(),
             retyped: fields().filter(is_retyped).map(|field| field.name().clone()).collect(),
         }
     }
@@ -107,7 +112,8 @@ impl Job<'_> {
         let stored = without_batch(&table.schema());
         let difference = Difference::between(&stored, &query);
         if difference.is_empty() {
-            let names = |schema: &Schema| -> Vec<String> { schema.fields().iter().map(|field| field.name().clone()).collect() };
+            let names =
+                |schema: &Schema| -> Vec<String> { schema.fields().iter().map(|field| field.name().clone()).collect() };
             // Another order of columns is the table's all the same.
             return Ok(if names(&stored) == names(&query) { Columns::Own } else { Columns::Kept(stored) });
         }

@@ -41,7 +41,8 @@ async fn new_columns_are_left_out_with_ignore() {
         let world = changed(strategy, "ignore", FEW, MORE).await;
         world.build().await;
         assert_eq!(world.rows("select event_key, amount from main.m").await, ["a | 10", "b | 20"], "{name}");
-        let columns = "select column_name from information_schema.columns where table_name = 'm' and column_name = 'user_id'";
+        let columns =
+            "select column_name from information_schema.columns where table_name = 'm' and column_name = 'user_id'";
         assert_eq!(world.rows(columns).await, Vec::<String>::new(), "{name}");
         world.full_refresh().await;
         assert_eq!(world.rows(SHOWN).await, ["a | 10 | 1", "b | 20 | 2"], "{name}");
@@ -51,7 +52,9 @@ async fn new_columns_are_left_out_with_ignore() {
 #[tokio::test]
 async fn other_columns_fail_with_fail_and_the_table_stays() {
     for (name, strategy) in STRATEGIES {
-        let world = changed(strategy, "fail", FEW, "_key as event_key, event_at, user_id, cast(amount as text) as amount").await;
+        let world =
+            changed(strategy, "fail", FEW, "_key as event_key, event_at, user_id, cast(amount as text) as amount")
+                .await;
         let before = world.versions().await["models/main/m"];
         let report = world.try_build(&BuildOptions::default()).await;
         let error = report.node("m").unwrap().error.as_ref().unwrap().to_string();
@@ -78,7 +81,11 @@ async fn new_columns_are_null_in_rows_from_before_with_append_new_columns() {
         let world = changed(strategy, "append_new_columns", FEW, MORE).await;
         world.build().await;
         assert_eq!(world.rows(SHOWN).await, ["a | 10 | null", "b | 20 | 2"], "{name}");
-        write(&world, &format!("{strategy}, on_schema_change='append_new_columns'"), "_key as event_key, event_at, user_id");
+        write(
+            &world,
+            &format!("{strategy}, on_schema_change='append_new_columns'"),
+            "_key as event_key, event_at, user_id",
+        );
         world.land(&[event("c", 3, 30, START_US + 10 * DAY_US)]).await;
         world.build().await;
         assert_eq!(world.rows(SHOWN).await, ["a | 10 | null", "b | 20 | 2", "c | null | 3"], "{name}");
@@ -89,7 +96,13 @@ async fn new_columns_are_null_in_rows_from_before_with_append_new_columns() {
 #[tokio::test]
 async fn columns_become_those_of_the_query_with_sync_all_columns() {
     for (name, strategy) in STRATEGIES {
-        let world = changed(strategy, "sync_all_columns", MORE, "user_id as buyer_id, event_at, _key as event_key, cast(amount as text) as amount").await;
+        let world = changed(
+            strategy,
+            "sync_all_columns",
+            MORE,
+            "user_id as buyer_id, event_at, _key as event_key, cast(amount as text) as amount",
+        )
+        .await;
         world.build().await;
         assert_eq!(world.rows("select * from main.m").await.len(), 2, "{name}");
         assert_eq!(
@@ -97,7 +110,8 @@ async fn columns_become_those_of_the_query_with_sync_all_columns() {
             ["2 | b | 20 | Utf8", "null | a | 10 | Utf8"],
             "{name}"
         );
-        let gone = "select column_name from information_schema.columns where table_name = 'm' and column_name = 'user_id'";
+        let gone =
+            "select column_name from information_schema.columns where table_name = 'm' and column_name = 'user_id'";
         assert_eq!(world.rows(gone).await, Vec::<String>::new(), "{name}");
     }
 }

@@ -107,12 +107,18 @@ async fn a_snapshot_may_be_yaml_alone_and_end_in_the_future() {
       snapshot_meta_column_names: {dbt_valid_to: valid_until}
 ",
     );
-    world.write("models/now.sql", "select id, city from {{ ref('people_history') }} where valid_until = date '9999-12-31'");
+    world.write(
+        "models/now.sql",
+        "select id, city from {{ ref('people_history') }} where valid_until = date '9999-12-31'",
+    );
     world.build().await;
     world.write("seeds/people.csv", "id,city,changed_at\n1,Ulm,2025-02-01\n");
     world.build().await;
     assert_eq!(world.rows("select * from now").await, ["1 | Ulm"]);
-    assert_eq!(world.rows("select city, valid_until from people_history").await, ["Bonn | 2025-02-01", "Ulm | 9999-12-31"]);
+    assert_eq!(
+        world.rows("select city, valid_until from people_history").await,
+        ["Bonn | 2025-02-01", "Ulm | 9999-12-31"]
+    );
 }
 
 #[tokio::test]
@@ -138,7 +144,8 @@ async fn snapshots_are_selected_run_and_recorded_as_what_they_are() {
     let runner = world.runner();
     let selection = Selection { select: vec!["resource_type:snapshot".to_owned()], ..Selection::default() };
     let listed = runner.ls(&selection).unwrap();
-    let listed: Vec<&str> = listed.iter().filter(|node| node.kind == "snapshot").map(|node| node.name.as_str()).collect();
+    let listed: Vec<&str> =
+        listed.iter().filter(|node| node.kind == "snapshot").map(|node| node.name.as_str()).collect();
     assert_eq!(listed, ["people_history"]);
     let snapshot = NodeId::Model("people_history".to_owned());
     assert_eq!(runner.label(&snapshot), "snapshot main.people_history");
