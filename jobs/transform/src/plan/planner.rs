@@ -266,7 +266,7 @@ impl Planner {
     }
 
     pub(crate) fn whole(&self, model: &Model, pinned: &Pinned) -> Result<Action> {
-        if model.config.storage() != Storage::Incremental(Strategy::Microbatch) || !reads_by_event_time(pinned) {
+        if model.config.storage() != Storage::Incremental(Strategy::Microbatch) || !is_cut_by_batch(model, pinned) {
             return Ok(Action::Whole);
         }
         let horizon = self.horizon(model, pinned)?;
@@ -282,7 +282,7 @@ impl Planner {
         watermark_us: Option<Micros>,
         depends_on_watermark: bool,
     ) -> Result<Action> {
-        if !reads_by_event_time(pinned) {
+        if !is_cut_by_batch(model, pinned) {
             return Ok(Action::Whole);
         }
         let horizon = self.horizon(model, pinned)?;
@@ -477,9 +477,10 @@ fn append(pinned: &Pinned, findings: Findings) -> Option<Action> {
     }
 }
 
-/// Whether any input is read batch by batch. Else every batch is a part of the same whole.
-fn reads_by_event_time(pinned: &Pinned) -> bool {
-    pinned.inputs.iter().any(|(leaf, _)| leaf.reaches.iter().any(Option::is_some))
+/// Whether any input is read batch by batch, or the template asks which batch it is. Else every batch is a part of the same whole.
+fn is_cut_by_batch(model: &Model, pinned: &Pinned) -> bool {
+    model.raw_sql.contains("model.batch")
+        || pinned.inputs.iter().any(|(leaf, _)| leaf.reaches.iter().any(Option::is_some))
 }
 
 /// Event times of rows that may fall due when W moves: a row at `t` falls due between `t` and `t + due_after`.

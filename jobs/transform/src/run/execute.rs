@@ -91,7 +91,14 @@ impl Executor {
             return Ok(Some(Built::without_rows(plan)));
         }
         let node = NodeId::Model(model.name.clone());
-        let mut job = Job { executor: self, model, node, render: self.render_context(&plan), columns: None };
+        let mut job = Job {
+            executor: self,
+            model,
+            node,
+            render: self.render_context(&plan),
+            columns: None,
+            may_leave: may_leave(&plan.reason),
+        };
         if let Action::Inline = plan.action {
             // Planned only, so that a view that cannot be read fails here and not in its readers.
             let base = job.base(None).await?;
@@ -133,6 +140,7 @@ impl Executor {
             plan.reason = Reason::SchemaChanged;
             plan.action = restated.unwrap_or(Action::Whole);
             job.render = self.render_context(&plan);
+            job.may_leave = false;
             let pinned = Pinned { own, note: note.clone(), ..Pinned::default() };
             let (writer, _) = job.rows_into_writer(&plan.action, pinned, batched, observer).await?;
             let Some(writer) = writer else { return Ok(None) };
@@ -186,6 +194,19 @@ impl Executor {
     }
 }
 
+/// Whether the batches that a build leaves alone are such as it would have made itself: those from before, unless what the model
+/// is computed by has changed.
+fn may_leave(reason: &Reason) -> bool {
+    matches!(
+        reason,
+        Reason::NeverBuilt
+            | Reason::NewData { .. }
+            | Reason::BatchesFailed
+            | Reason::WatermarkMoved { .. }
+            | Reason::Requested
+    )
+}
+
 /// The table of a snapshot as it stands.
 async fn own_table(job: &Job<'_>) -> Result<Option<Table>> {
     job.executor.planner.snapshots.open_fresh(&job.table_id()?).await
@@ -199,6 +220,8 @@ pub(super) struct Job<'a> {
     pub(super) render: RenderContext,
     /// Columns that the rows are brought into; those of the query unless given.
     pub(super) columns: Option<SchemaRef>,
+    /// A batch that cannot be computed may be left as it is: those that are there are of the same making, or none is.
+    pub(super) may_leave: bool,
 }
 
 impl Job<'_> {
@@ -297,18 +320,17 @@ impl Job<'_> {
         }
         match action {
             Action::Batches { batches, all } => {
-                self.write_batches(&base, batches, *all, &shape, &mut writer, observer).await?;
+                let of_one_making = *all && !self.may_leave;
+                self.write_batches(&base, batches, of_one_making, &shape, &mut writer, observer).await?;
                 if *all {
                     writer.remove_the_rest();
                 }
             }
             Action::Whole => {
-                let rows = self.collect(self.frame(&base, None).await?, &schema).await?;
                 if batched {
-                    for (name, rows) in self.split(&rows)? {
-                        writer.replace(Some(name), rows).await?;
-                    }
+                    self.write_whole(&base, &shape, &mut writer, observer).await?;
                 } else {
+                    let rows = self.collect(self.frame(&base, None).await?, &schema).await?;
                     writer.replace(None, self.canonical(&rows)?).await?;
                 }
                 writer.remove_the_rest();

@@ -50,7 +50,8 @@ impl Executor {
     /// The model's query over its inputs as they are, described; for no batch, no watermark and no clock.
     pub(crate) async fn query_note(&self, model: &Model) -> Result<QueryNote> {
         let node = NodeId::Model(model.name.clone());
-        let job = Job { executor: self, model, node, render: RenderContext::default(), columns: None };
+        let job =
+            Job { executor: self, model, node, render: RenderContext::default(), columns: None, may_leave: false };
         let base = job.base(None).await?;
         Ok(describe(job.frame(&base, None).await?.logical_plan()))
     }

@@ -169,6 +169,7 @@ impl Writer {
 
     /// Leaves a batch as it is, because of a fault.
     pub(crate) fn leave(&mut self, batch: String, fault: BuildFault) {
+        self.live.remove(&Some(batch.clone()));
         self.left.push((batch, fault));
     }
 
