@@ -116,14 +116,9 @@ pub(super) fn merge(base: &mut Vec<Entry>, layer: &[Entry]) {
             continue;
         };
         match key {
-            "tags" => {
-                let mut items = into_items(&own.value);
-                items.extend(into_items(&entry.value));
-                own.value.data = Data::List(items);
-            }
             "meta" => merge_maps(&mut own.value, &entry.value),
-            // Hooks add up, as tags do.
-            "pre_hook" | "post_hook" | "pre-hook" | "post-hook" => {
+            // These add up.
+            "tags" | "pre_hook" | "post_hook" | "pre-hook" | "post-hook" => {
                 let mut items = into_items(&own.value);
                 items.extend(into_items(&entry.value));
                 own.value.data = Data::List(items);

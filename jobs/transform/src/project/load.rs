@@ -443,7 +443,7 @@ impl Loader {
         };
         for model in self.project.models.values_mut() {
             let kind = if model.config.snapshot.is_some() { "snapshot" } else { "model" };
-            let node = renderer.naming_node(kind, &model.package, &model.name, &model.config.raw, &model.config.tags);
+            let node = Renderer::naming_node(kind, &model.package, &model.name, &model.config.raw, &model.config.tags);
             let named = |name, custom: Option<&String>| renderer.naming(name, custom.map(String::as_str), &node);
             if schemas && !(kind == "snapshot" && model.config.raw.contains_key("target_schema")) {
                 match named("generate_schema_name", model.config.schema.as_ref()) {
@@ -459,7 +459,7 @@ impl Loader {
             }
         }
         for seed in self.project.seeds.values_mut() {
-            let node = renderer.naming_node("seed", &self.project.name, &seed.name, &Map::new(), &seed.tags);
+            let node = Renderer::naming_node("seed", &self.project.name, &seed.name, &Map::new(), &seed.tags);
             if schemas {
                 match renderer.naming("generate_schema_name", seed.schema.as_deref(), &node) {
                     Ok(schema) => seed.schema = Some(schema),

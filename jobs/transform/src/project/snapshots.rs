@@ -58,20 +58,18 @@ pub(super) fn snapshot_config(reader: &mut Reader, node: &Node) -> Option<Snapsh
     need(reader, "unique_key");
     need(reader, "strategy");
     let updated_at = node.get("updated_at").and_then(|value| reader.text(value, "updated_at"));
-    let strategy = match reader.word(node.get("strategy")?, "strategy", &[("timestamp", true), ("check", false)])? {
-        true => {
-            need(reader, "updated_at");
-            SnapshotStrategy::Timestamp { updated_at: updated_at? }
-        }
-        false => {
-            need(reader, "check_cols");
-            let columns = node.get("check_cols")?;
-            let columns = match &columns.data {
-                Data::Scalar(_) if columns.scalar_text().as_deref() == Some("all") => None,
-                _ => Some(reader.texts(columns, "check_cols")?),
-            };
-            SnapshotStrategy::Check { columns, updated_at }
-        }
+    let timestamp = reader.word(node.get("strategy")?, "strategy", &[("timestamp", true), ("check", false)])?;
+    let strategy = if timestamp {
+        need(reader, "updated_at");
+        SnapshotStrategy::Timestamp { updated_at: updated_at? }
+    } else {
+        need(reader, "check_cols");
+        let columns = node.get("check_cols")?;
+        let columns = match &columns.data {
+            Data::Scalar(_) if columns.scalar_text().as_deref() == Some("all") => None,
+            _ => Some(reader.texts(columns, "check_cols")?),
+        };
+        SnapshotStrategy::Check { columns, updated_at }
     };
     let words = [
         ("ignore", HardDeletes::Ignore),

@@ -359,8 +359,11 @@ fn matching(text: &str) -> Option<usize> {
     let mut quote = None;
     for (index, letter) in text.char_indices() {
         match (quote, letter) {
-            (Some(open), letter) if letter == open => quote = None,
-            (Some(_), _) => {}
+            (Some(open), _) => {
+                if letter == open {
+                    quote = None;
+                }
+            }
             (None, '\'' | '"') => quote = Some(letter),
             (None, '(' | '[' | '{') => depth += 1,
             (None, ')' | ']' | '}') => {
@@ -383,8 +386,11 @@ fn parameter_names(list: &str) -> Vec<String> {
     let ends = list.char_indices().chain(std::iter::once((list.len(), ',')));
     for (index, letter) in ends {
         match (quote, letter) {
-            (Some(open), letter) if letter == open => quote = None,
-            (Some(_), _) => {}
+            (Some(open), _) => {
+                if letter == open {
+                    quote = None;
+                }
+            }
             (None, '\'' | '"') => quote = Some(letter),
             (None, '(' | '[' | '{') => depth += 1,
             (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),

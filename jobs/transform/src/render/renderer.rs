@@ -200,7 +200,6 @@ impl Renderer {
 
     /// What naming macros are told about a node.
     pub(crate) fn naming_node(
-        &self,
         kind: &str,
         package: &str,
         name: &str,

@@ -143,12 +143,10 @@ fn explained(error: &DataFusionError) -> String {
     {
         return told(fault);
     }
-    match crate::sql::trouble(error) {
-        Some(found) => match found.hint {
-            Some(hint) => format!("query of a template failed: {}; {hint}", found.message),
-            None => format!("query of a template failed: {}", found.message),
-        },
-        None => format!("query of a template failed: {error}"),
+    let found = crate::sql::trouble(error);
+    match found.hint {
+        Some(hint) => format!("query of a template failed: {}; {hint}", found.message),
+        None => format!("query of a template failed: {}", found.message),
     }
 }
 

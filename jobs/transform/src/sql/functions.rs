@@ -103,9 +103,8 @@ pub(super) fn rewrite(function: &mut Function) -> Option<Expr> {
         ("to_varchar" | "to_char", [value, "'WW'"]) => {
             format!("lpad(cast((date_part('doy', {value}) - 1) / 7 + 1 as text), 2, '0')")
         }
-        ("to_varchar", [value, format]) => format!("to_char({value}, {format})"),
         ("strftime", [value, format]) if value.starts_with('\'') => format!("to_char({format}, {value})"),
-        ("strftime", [value, format]) => format!("to_char({value}, {format})"),
+        ("strftime" | "to_varchar", [value, format]) => format!("to_char({value}, {format})"),
         ("getdate" | "sysdate" | "systimestamp" | "current_timestamp" | "localtimestamp", []) => "now()".to_owned(),
         ("current_date" | "curdate" | "today", []) => "current_date".to_owned(),
         ("last_day", [value]) => {
@@ -138,7 +137,7 @@ pub(super) fn rewrite(function: &mut Function) -> Option<Expr> {
             for pair in rest.chunks(2) {
                 match pair {
                     [wanted, result] => {
-                        sql.push_str(&format!(" when {value} is not distinct from {wanted} then {result}"))
+                        sql.push_str(&format!(" when {value} is not distinct from {wanted} then {result}"));
                     }
                     [otherwise] => sql.push_str(&format!(" else {otherwise}")),
                     _ => {}
@@ -296,20 +295,15 @@ fn translated(format: &str) -> String {
     while let Some(letter) = rest.chars().next() {
         let upper = rest.to_ascii_uppercase();
         let word = WORDS.iter().find(|(word, _)| {
-            rest.starts_with(word)
-                || (word.len() != 3
-                    && upper.starts_with(&word.to_ascii_uppercase())
-                    && word.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit()))
+            let shouts = word.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit());
+            rest.starts_with(word) || (word.len() != 3 && shouts && upper.starts_with(word))
         });
-        match word {
-            Some((word, code)) => {
-                found.push_str(code);
-                rest = &rest[word.len()..];
-            }
-            None => {
-                found.push(letter);
-                rest = &rest[letter.len_utf8()..];
-            }
+        if let Some((word, code)) = word {
+            found.push_str(code);
+            rest = &rest[word.len()..];
+        } else {
+            found.push(letter);
+            rest = &rest[letter.len_utf8()..];
         }
     }
     found

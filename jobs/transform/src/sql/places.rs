@@ -16,8 +16,8 @@ pub(crate) struct Trouble {
     pub word: Option<String>,
 }
 
-/// Explains an error of the planner; `None` when there is no more to say than the error does.
-pub(crate) fn trouble(error: &DataFusionError) -> Option<Trouble> {
+/// Explains an error of the planner.
+pub(crate) fn trouble(error: &DataFusionError) -> Trouble {
     let span = error
         .diagnostic()
         .and_then(|diagnostic| diagnostic.span.or_else(|| diagnostic.notes.iter().find_map(|note| note.span)));
@@ -27,7 +27,7 @@ pub(crate) fn trouble(error: &DataFusionError) -> Option<Trouble> {
         DataFusionError::SchemaError(schema, _) => {
             let mut found = schema_trouble(schema);
             found.at = found.at.or(at);
-            Some(found)
+            found
         }
         DataFusionError::SQL(error, _) => {
             let text = error.to_string();
@@ -37,7 +37,7 @@ pub(crate) fn trouble(error: &DataFusionError) -> Option<Trouble> {
                 None => (text, None),
             };
             let message = format!("SQL cannot be parsed: {}", lower_first(message));
-            Some(Trouble { message, at: place.or(at), ..Trouble::default() })
+            Trouble { message, at: place.or(at), ..Trouble::default() }
         }
         root => {
             let text = plain(&root.to_string());
@@ -53,7 +53,7 @@ pub(crate) fn trouble(error: &DataFusionError) -> Option<Trouble> {
                 message.trim().trim_end_matches(['.', '\n']).clone_into(&mut found.message);
                 found.hint = near.split('\'').next().map(|near| format!("did you mean `{near}`?"));
             }
-            Some(found)
+            found
         }
     }
 }
