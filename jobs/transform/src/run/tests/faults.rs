@@ -1,5 +1,7 @@
 //! Bad projects: each fault with its file, line and column, before anything runs.
 
+use tidemill_project::Diagnostic as _;
+
 use super::world::World;
 
 fn world(files: &[(&str, &str)]) -> World {
@@ -195,4 +197,25 @@ async fn projects_that_cannot_be_read_say_all_that_is_wrong() {
     TM0320 models/a.yml:1:10: no docs block of that name, doc=`order`
       hint: did you mean `orders`?
     ");
+}
+
+#[tokio::test]
+async fn a_microbatch_model_that_begins_later_than_now_is_told() {
+    let world = World::new();
+    world.write("models/m.sql", "select _key, event_at from {{ source('shop', 'events') }}");
+    world.write(
+        "models/m.yml",
+        "models:
+  - name: m
+    config: {materialized: incremental, incremental_strategy: microbatch, event_time: event_at, batch_size: day, begin: \"2035-01-01\"}
+",
+    );
+    let report = world.try_build(&crate::run::BuildOptions::default()).await;
+    let error = report.node("m").unwrap().error.as_ref().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "a microbatch model has no batch yet, model=`m`, begin=`2035-01-01T00:00:00Z`, now=`2025-04-08T00:00:00Z`"
+    );
+    assert_eq!(error.location().unwrap().to_string().rsplit('/').next(), Some("m.yml:2:5"));
+    assert!(error.hint().unwrap().contains("`begin`"));
 }
