@@ -110,6 +110,9 @@ pub(crate) enum Command {
     /// Load seeds
     #[command(after_help = "Example: tidemill seed --select user_time_zones")]
     Seed(WorkArgs),
+    /// Bring snapshots up to date: the history of other relations' rows
+    #[command(after_help = "Example: tidemill snapshot --select orders_snapshot")]
+    Snapshot(WorkArgs),
     /// Run data tests, unit tests and scenario tests
     #[command(
         after_help = "Examples: tidemill test --select zoner_sleep_nightly\n          tidemill test --select test_type:unit"
