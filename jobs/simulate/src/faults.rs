@@ -64,8 +64,12 @@ impl Faults {
 
     /// Sends the event without one of its fields, at once and once.
     fn send_incomplete(&mut self, base: &Base, sent_ms: i64, stream: &mut Stream<'_>) -> Fate {
-        let sent: Vec<_> =
-            base.shape.removable.iter().filter(|(name, _)| base.fields.iter().any(|field| field.name == *name)).collect();
+        let sent: Vec<_> = base
+            .shape
+            .removable
+            .iter()
+            .filter(|(name, _)| base.fields.iter().any(|field| field.name == *name))
+            .collect();
         let (without, required) = *self.random.pick(&sent);
         let fields: Vec<Field> = base.fields.iter().filter(|field| field.name != without).cloned().collect();
         stream.push(record(base, object(&fields), sent_ms));
@@ -190,12 +194,5 @@ pub(crate) fn encode(base: &Base, fields: &[Field]) -> Vec<u8> {
 }
 
 fn record(base: &Base, value: Vec<u8>, sent_ms: i64) -> Record {
-    Record {
-        topic: base.topic,
-        partition: base.partition,
-        key: base.key.clone(),
-        value,
-        sent_ms,
-        is_aborted: false,
-    }
+    Record { topic: base.topic, partition: base.partition, key: base.key.clone(), value, sent_ms, is_aborted: false }
 }

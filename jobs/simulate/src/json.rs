@@ -91,9 +91,7 @@ pub(crate) fn seconds(us: i64) -> String {
 
 /// An instant as ISO 8601 with milliseconds, UTC: `2025-04-30T06:12:03.412Z`.
 pub(crate) fn iso_millis(us: i64) -> String {
-    chrono::DateTime::from_timestamp_micros(us)
-        .unwrap_or_default()
-        .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+    chrono::DateTime::from_timestamp_micros(us).unwrap_or_default().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
 #[cfg(test)]

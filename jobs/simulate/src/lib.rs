@@ -18,6 +18,8 @@ mod record;
 mod send;
 mod stream;
 mod system;
+#[cfg(test)]
+mod tests;
 mod time;
 mod traffic;
 mod truth;
@@ -28,7 +30,7 @@ pub use clicks::SchemaIds;
 pub use files::FileWriter;
 pub use options::{Layout, Options};
 pub use record::{Record, Sink, SinkError};
-pub use send::{SendError, Sender};
+pub use send::{SendError, Sender, create_topics};
 pub use system::System;
 pub use traffic::{Traffic, generate, interleave, stream};
 pub use truth::{Check, Column, Differences, Kind, ModelTruth, TopicTruth, Truth};

@@ -86,8 +86,7 @@ impl Login {
 
     fn base(&self, random: &mut Random, partitions: u64) -> Base {
         let seconds = self.event_us / 1_000_000;
-        let time =
-            if random.chance(0.9) { text("timestamp", seconds.to_string()) } else { int("timestamp", seconds) };
+        let time = if random.chance(0.9) { text("timestamp", seconds.to_string()) } else { int("timestamp", seconds) };
         Base {
             topic: "user-login",
             partition: i32::try_from(random.below(partitions)).expect("partitions are few"),
@@ -233,8 +232,7 @@ fn hourly(rows: BTreeMap<(i64, String, String, String), UsageHour>, keep: usize)
 }
 
 fn hour_of_day(rows: &BTreeMap<(i64, i64), u64>, keep: usize) -> Table {
-    const COLUMNS: &[(&str, Kind)] =
-        &[("local_date", Kind::Day), ("hour_of_day", Kind::Int), ("logins", Kind::Int)];
+    const COLUMNS: &[(&str, Kind)] = &[("local_date", Kind::Day), ("hour_of_day", Kind::Int), ("logins", Kind::Int)];
     let mut table = Table::new("logins_hour_of_day", COLUMNS, 2, keep);
     for ((day, hour), logins) in rows {
         table.row(&[Cell::Int(*day), Cell::Int(*hour), (*logins).into()]);

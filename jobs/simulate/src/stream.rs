@@ -68,10 +68,7 @@ pub(crate) enum Breakage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It lands, late or not, without this field.
-    Lands {
-        is_late: bool,
-        without: Option<&'static str>,
-    },
+    Lands { is_late: bool, without: Option<&'static str> },
     /// It is quarantined.
     Quarantined,
 }

@@ -30,11 +30,7 @@ pub struct Traffic {
 ///
 /// # Errors
 /// The sink's; the stream ends with it.
-pub fn stream(
-    system: System,
-    options: &Options,
-    sink: &mut Sink<'_>,
-) -> Result<Truth, SinkError> {
+pub fn stream(system: System, options: &Options, sink: &mut Sink<'_>) -> Result<Truth, SinkError> {
     let (mut topics, as_of_us, tables) = pass(system, options, 0, sink)?;
     if let Some(replay_us) = options.replay_after_us {
         pass(system, options, replay_us / 1000, sink)?;
@@ -51,12 +47,7 @@ pub fn stream(
 type Pass = (BTreeMap<&'static str, TopicTruth>, i64, Vec<Table>);
 
 /// Sends all records once, with sending times later by a number of milliseconds.
-fn pass(
-    system: System,
-    options: &Options,
-    shift_ms: i64,
-    sink: &mut Sink<'_>,
-) -> Result<Pass, SinkError> {
+fn pass(system: System, options: &Options, shift_ms: i64, sink: &mut Sink<'_>) -> Result<Pass, SinkError> {
     let mut forward = |record| sink(record);
     let mut stream = Stream::new(system, options, shift_ms, &mut forward);
     let mut faults = Faults::new(system, options);

@@ -23,6 +23,7 @@ mod query;
 mod readers;
 mod reconcile;
 mod retry;
+mod simulate;
 mod status;
 mod test;
 mod workspace;
@@ -69,6 +70,7 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Status(args) => Box::pin(status::run(&global, args, printer)).await,
         Command::Quarantine(command) => quarantine::run(&global, command, printer).await,
         Command::Sql(args) => Box::pin(query::run(&global, args, printer)).await,
+        Command::Simulate(command) => Box::pin(simulate::run(&global, command, printer)).await,
         Command::Maintain(args) => maintain::run(&global, args, printer).await,
     }
 }

@@ -103,7 +103,8 @@ impl Tables {
             let magnitudes: Vec<f64> = panes.iter().flat_map(|pane| pane.magnitudes.iter().copied()).collect();
             let late = panes.iter().map(|pane| pane.late).sum::<u64>();
             // Panes before the first are missing: then nothing leads.
-            let first = (self.panes.len() == 5).then(|| self.panes.front().and_then(|pane| pane.get(&session))).flatten();
+            let first =
+                (self.panes.len() == 5).then(|| self.panes.front().and_then(|pane| pane.get(&session))).flatten();
             let leading = first.map_or(0, |pane| pane.magnitudes.len() as u64);
             let Session { session_id, device_id } = &sessions[session];
             let summary = Summary::of(&magnitudes);

@@ -63,8 +63,7 @@ pub(crate) fn encode_avro(fields: &[Field], schema: AvroSchema, id: u32) -> Vec<
         AvroSchema::UserActionV1 | AvroSchema::UserActionV2 => {
             let is_first = schema == AvroSchema::UserActionV1;
             let version = if is_first { UserActionVersion::V1 } else { UserActionVersion::V2 };
-            let properties: &[(&str, &str)] =
-                if text("properties") == "{}" { &[] } else { &[("ref", "mail")] };
+            let properties: &[(&str, &str)] = if text("properties") == "{}" { &[] } else { &[("ref", "mail")] };
             UserAction {
                 event_id: text("event_id"),
                 user_id: text("user_id"),

@@ -158,9 +158,7 @@ impl Event {
             key: Some(key),
             event_us: us,
             sent_from_us: us,
-            encoding: options
-                .avro
-                .map_or(Encoding::Json, |ids| Encoding::Avro { schema, id: ids.of(schema) }),
+            encoding: options.avro.map_or(Encoding::Json, |ids| Encoding::Avro { schema, id: ids.of(schema) }),
             shape,
             is_whole: self.is_whole,
             is_copyable: !matches!(self.body, Body::Metric { has_id: false, .. }),

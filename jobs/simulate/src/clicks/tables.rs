@@ -176,11 +176,8 @@ impl Tables {
         #[expect(clippy::cast_precision_loss, reason = "values have fewer than 53 bits")]
         let value = value_millionths as f64 / 1e6;
         let samples = self.minute_metrics.entry((service, metric)).or_default();
-        (samples.least, samples.greatest) = if samples.count == 0 {
-            (value, value)
-        } else {
-            (samples.least.min(value), samples.greatest.max(value))
-        };
+        (samples.least, samples.greatest) =
+            if samples.count == 0 { (value, value) } else { (samples.least.min(value), samples.greatest.max(value)) };
         samples.count += 1;
         samples.sum += value;
     }

@@ -74,7 +74,13 @@ impl ModelTruth {
             Found::Rows(Vec::new())
         } else {
             let width = self.columns.len();
-            Found::Hash { hash: Sha256::new(), group: Vec::new(), first: None, sums: vec![0; width], doubles: vec![0.0; width] }
+            Found::Hash {
+                hash: Sha256::new(),
+                group: Vec::new(),
+                first: None,
+                sums: vec![0; width],
+                doubles: vec![0.0; width],
+            }
         };
         Check { truth: self, num_rows: 0, found }
     }

@@ -66,7 +66,7 @@ pub struct ModelTruth {
     pub sums: BTreeMap<String, String>,
     /// SHA-256 over the rows as JSON arrays of their exact columns, one a line, sorted.
     pub sha256: String,
-    /// The rows, as long as they are few; in no order.
+    /// The rows, as long as they are few, sorted by their texts.
     #[serde(rename = "table")]
     pub rows: Option<Vec<Vec<Value>>>,
 }
@@ -270,12 +270,17 @@ impl Table {
             .filter(|(index, (_, kind))| is_summed(*index, *kind))
             .map(|(index, (name, kind))| {
                 let sum = self.sums[index];
-                let text = if *kind == Kind::Double { sum.double.to_string() } else { decimal_text(sum.units, sum.scale) };
+                let text =
+                    if *kind == Kind::Double { sum.double.to_string() } else { decimal_text(sum.units, sum.scale) };
                 ((*name).to_owned(), text)
             })
             .collect();
         let columns =
             self.columns.iter().map(|(name, kind)| Column { name: (*name).to_owned(), kind: *kind }).collect();
+        // Rows come in any order inside of a group; a truth file has the same bytes each time.
+        if let Some(kept) = &mut self.kept {
+            kept.sort_by_cached_key(|row| Value::from(row.clone()).to_string());
+        }
         let truth = ModelTruth {
             columns,
             key: self.key,

@@ -290,8 +290,9 @@ impl Happening {
     }
 
     fn data(&self) -> Vec<Field> {
-        let pair =
-            |follow: &Follow| [int("data.follower_id", follow.follower_id), int("data.followed_id", follow.followed_id)];
+        let pair = |follow: &Follow| {
+            [int("data.follower_id", follow.follower_id), int("data.followed_id", follow.followed_id)]
+        };
         match self {
             Self::EntryCreated(entry) | Self::EntryUpdated(entry) => vec![
                 int("data.id", entry.id),

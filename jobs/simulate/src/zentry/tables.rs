@@ -108,7 +108,8 @@ impl Tables {
     /// Live pairs, each with its latest beginning.
     fn live_follows(&self) -> BTreeMap<(i64, i64), i64> {
         let mut live = BTreeMap::new();
-        let by_id = self.by_id.values().filter(|follow| !follow.is_deleted).filter_map(|follow| follow.created.as_ref());
+        let by_id =
+            self.by_id.values().filter(|follow| !follow.is_deleted).filter_map(|follow| follow.created.as_ref());
         let by_id = by_id.map(|follow| (follow.pair(), follow.created_us));
         let by_pair = self.by_pair.iter().filter_map(|(pair, (_, began_us))| Some((*pair, (*began_us)?)));
         for (pair, began_us) in by_id.chain(by_pair) {

@@ -26,19 +26,17 @@ pub(super) struct Insights {
 const ACTIVITIES: [&str; 3] = ["sleep", "meal", "light_exposure"];
 
 /// Sums a person up; none without an event. Events are in order.
-pub(super) fn insights(
-    events: &[Event],
-    nights: &BTreeMap<i64, Night>,
-    key_events: &[KeyEvent],
-) -> Option<Insights> {
+pub(super) fn insights(events: &[Event], nights: &BTreeMap<i64, Night>, key_events: &[KeyEvent]) -> Option<Insights> {
     let newest = events.last()?;
-    let slept: BTreeMap<i64, i64> =
-        nights.iter().filter(|(_, night)| night.interval_count > 0).map(|(date, night)| (*date, night.sleep_us)).collect();
+    let slept: BTreeMap<i64, i64> = nights
+        .iter()
+        .filter(|(_, night)| night.interval_count > 0)
+        .map(|(date, night)| (*date, night.sleep_us))
+        .collect();
     let last_night = slept.keys().next_back().copied();
     let mean_before = |date: i64| mean_seconds(slept.range(date - 6..=date).map(|(_, us)| *us));
-    let of = |activity: &'static str| {
-        events.iter().filter(move |event| event.activity == activity && event.is_activity())
-    };
+    let of =
+        |activity: &'static str| events.iter().filter(move |event| event.activity == activity && event.is_activity());
     let open: BTreeSet<&str> = key_events
         .iter()
         .filter(|window| !window.is_met && window.due_us > newest.us - DAY_US)
@@ -51,8 +49,7 @@ pub(super) fn insights(
         last_night_us: last_night.and_then(|date| slept.get(&date).copied()),
         mean_7n_s: last_night.and_then(mean_before),
         mean_previous_7n_s: last_night.and_then(|date| mean_before(date - 7)),
-        last_day: ACTIVITIES
-            .map(|activity| of(activity).filter(|event| event.us > newest.us - DAY_US).count() as u64),
+        last_day: ACTIVITIES.map(|activity| of(activity).filter(|event| event.us > newest.us - DAY_US).count() as u64),
         newest_us: ACTIVITIES.map(|activity| of(activity).map(|event| event.us).next_back()),
         open_alerts: serde_json::json!(open).to_string(),
     })

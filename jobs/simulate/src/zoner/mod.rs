@@ -124,12 +124,7 @@ fn midnight_us(day: NaiveDate) -> i64 {
     crate::time::day_number(day) * DAY_US
 }
 
-fn send(
-    studio: &mut Studio<'_, '_>,
-    person: &mut Person,
-    event: Event,
-    tables: &mut Tables,
-) -> Result<(), SinkError> {
+fn send(studio: &mut Studio<'_, '_>, person: &mut Person, event: Event, tables: &mut Tables) -> Result<(), SinkError> {
     let base = base(person, &event, studio.stream.options);
     if let Fate::Lands { is_late, .. } = studio.faults.send(&base, studio.stream)? {
         tables.count(person.id, &event, is_late);

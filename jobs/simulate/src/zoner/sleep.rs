@@ -67,9 +67,7 @@ pub(super) fn intervals(user_id: i64, events: &[Event]) -> Vec<Interval> {
                 }
                 (None, Some(event.us), "orphan")
             }
-            (None, None) => {
-                (Some(event.us), events.get(index + 1).and_then(|next| within(next.us)), "next_event")
-            }
+            (None, None) => (Some(event.us), events.get(index + 1).and_then(|next| within(next.us)), "next_event"),
         };
         let status = match (started_us, ended_us) {
             (None, _) => "orphan_end",
@@ -101,9 +99,8 @@ pub(super) fn nights(intervals: &[Interval]) -> BTreeMap<i64, Night> {
 
 fn night(rows: &[&Interval]) -> Night {
     let closed: Vec<(i64, i64)> = rows.iter().filter_map(|row| row.closed()).collect();
-    let earliest = |rows: &mut dyn Iterator<Item = &&Interval>| {
-        rows.min_by_key(|row| row.opened_us()).map(|row| row.tz)
-    };
+    let earliest =
+        |rows: &mut dyn Iterator<Item = &&Interval>| rows.min_by_key(|row| row.opened_us()).map(|row| row.tz);
     let tz = earliest(&mut rows.iter().filter(|row| row.closed().is_some())).or_else(|| earliest(&mut rows.iter()));
     let count = |status: &str| rows.iter().filter(|row| row.status == status).count() as u64;
     Night {
