@@ -197,11 +197,7 @@ pub(super) fn model_config(reader: &mut Reader, merged: Vec<Entry>, at: &Place) 
     }
     config.pre_hooks = read_hooks(reader, &node, ["pre_hook", "pre-hook"]);
     config.post_hooks = read_hooks(reader, &node, ["post_hook", "post-hook"]);
-    config.schema = node
-        .get("target_schema")
-        .filter(|_| is_snapshot)
-        .or_else(|| node.get("schema"))
-        .and_then(|value| reader.text(value, "schema"));
+    config.schema = node.get("target_schema").filter(|_| is_snapshot).or_else(|| node.get("schema")).and_then(|value| reader.text(value, "schema"));
     config.alias = node.get("alias").and_then(|value| reader.text(value, "alias"));
     config.tags = node.get("tags").and_then(|value| reader.texts(value, "tags")).unwrap_or_default();
     config.tags.sort();

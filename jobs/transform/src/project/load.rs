@@ -99,10 +99,7 @@ pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> 
         extras: Extras::default(),
     };
     if models_dir.join("profiles.yml").is_file() {
-        reader.note(
-            &Place::start_of(&models_dir.join("profiles.yml")),
-            "profiles are not used: the lake and the target say where tables go",
-        );
+        reader.note(&Place::start_of(&models_dir.join("profiles.yml")), "profiles are not used: the lake and the target say where tables go");
     }
     for package in packages.iter().map(|(_, package)| package).chain([&settings]) {
         project.macros.extend(read_macros(&mut reader, package));
@@ -114,15 +111,8 @@ pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> 
             return Err(Error::from_faults(reader.faults));
         }
     };
-    let mut loader = Loader {
-        reader,
-        root: Arc::new(settings.clone()),
-        settings,
-        package: String::new(),
-        values,
-        renderer,
-        project,
-    };
+    let mut loader =
+        Loader { reader, root: Arc::new(settings.clone()), settings, package: String::new(), values, renderer, project };
     for (_, package) in packages {
         loader.load(package);
     }
@@ -268,12 +258,7 @@ impl Loader {
             let message = format!("{what} has no file, name=`{name}`");
             match tidemill_project::error::nearest(name, known) {
                 Some(near) => {
-                    self.reader.fault_hint(
-                        &properties.place,
-                        codes::ORPHAN,
-                        message,
-                        format!("did you mean `{near}`?"),
-                    );
+                    self.reader.fault_hint(&properties.place, codes::ORPHAN, message, format!("did you mean `{near}`?"));
                 }
                 // dbt passes over it, and so many projects have some.
                 None => self.reader.note(&properties.place, message),
@@ -431,8 +416,7 @@ impl Loader {
 
     /// Schemas and names of tables by the project's own `generate_schema_name` and `generate_alias_name`, when it has them.
     fn name_relations(&mut self) {
-        let own =
-            |name: &str| self.project.macros.iter().any(|file| file.package == self.project.name && file.defines(name));
+        let own = |name: &str| self.project.macros.iter().any(|file| file.package == self.project.name && file.defines(name));
         let (schemas, aliases) = (own("generate_schema_name"), own("generate_alias_name"));
         if !schemas && !aliases {
             return;

@@ -183,8 +183,7 @@ impl Macros {
     }
 
     fn import(&self, files: impl IntoIterator<Item = usize>) -> String {
-        let imports =
-            files.into_iter().map(|file| format!("{{% import '{}' as _m %}}", escaped(&self.files[file].name)));
+        let imports = files.into_iter().map(|file| format!("{{% import '{}' as _m %}}", escaped(&self.files[file].name)));
         imports.collect::<Vec<_>>().concat()
     }
 
@@ -438,10 +437,7 @@ mod tests {
     fn parameters_are_read_with_their_defaults() {
         let text = "{% macro m(a, b=['x, y', f(1, 2)],\n c=none) %}{{ varargs }}{% endmacro %}";
         let (bare, found) = define(text);
-        assert_eq!(
-            found[0].2,
-            Parameters { names: vec!["a".into(), "b".into(), "c".into()], varargs: true, kwargs: false }
-        );
+        assert_eq!(found[0].2, Parameters { names: vec!["a".into(), "b".into(), "c".into()], varargs: true, kwargs: false });
         assert!(bare.starts_with("{% macro __macro_m(a, b=['x, y', f(1, 2)],\n c=none, varargs=[]) %}"), "{bare}");
     }
 }

@@ -121,9 +121,7 @@ fn wait<T: Send>(future: impl Future<Output = T> + Send) -> Result<T, String> {
     std::thread::scope(|scope| {
         let answering = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime
-                .map(|runtime| runtime.block_on(future))
-                .map_err(|error| format!("a question could not be asked: {error}"))
+            runtime.map(|runtime| runtime.block_on(future)).map_err(|error| format!("a question could not be asked: {error}"))
         });
         answering.join().unwrap_or_else(|_| Err("a question ended without an answer".to_owned()))
     })

@@ -141,12 +141,7 @@ impl Compiler {
     }
 
     /// The plan of a model's SQL. A fault tells file, line and column of the template.
-    pub(crate) async fn frame(
-        &self,
-        context: &SessionContext,
-        model: &Model,
-        render: &RenderContext,
-    ) -> Result<DataFrame> {
+    pub(crate) async fn frame(&self, context: &SessionContext, model: &Model, render: &RenderContext) -> Result<DataFrame> {
         let sql = self.sql(model, render)?;
         crate::sql::plan(context, &sql).await.map_err(|error| self.explain(model, render, &sql, error))
     }
@@ -157,9 +152,9 @@ impl Compiler {
             let location = Some(Location::new(&model.path, 1, 1));
             return BuildFault::Plan { node, location, source: Box::new(source) };
         };
-        let place = found
-            .at
-            .and_then(|(line, column)| self.renderer.locate(model, render, &self.relations(), sql, line, column));
+        let place = found.at.and_then(|(line, column)| {
+            self.renderer.locate(model, render, &self.relations(), sql, line, column)
+        });
         let location = place.or_else(|| word_in(model, found.word.as_deref()?));
         let told = SqlTold {
             hint: found.hint,

@@ -18,11 +18,10 @@ pub(crate) struct Trouble {
 
 /// Explains an error of the planner; `None` when there is no more to say than the error does.
 pub(crate) fn trouble(error: &DataFusionError) -> Option<Trouble> {
-    let span = error
-        .diagnostic()
-        .and_then(|diagnostic| diagnostic.span.or_else(|| diagnostic.notes.iter().find_map(|note| note.span)));
-    let at =
-        span.and_then(|span| Some((usize::try_from(span.start.line).ok()?, usize::try_from(span.start.column).ok()?)));
+    let span = error.diagnostic().and_then(|diagnostic| {
+        diagnostic.span.or_else(|| diagnostic.notes.iter().find_map(|note| note.span))
+    });
+    let at = span.and_then(|span| Some((usize::try_from(span.start.line).ok()?, usize::try_from(span.start.column).ok()?)));
     match error.find_root() {
         DataFusionError::SchemaError(schema, _) => {
             let mut found = schema_trouble(schema);
@@ -117,13 +116,7 @@ fn place_of(text: &str) -> Option<(usize, usize)> {
 /// Without the words that DataFusion puts around everything.
 fn plain(text: &str) -> String {
     let mut text = text.trim();
-    for prefix in [
-        "Error during planning: ",
-        "This feature is not implemented: ",
-        "Schema error: ",
-        "External error: ",
-        "Invalid function '",
-    ] {
+    for prefix in ["Error during planning: ", "This feature is not implemented: ", "Schema error: ", "External error: ", "Invalid function '"] {
         if let Some(rest) = text.strip_prefix(prefix) {
             if prefix.starts_with("Invalid function") {
                 let name = rest.split('\'').next().unwrap_or_default();

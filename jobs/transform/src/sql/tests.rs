@@ -19,8 +19,9 @@ async fn rows(sql: &str) -> String {
     let mut lines = Vec::new();
     for batch in &batches {
         for row in 0..batch.num_rows() {
-            let cells =
-                batch.columns().iter().map(|column| arrow::util::display::array_value_to_string(column, row).unwrap());
+            let cells = batch.columns().iter().map(|column| {
+                arrow::util::display::array_value_to_string(column, row).unwrap()
+            });
             lines.push(cells.collect::<Vec<_>>().join("|"));
         }
     }
