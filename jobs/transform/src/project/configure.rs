@@ -116,14 +116,9 @@ pub(super) fn merge(base: &mut Vec<Entry>, layer: &[Entry]) {
             continue;
         };
         match key {
-            "tags" => {
-                let mut items = into_items(&own.value);
-                items.extend(into_items(&entry.value));
-                own.value.data = Data::List(items);
-            }
             "meta" => merge_maps(&mut own.value, &entry.value),
-            // Hooks add up, as tags do.
-            "pre_hook" | "post_hook" | "pre-hook" | "post-hook" => {
+            // These add up.
+            "tags" | "pre_hook" | "post_hook" | "pre-hook" | "post-hook" => {
                 let mut items = into_items(&own.value);
                 items.extend(into_items(&entry.value));
                 own.value.data = Data::List(items);
@@ -197,7 +192,11 @@ pub(super) fn model_config(reader: &mut Reader, merged: Vec<Entry>, at: &Place) 
     }
     config.pre_hooks = read_hooks(reader, &node, ["pre_hook", "pre-hook"]);
     config.post_hooks = read_hooks(reader, &node, ["post_hook", "post-hook"]);
-    config.schema = node.get("target_schema").filter(|_| is_snapshot).or_else(|| node.get("schema")).and_then(|value| reader.text(value, "schema"));
+    config.schema = node
+        .get("target_schema")
+        .filter(|_| is_snapshot)
+        .or_else(|| node.get("schema"))
+        .and_then(|value| reader.text(value, "schema"));
     config.alias = node.get("alias").and_then(|value| reader.text(value, "alias"));
     config.tags = node.get("tags").and_then(|value| reader.texts(value, "tags")).unwrap_or_default();
     config.tags.sort();

@@ -41,7 +41,9 @@ pub(super) fn files(reader: &mut Reader, dir: &Path, endings: &[&str]) -> Vec<Pa
     }
     let ignored = ignored(reader, dir);
     let hidden = |entry: &walkdir::DirEntry| hides(ignored.as_ref(), entry.path());
-    for entry in WalkDir::new(dir).follow_links(true).sort_by_file_name().into_iter().filter_entry(|entry| !hidden(entry)) {
+    for entry in
+        WalkDir::new(dir).follow_links(true).sort_by_file_name().into_iter().filter_entry(|entry| !hidden(entry))
+    {
         match entry {
             Ok(entry) if entry.file_type().is_file() => {
                 let path = entry.into_path();
@@ -69,7 +71,11 @@ struct Ignored {
 /// again what a line before hides.
 fn ignored(reader: &mut Reader, dir: &Path) -> Option<Ignored> {
     let (home, path) = dir.ancestors().take(MAX_ANCESTORS).find_map(|folder| {
-        [".tidemillignore", ".dbtignore"].iter().map(|name| folder.join(name)).find(|path| path.is_file()).map(|path| (folder, path))
+        [".tidemillignore", ".dbtignore"]
+            .iter()
+            .map(|name| folder.join(name))
+            .find(|path| path.is_file())
+            .map(|path| (folder, path))
     })?;
     let text = read_text(reader, &path)?;
     let mut patterns = Vec::new();
@@ -81,13 +87,21 @@ fn ignored(reader: &mut Reader, dir: &Path) -> Option<Ignored> {
         let (shows, line) = line.strip_prefix('!').map_or((false, line), |rest| (true, rest));
         let bare = line.trim_end_matches('/').trim_start_matches('/');
         let anywhere = !line.trim_end_matches('/').contains('/');
-        let forms = if anywhere { vec![format!("**/{bare}"), format!("**/{bare}/**")] } else { vec![bare.to_owned(), format!("{bare}/**")] };
+        let forms = if anywhere {
+            vec![format!("**/{bare}"), format!("**/{bare}/**")]
+        } else {
+            vec![bare.to_owned(), format!("{bare}/**")]
+        };
         for form in forms {
             match glob::Pattern::new(&form) {
                 Ok(pattern) => patterns.push((pattern, shows)),
                 Err(error) => {
                     let place = Place { line: index + 1, ..Place::start_of(&path) };
-                    reader.fault(&place, codes::UNKNOWN_VALUE, format!("pattern cannot be read, pattern=`{line}`, because=`{}`", error.msg));
+                    reader.fault(
+                        &place,
+                        codes::UNKNOWN_VALUE,
+                        format!("pattern cannot be read, pattern=`{line}`, because=`{}`", error.msg),
+                    );
                 }
             }
         }

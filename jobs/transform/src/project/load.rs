@@ -99,7 +99,10 @@ pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> 
         extras: Extras::default(),
     };
     if models_dir.join("profiles.yml").is_file() {
-        reader.note(&Place::start_of(&models_dir.join("profiles.yml")), "profiles are not used: the lake and the target say where tables go");
+        reader.note(
+            &Place::start_of(&models_dir.join("profiles.yml")),
+            "profiles are not used: the lake and the target say where tables go",
+        );
     }
     for package in packages.iter().map(|(_, package)| package).chain([&settings]) {
         project.macros.extend(read_macros(&mut reader, package));
@@ -111,8 +114,15 @@ pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> 
             return Err(Error::from_faults(reader.faults));
         }
     };
-    let mut loader =
-        Loader { reader, root: Arc::new(settings.clone()), settings, package: String::new(), values, renderer, project };
+    let mut loader = Loader {
+        reader,
+        root: Arc::new(settings.clone()),
+        settings,
+        package: String::new(),
+        values,
+        renderer,
+        project,
+    };
     for (_, package) in packages {
         loader.load(package);
     }
@@ -258,7 +268,12 @@ impl Loader {
             let message = format!("{what} has no file, name=`{name}`");
             match tidemill_project::error::nearest(name, known) {
                 Some(near) => {
-                    self.reader.fault_hint(&properties.place, codes::ORPHAN, message, format!("did you mean `{near}`?"));
+                    self.reader.fault_hint(
+                        &properties.place,
+                        codes::ORPHAN,
+                        message,
+                        format!("did you mean `{near}`?"),
+                    );
                 }
                 // dbt passes over it, and so many projects have some.
                 None => self.reader.note(&properties.place, message),
@@ -416,7 +431,8 @@ impl Loader {
 
     /// Schemas and names of tables by the project's own `generate_schema_name` and `generate_alias_name`, when it has them.
     fn name_relations(&mut self) {
-        let own = |name: &str| self.project.macros.iter().any(|file| file.package == self.project.name && file.defines(name));
+        let own =
+            |name: &str| self.project.macros.iter().any(|file| file.package == self.project.name && file.defines(name));
         let (schemas, aliases) = (own("generate_schema_name"), own("generate_alias_name"));
         if !schemas && !aliases {
             return;
@@ -427,7 +443,7 @@ impl Loader {
         };
         for model in self.project.models.values_mut() {
             let kind = if model.config.snapshot.is_some() { "snapshot" } else { "model" };
-            let node = renderer.naming_node(kind, &model.package, &model.name, &model.config.raw, &model.config.tags);
+            let node = Renderer::naming_node(kind, &model.package, &model.name, &model.config.raw, &model.config.tags);
             let named = |name, custom: Option<&String>| renderer.naming(name, custom.map(String::as_str), &node);
             if schemas && !(kind == "snapshot" && model.config.raw.contains_key("target_schema")) {
                 match named("generate_schema_name", model.config.schema.as_ref()) {
@@ -443,7 +459,7 @@ impl Loader {
             }
         }
         for seed in self.project.seeds.values_mut() {
-            let node = renderer.naming_node("seed", &self.project.name, &seed.name, &Map::new(), &seed.tags);
+            let node = Renderer::naming_node("seed", &self.project.name, &seed.name, &Map::new(), &seed.tags);
             if schemas {
                 match renderer.naming("generate_schema_name", seed.schema.as_deref(), &node) {
                     Ok(schema) => seed.schema = Some(schema),

@@ -38,8 +38,8 @@ pub use folders::{BuildFolders, build_folders};
 pub use keyed::{Keeping, KeyColumns, KeyedConfig, OnSqlChange};
 pub use load::{LoadOptions, load_project};
 pub use model::{
-    Column, Constraint, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target,
-    Uses,
+    Column, Constraint, EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest,
+    SourceTable, Target, Uses,
 };
 pub use scenarios::{Expected, Kill, Rewrite, ScenarioTest, SentRecord, Step};
 pub use unit_tests::{Given, Overrides, UnitTest};

@@ -345,7 +345,8 @@ impl MacroFile {
     #[must_use]
     pub fn defines(&self, name: &str) -> bool {
         crate::render::tags(&self.text).any(|tag| {
-            tag.word == "macro" && tag.rest.trim_start().strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('('))
+            tag.word == "macro"
+                && tag.rest.trim_start().strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('('))
         })
     }
 }

@@ -319,10 +319,16 @@ fn version_columns(shared: &Node, own: &Node) -> Node {
             item.get(key).map(|list| list.items().iter().filter_map(Node::scalar_text).collect()).unwrap_or_default()
         };
         let (include, exclude) = (named("include"), named("exclude"));
-        columns.extend(shared.items().iter().filter(|column| {
-            let name = column.get("name").and_then(Node::scalar_text).unwrap_or_default();
-            (include.is_empty() || include.contains(&name)) && !exclude.contains(&name)
-        }).cloned());
+        columns.extend(
+            shared
+                .items()
+                .iter()
+                .filter(|column| {
+                    let name = column.get("name").and_then(Node::scalar_text).unwrap_or_default();
+                    (include.is_empty() || include.contains(&name)) && !exclude.contains(&name)
+                })
+                .cloned(),
+        );
     }
     Node { place: own.place.clone(), data: Data::List(columns) }
 }
@@ -341,7 +347,11 @@ fn read_constraints(reader: &mut Reader, node: &Node) -> Vec<Constraint> {
 
 /// `meta` and `tags` outside of `config:`, dbt's older form.
 fn older_configs(node: &Node) -> Vec<Entry> {
-    node.entries().iter().filter(|entry| matches!(entry.key.as_str(), "meta" | "tags" | "docs" | "access" | "group")).cloned().collect()
+    node.entries()
+        .iter()
+        .filter(|entry| matches!(entry.key.as_str(), "meta" | "tags" | "docs" | "access" | "group"))
+        .cloned()
+        .collect()
 }
 
 fn read_named(reader: &mut Reader, node: &Node, what: &str, into: &mut IndexMap<String, NodeProperties>) {

@@ -113,7 +113,8 @@ impl Settings {
         let macro_paths = paths(["macro-paths", "macro-paths"], "macros");
         let snapshot_paths = paths(["snapshot-paths", "snapshot-paths"], "snapshots");
         let analysis_paths = paths(["analysis-paths", "analysis-paths"], "analyses");
-        let mut docs_paths = if root.get("docs-paths").is_some() { paths(["docs-paths", "docs-paths"], "docs") } else { Vec::new() };
+        let mut docs_paths =
+            if root.get("docs-paths").is_some() { paths(["docs-paths", "docs-paths"], "docs") } else { Vec::new() };
         if docs_paths.is_empty() {
             let all = [&model_paths, &seed_paths, &test_paths, &macro_paths, &snapshot_paths, &analysis_paths];
             docs_paths.extend(all.into_iter().flatten().cloned());

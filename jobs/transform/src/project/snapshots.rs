@@ -25,7 +25,8 @@ pub(super) fn blocks(text: &str) -> Vec<Block> {
     for tag in crate::render::tags(text) {
         match tag.word {
             "snapshot" => {
-                let name = tag.rest.split_whitespace().next().unwrap_or_default().trim_end_matches("%}").trim_end_matches('-');
+                let name =
+                    tag.rest.split_whitespace().next().unwrap_or_default().trim_end_matches("%}").trim_end_matches('-');
                 open = Some((name.to_owned(), tag.start, tag.end));
             }
             "endsnapshot" => {
@@ -57,20 +58,18 @@ pub(super) fn snapshot_config(reader: &mut Reader, node: &Node) -> Option<Snapsh
     need(reader, "unique_key");
     need(reader, "strategy");
     let updated_at = node.get("updated_at").and_then(|value| reader.text(value, "updated_at"));
-    let strategy = match reader.word(node.get("strategy")?, "strategy", &[("timestamp", true), ("check", false)])? {
-        true => {
-            need(reader, "updated_at");
-            SnapshotStrategy::Timestamp { updated_at: updated_at? }
-        }
-        false => {
-            need(reader, "check_cols");
-            let columns = node.get("check_cols")?;
-            let columns = match &columns.data {
-                Data::Scalar(_) if columns.scalar_text().as_deref() == Some("all") => None,
-                _ => Some(reader.texts(columns, "check_cols")?),
-            };
-            SnapshotStrategy::Check { columns, updated_at }
-        }
+    let timestamp = reader.word(node.get("strategy")?, "strategy", &[("timestamp", true), ("check", false)])?;
+    let strategy = if timestamp {
+        need(reader, "updated_at");
+        SnapshotStrategy::Timestamp { updated_at: updated_at? }
+    } else {
+        need(reader, "check_cols");
+        let columns = node.get("check_cols")?;
+        let columns = match &columns.data {
+            Data::Scalar(_) if columns.scalar_text().as_deref() == Some("all") => None,
+            _ => Some(reader.texts(columns, "check_cols")?),
+        };
+        SnapshotStrategy::Check { columns, updated_at }
     };
     let words = [
         ("ignore", HardDeletes::Ignore),
@@ -91,7 +90,8 @@ pub(super) fn snapshot_config(reader: &mut Reader, node: &Node) -> Option<Snapsh
             column_names.insert(entry.key.clone(), name);
         }
     }
-    let valid_to_current = node.get("dbt_valid_to_current").and_then(|value| reader.text(value, "dbt_valid_to_current"));
+    let valid_to_current =
+        node.get("dbt_valid_to_current").and_then(|value| reader.text(value, "dbt_valid_to_current"));
     Some(SnapshotConfig { strategy, hard_deletes, valid_to_current, column_names })
 }
 
@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn blocks_keep_their_lines() {
-        let text = "{# c #}\n{% snapshot a %}\nselect 1\n{% endsnapshot %}\n{%- snapshot b -%} select 2 {%- endsnapshot -%}";
+        let text =
+            "{# c #}\n{% snapshot a %}\nselect 1\n{% endsnapshot %}\n{%- snapshot b -%} select 2 {%- endsnapshot -%}";
         let found = blocks(text);
         assert_eq!(found[0], Block { name: "a".to_owned(), sql: "\n\nselect 1\n".to_owned(), line: 2 });
         assert_eq!((found[1].name.as_str(), found[1].line, found[1].sql.trim()), ("b", 5, "select 2"));

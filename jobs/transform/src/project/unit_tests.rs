@@ -212,7 +212,8 @@ fn read_input(project: &Project, model: &str, text: &str) -> Option<NodeId> {
         None => (None, found[1].to_owned()),
     };
     if let Some(version) = found.get(3) {
-        let versioned = RefCall { package: package.clone(), name: name.clone(), version: Some(version.as_str().to_owned()) };
+        let versioned =
+            RefCall { package: package.clone(), name: name.clone(), version: Some(version.as_str().to_owned()) };
         if let Some(id) = project.find_ref(&versioned) {
             return Some(id);
         }

@@ -89,9 +89,10 @@ impl Root {
             "schema" => Value::from(session.target().schema.as_str()),
             "dbt_version" => Value::from("1.11.0"),
             "invocation_args_dict" | "dbt_metadata_envs" => from_data(json!({})),
-            "builtins" => {
-                ["ref", "source", "config", "var"].into_iter().filter_map(|name| Some((name, self.built_in(name)?))).collect()
-            }
+            "builtins" => ["ref", "source", "config", "var"]
+                .into_iter()
+                .filter_map(|name| Some((name, self.built_in(name)?)))
+                .collect(),
             _ => return None,
         })
     }
@@ -416,13 +417,8 @@ fn wrap_macro(session: &Arc<Session>, args: &[Value]) -> Result<Value, Error> {
         session.register_macro(package, name, constant);
         return Ok(Value::from(""));
     }
-    let wrapped = Macro {
-        package: package.to_owned(),
-        name: name.to_owned(),
-        inner,
-        open,
-        session: Arc::clone(session),
-    };
+    let wrapped =
+        Macro { package: package.to_owned(), name: name.to_owned(), inner, open, session: Arc::clone(session) };
     session.register_macro(package, name, Value::from_object(wrapped));
     Ok(Value::from(""))
 }
@@ -454,7 +450,8 @@ impl Open {
         };
         let mut passed: Vec<(String, Value)> = Vec::new();
         if self.varargs {
-            let rest = if given.len() > self.parameters.len() { given.split_off(self.parameters.len()) } else { Vec::new() };
+            let rest =
+                if given.len() > self.parameters.len() { given.split_off(self.parameters.len()) } else { Vec::new() };
             passed.push(("varargs".to_owned(), Value::from(rest)));
         }
         let mut rest = Vec::new();
@@ -589,7 +586,8 @@ impl Object for Config {
         match method {
             "get" | "meta_get" => {
                 let (key, default, named): (&str, Option<Value>, Kwargs) = from_args(args)?;
-                let (named_default, _): (Option<Value>, Option<Value>) = (named.get("default")?, named.get("validator")?);
+                let (named_default, _): (Option<Value>, Option<Value>) =
+                    (named.get("default")?, named.get("validator")?);
                 let found = self.look_up(key, method == "meta_get");
                 Ok(found.or(default).or(named_default).unwrap_or_else(|| Value::from(())))
             }
@@ -619,7 +617,10 @@ impl Object for Exceptions {
     fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         let message = args.first().map(ToString::to_string).unwrap_or_default();
         match method {
-            "raise_compiler_error" | "raise_not_implemented" | "raise_parsing_error" | "raise_database_error"
+            "raise_compiler_error"
+            | "raise_not_implemented"
+            | "raise_parsing_error"
+            | "raise_database_error"
             | "raise_fail_fast_error" => Err(fail(message.trim().to_owned())),
             "warn" | "warn_snapshot_timestamp_data_types" => {
                 tracing::warn!(%message, "template warns");

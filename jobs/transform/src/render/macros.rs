@@ -183,7 +183,8 @@ impl Macros {
     }
 
     fn import(&self, files: impl IntoIterator<Item = usize>) -> String {
-        let imports = files.into_iter().map(|file| format!("{{% import '{}' as _m %}}", escaped(&self.files[file].name)));
+        let imports =
+            files.into_iter().map(|file| format!("{{% import '{}' as _m %}}", escaped(&self.files[file].name)));
         imports.collect::<Vec<_>>().concat()
     }
 
@@ -345,8 +346,11 @@ fn matching(text: &str) -> Option<usize> {
     let mut quote = None;
     for (index, letter) in text.char_indices() {
         match (quote, letter) {
-            (Some(open), letter) if letter == open => quote = None,
-            (Some(_), _) => {}
+            (Some(open), _) => {
+                if letter == open {
+                    quote = None;
+                }
+            }
             (None, '\'' | '"') => quote = Some(letter),
             (None, '(' | '[' | '{') => depth += 1,
             (None, ')' | ']' | '}') => {
@@ -369,8 +373,11 @@ fn parameter_names(list: &str) -> Vec<String> {
     let ends = list.char_indices().chain(std::iter::once((list.len(), ',')));
     for (index, letter) in ends {
         match (quote, letter) {
-            (Some(open), letter) if letter == open => quote = None,
-            (Some(_), _) => {}
+            (Some(open), _) => {
+                if letter == open {
+                    quote = None;
+                }
+            }
             (None, '\'' | '"') => quote = Some(letter),
             (None, '(' | '[' | '{') => depth += 1,
             (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),
@@ -437,7 +444,10 @@ mod tests {
     fn parameters_are_read_with_their_defaults() {
         let text = "{% macro m(a, b=['x, y', f(1, 2)],\n c=none) %}{{ varargs }}{% endmacro %}";
         let (bare, found) = define(text);
-        assert_eq!(found[0].2, Parameters { names: vec!["a".into(), "b".into(), "c".into()], varargs: true, kwargs: false });
+        assert_eq!(
+            found[0].2,
+            Parameters { names: vec!["a".into(), "b".into(), "c".into()], varargs: true, kwargs: false }
+        );
         assert!(bare.starts_with("{% macro __macro_m(a, b=['x, y', f(1, 2)],\n c=none, varargs=[]) %}"), "{bare}");
     }
 }

@@ -21,12 +21,18 @@ pub(super) fn mark(text: &str) -> String {
             marked.push_str(part);
             continue;
         }
-        let neighbour = |index: Option<usize>| index.and_then(|index| pieces.get(index)).map(|piece| &text[piece.start..piece.end]);
+        let neighbour =
+            |index: Option<usize>| index.and_then(|index| pieces.get(index)).map(|piece| &text[piece.start..piece.end]);
         // Spacing that a tag's `-` eats must stay beside the tag.
         let before = neighbour(index.checked_sub(1)).unwrap_or_default();
         let after = neighbour(Some(index + 1)).unwrap_or_default();
-        let from = if before[..before.len().saturating_sub(2)].ends_with('-') { part.len() - part.trim_start().len() } else { 0 };
-        let to = if after.get(2..).is_some_and(|rest| rest.starts_with('-')) { part.trim_end().len() } else { part.len() };
+        let from = if before[..before.len().saturating_sub(2)].ends_with('-') {
+            part.len() - part.trim_start().len()
+        } else {
+            0
+        };
+        let to =
+            if after.get(2..).is_some_and(|rest| rest.starts_with('-')) { part.trim_end().len() } else { part.len() };
         if from >= to {
             marked.push_str(part);
             continue;

@@ -71,8 +71,7 @@ fn moment(args: &[Value]) -> Result<Value, Error> {
     let ((year, month, day), clock) = (from_args::<(i32, u32, u32)>(&args[..args.len().min(3)])?, args.get(3..));
     let part = |index: usize| clock.and_then(|clock| clock.get(index)).and_then(Value::as_usize).unwrap_or_default();
     let part = |index: usize| u32::try_from(part(index)).unwrap_or(u32::MAX);
-    let local =
-        NaiveDate::from_ymd_opt(year, month, day).and_then(|date| date.and_hms_opt(part(0), part(1), part(2)));
+    let local = NaiveDate::from_ymd_opt(year, month, day).and_then(|date| date.and_hms_opt(part(0), part(1), part(2)));
     let local = local.ok_or_else(|| fail("there is no such date or time"))?;
     Ok(Value::from_object(Instant(Tz::UTC.from_utc_datetime(&local))))
 }
@@ -88,16 +87,21 @@ impl Object for DatetimeClass {
     fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         match method {
             "now" => {
-                let zone = args.first().and_then(|zone| zone.downcast_object_ref::<Zone>()).map_or(Tz::UTC, |zone| zone.0);
+                let zone =
+                    args.first().and_then(|zone| zone.downcast_object_ref::<Zone>()).map_or(Tz::UTC, |zone| zone.0);
                 Ok(Value::from_object(Instant(utc(self.0).with_timezone(&zone))))
             }
             "utcnow" | "today" => Ok(instant(self.0)),
             "strptime" => {
                 let (text, format): (&str, &str) = from_args(args)?;
-                let local = NaiveDateTime::parse_from_str(text, format)
-                    .or_else(|_| NaiveDate::parse_from_str(text, format).map(|date| date.and_time(chrono::NaiveTime::MIN)));
+                let local = NaiveDateTime::parse_from_str(text, format).or_else(|_| {
+                    NaiveDate::parse_from_str(text, format).map(|date| date.and_time(chrono::NaiveTime::MIN))
+                });
                 let local = local.map_err(|_| {
-                    Error::new(ErrorKind::InvalidOperation, format!("text is not of that format, text=`{text}`, format=`{format}`"))
+                    Error::new(
+                        ErrorKind::InvalidOperation,
+                        format!("text is not of that format, text=`{text}`, format=`{format}`"),
+                    )
                 })?;
                 Ok(Value::from_object(Instant(Tz::UTC.from_utc_datetime(&local))))
             }
@@ -159,7 +163,8 @@ impl Object for Instant {
             "weekday" => Ok(Value::from(self.0.weekday().num_days_from_monday())),
             "isoweekday" => Ok(Value::from(self.0.weekday().number_from_monday())),
             "astimezone" => {
-                let zone = args.first().and_then(|zone| zone.downcast_object_ref::<Zone>()).map_or(Tz::UTC, |zone| zone.0);
+                let zone =
+                    args.first().and_then(|zone| zone.downcast_object_ref::<Zone>()).map_or(Tz::UTC, |zone| zone.0);
                 Ok(Value::from_object(Self(self.0.with_timezone(&zone))))
             }
             // What Python writes as `+` and `-`, which our engine does not let objects do.
@@ -194,7 +199,12 @@ impl Object for Delta {
         }
     }
 
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, _args: &[Value]) -> Result<Value, Error> {
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        _args: &[Value],
+    ) -> Result<Value, Error> {
         match method {
             "total_seconds" => Ok(Value::from(self.0.num_seconds())),
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
@@ -246,7 +256,10 @@ impl Object for Re {
         let pattern = args.first().and_then(Value::as_str).unwrap_or_default();
         let compile = |pattern: &str| {
             Regex::new(pattern).map_err(|_| {
-                Error::new(ErrorKind::InvalidOperation, format!("regular expression cannot be read, pattern=`{pattern}`"))
+                Error::new(
+                    ErrorKind::InvalidOperation,
+                    format!("regular expression cannot be read, pattern=`{pattern}`"),
+                )
             })
         };
         let text = |index: usize| args.get(index).map(ToString::to_string).unwrap_or_default();
@@ -255,7 +268,10 @@ impl Object for Re {
             "escape" => Ok(Value::from(regex::escape(pattern))),
             "sub" => {
                 // Python's groups are `\1`, ours `${1}`.
-                let with = Regex::new(r"\\(\d+)").map_err(|_| fail("a constant pattern"))?.replace_all(&text(1), "$${$1}").into_owned();
+                let with = Regex::new(r"\\(\d+)")
+                    .map_err(|_| fail("a constant pattern"))?
+                    .replace_all(&text(1), "$${$1}")
+                    .into_owned();
                 Ok(Value::from(compile(pattern)?.replace_all(&text(2), with.as_str()).into_owned()))
             }
             "findall" => Ok(compile(pattern)?.find_iter(&text(1)).map(|found| Value::from(found.as_str())).collect()),

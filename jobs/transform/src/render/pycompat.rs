@@ -71,7 +71,9 @@ fn list_method(value: &Value, method: &str, args: &[Value]) -> Result<Value, Err
         }
         "append" | "extend" => Err(Error::new(
             ErrorKind::InvalidOperation,
-            format!("this list cannot be changed in place, method=`{method}`; write {{% set items = items + [item] %}}"),
+            format!(
+                "this list cannot be changed in place, method=`{method}`; write {{% set items = items + [item] %}}"
+            ),
         )),
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }

@@ -67,11 +67,8 @@ impl Object for RelationValue {
             "include" => {
                 let (named,): (Kwargs,) = from_args(args)?;
                 let schema: Option<bool> = named.get("schema")?;
-                let sql = if schema == Some(false) {
-                    quote(&self.relation.identifier)
-                } else {
-                    self.relation.sql.clone()
-                };
+                let sql =
+                    if schema == Some(false) { quote(&self.relation.identifier) } else { self.relation.sql.clone() };
                 let relation = Relation { sql, ..self.relation.clone() };
                 Ok(Value::from_object(Self { id: self.id.clone(), relation }))
             }
@@ -135,7 +132,8 @@ impl Object for Adapter {
                     }
                 };
                 let known = names(&to)?;
-                let missing = names(&from)?.into_iter().filter(|column| known.iter().all(|other| other.name != column.name));
+                let missing =
+                    names(&from)?.into_iter().filter(|column| known.iter().all(|other| other.name != column.name));
                 mutable::list(&missing.map(column_value).collect())
             }
             "get_relation" => {
@@ -171,7 +169,11 @@ impl Object for Adapter {
             }
             // Schemas are folders that come into being with their first table.
             "create_schema" | "cache_added" | "cache_dropped" | "cache_renamed" | "commit" => Ok(Value::from("")),
-            "drop_relation" | "rename_relation" | "truncate_relation" | "drop_schema" | "expand_target_column_types" => {
+            "drop_relation"
+            | "rename_relation"
+            | "truncate_relation"
+            | "drop_schema"
+            | "expand_target_column_types" => {
                 Err(fail(format!("templates cannot change tables, call=`adapter.{method}`")))
             }
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
@@ -247,7 +249,12 @@ impl Object for ColumnValue {
         write!(f, "<Column {} ({})>", self.0.name, self.0.data_type)
     }
 
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, _args: &[Value]) -> Result<Value, Error> {
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        _args: &[Value],
+    ) -> Result<Value, Error> {
         let kind = self.0.data_type.as_str();
         Ok(match method {
             "is_string" => Value::from(kind == "varchar"),

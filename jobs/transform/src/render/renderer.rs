@@ -95,8 +95,7 @@ impl Renderer {
     pub fn parse_test(&self, test: &GenericTest) -> Result<Uses> {
         let call = self.test_call(test)?;
         // The shipped macros use nothing but their arguments, and most of those are plain values.
-        let text =
-            if self.macros.is_shipped(&call.package, &call.name) { call.expressions() } else { call.template() };
+        let text = if self.macros.is_shipped(&call.package, &call.name) { call.expressions() } else { call.template() };
         if text.is_empty() {
             return Ok(Uses::default());
         }
@@ -202,7 +201,6 @@ impl Renderer {
 
     /// What naming macros are told about a node.
     pub(crate) fn naming_node(
-        &self,
         kind: &str,
         package: &str,
         name: &str,

@@ -39,9 +39,7 @@ pub(super) struct Known {
 impl Known {
     /// Whether a name is that of a package whose macros can be called by it.
     pub(super) fn is_package(&self, name: &str) -> bool {
-        name == self.project
-            || SHIPPED_PACKAGES.contains(&name)
-            || self.packages.iter().any(|package| package == name)
+        name == self.project || SHIPPED_PACKAGES.contains(&name) || self.packages.iter().any(|package| package == name)
     }
 
     /// The model or seed of a `ref`.

@@ -7,10 +7,10 @@ use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Value, from_args}
 use minijinja::{Error, ErrorKind, State};
 use serde_json::Value as Json;
 
+use super::TableRows;
 use super::mutable;
 use super::session::Session;
 use super::values::from_data;
-use super::TableRows;
 
 /// The answer of a query as a table; none while a template is parsed.
 pub(super) fn answer(session: &Session, sql: &str) -> Result<Value, Error> {
@@ -82,7 +82,12 @@ impl Object for Table {
         Some(self.0.rows.len())
     }
 
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, _args: &[Value]) -> Result<Value, Error> {
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        _args: &[Value],
+    ) -> Result<Value, Error> {
         match method {
             "print_table" | "print_csv" | "print_json" => Ok(Value::from("")),
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
@@ -211,7 +216,12 @@ impl Object for Column {
         write!(f, "<column {}>", self.index)
     }
 
-    fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, _args: &[Value]) -> Result<Value, Error> {
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        _args: &[Value],
+    ) -> Result<Value, Error> {
         match method {
             "values" => mutable::list(&Value::from(self.cells())),
             "values_distinct" => {

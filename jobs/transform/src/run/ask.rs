@@ -121,7 +121,9 @@ fn wait<T: Send>(future: impl Future<Output = T> + Send) -> Result<T, String> {
     std::thread::scope(|scope| {
         let answering = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map(|runtime| runtime.block_on(future)).map_err(|error| format!("a question could not be asked: {error}"))
+            runtime
+                .map(|runtime| runtime.block_on(future))
+                .map_err(|error| format!("a question could not be asked: {error}"))
         });
         answering.join().unwrap_or_else(|_| Err("a question ended without an answer".to_owned()))
     })
@@ -141,12 +143,10 @@ fn explained(error: &DataFusionError) -> String {
     {
         return told(fault);
     }
-    match crate::sql::trouble(error) {
-        Some(found) => match found.hint {
-            Some(hint) => format!("query of a template failed: {}; {hint}", found.message),
-            None => format!("query of a template failed: {}", found.message),
-        },
-        None => format!("query of a template failed: {error}"),
+    let found = crate::sql::trouble(error);
+    match found.hint {
+        Some(hint) => format!("query of a template failed: {}; {hint}", found.message),
+        None => format!("query of a template failed: {}", found.message),
     }
 }
 

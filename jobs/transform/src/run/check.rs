@@ -156,13 +156,20 @@ impl Check<'_> {
     }
 
     /// The branch of `is_incremental()`, with the model's own table as it will be.
-    async fn incremental(&self, model: &Model, node: &NodeId, context: &SessionContext, columns: &SchemaRef) -> Result<()> {
+    async fn incremental(
+        &self,
+        model: &Model,
+        node: &NodeId,
+        context: &SessionContext,
+        columns: &SchemaRef,
+    ) -> Result<()> {
         if !model.raw_sql.contains("is_incremental") {
             return Ok(());
         }
         let Some(relation) = self.executor.sessions.compiler.relation(node) else { return Ok(()) };
         let name = TableReference::partial(relation.schema, relation.identifier);
-        register(context, &name, Arc::new(EmptyTable::new(Arc::clone(columns)))).map_err(BuildFault::plan(node, None))?;
+        register(context, &name, Arc::new(EmptyTable::new(Arc::clone(columns))))
+            .map_err(BuildFault::plan(node, None))?;
         let render = RenderContext { incremental: true, ..self.render() };
         self.executor.sessions.compiler.frame(context, model, &render).await?;
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{DataFrame, SessionContext};
+use tidemill_lake::store_fault_within;
 use tidemill_project::Location;
 
 use super::ask::Asked;
@@ -141,26 +142,29 @@ impl Compiler {
     }
 
     /// The plan of a model's SQL. A fault tells file, line and column of the template.
-    pub(crate) async fn frame(&self, context: &SessionContext, model: &Model, render: &RenderContext) -> Result<DataFrame> {
+    pub(crate) async fn frame(
+        &self,
+        context: &SessionContext,
+        model: &Model,
+        render: &RenderContext,
+    ) -> Result<DataFrame> {
         let sql = self.sql(model, render)?;
         crate::sql::plan(context, &sql).await.map_err(|error| self.explain(model, render, &sql, error))
     }
 
     fn explain(&self, model: &Model, render: &RenderContext, sql: &str, source: DataFusionError) -> BuildFault {
         let node = NodeId::Model(model.name.clone());
-        let Some(found) = crate::sql::trouble(&source) else {
-            let location = Some(Location::new(&model.path, 1, 1));
-            return BuildFault::Plan { node, location, source: Box::new(source) };
-        };
-        let place = found.at.and_then(|(line, column)| {
-            self.renderer.locate(model, render, &self.relations(), sql, line, column)
-        });
+        if store_fault_within(&source).is_some() {
+            // The SQL is not at fault: the lake could not be read while it was planned.
+            return BuildFault::plan(&node, None)(source);
+        }
+        let found = crate::sql::trouble(&source);
+        let place = found
+            .at
+            .and_then(|(line, column)| self.renderer.locate(model, render, &self.relations(), sql, line, column));
         let location = place.or_else(|| word_in(model, found.word.as_deref()?));
-        let told = SqlTold {
-            hint: found.hint,
-            location: Some(location.unwrap_or_else(|| Location::new(&model.path, 1, 1))),
-            cause: source,
-        };
+        let told =
+            SqlTold { hint: found.hint, location: Some(location.unwrap_or_else(|| Location::new(&model.path, 1, 1))) };
         BuildFault::Sql { node, message: found.message, told: Box::new(told) }
     }
 

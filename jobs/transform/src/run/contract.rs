@@ -35,10 +35,13 @@ pub(super) async fn check(model: &Model, columns: &Schema, context: &SessionCont
     if enforced {
         for name in names.iter().filter(|name| !model.columns.keys().any(|known| known.eq_ignore_ascii_case(name))) {
             faults.push(
-                Fault::new(format!("the contract does not name a column of the model, column=`{name}`, model=`{}`", model.name))
-                    .at(model.location.clone())
-                    .code(CONTRACT.0)
-                    .hint("add it to `columns` with its `data_type`, or leave it out of the model"),
+                Fault::new(format!(
+                    "the contract does not name a column of the model, column=`{name}`, model=`{}`",
+                    model.name
+                ))
+                .at(model.location.clone())
+                .code(CONTRACT.0)
+                .hint("add it to `columns` with its `data_type`, or leave it out of the model"),
             );
         }
     }
@@ -72,18 +75,29 @@ async fn wrong_type(column: &Column, found: &DataType, context: &SessionContext)
     };
     (family(&wanted) != family(found)).then(|| {
         let found = super::ask::type_name(found);
-        at(format!("the model gives another type than the contract says, column=`{}`, data_type=`{declared}`, found=`{found}`", column.name))
-            .hint(format!("cast it in the model, or say data_type: {found}"))
+        at(format!(
+            "the model gives another type than the contract says, column=`{}`, data_type=`{declared}`, found=`{found}`",
+            column.name
+        ))
+        .hint(format!("cast it in the model, or say data_type: {found}"))
     })
 }
 
 /// dbt does not compare lengths and precisions either.
 fn family(data_type: &DataType) -> &'static str {
     match data_type {
-        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt8 | DataType::UInt16
-        | DataType::UInt32 | DataType::UInt64 => "integer",
+        DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt8
+        | DataType::UInt16
+        | DataType::UInt32
+        | DataType::UInt64 => "integer",
         DataType::Float16 | DataType::Float32 | DataType::Float64 => "float",
-        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => "decimal",
+        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            "decimal"
+        }
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text",
         DataType::Boolean => "boolean",
         DataType::Date32 | DataType::Date64 => "date",
@@ -106,7 +120,10 @@ pub(super) async fn enforce(model: &Model, rows: &RecordBatch, context: &Session
     };
     for column in model.columns.values() {
         let not_null = column.constraints.iter().any(|found| matches!(found.kind.as_str(), "not_null" | "primary_key"));
-        if not_null && let Some(values) = rows.column_by_name(&column.name) && values.null_count() > 0 {
+        if not_null
+            && let Some(values) = rows.column_by_name(&column.name)
+            && values.null_count() > 0
+        {
             return Err(broken(format!("{} is not null", column.name), values.null_count() as u64));
         }
     }
@@ -124,7 +141,8 @@ pub(super) async fn enforce(model: &Model, rows: &RecordBatch, context: &Session
         let context = super::session::beside(context);
         context.register_table("rows", table.into_view()).map_err(BuildFault::plan(&node, None))?;
         let sql = format!("select count(*) as broken from rows where not ({condition})");
-        let counted = crate::sql::plan(&context, &sql).await.map_err(BuildFault::plan(&node, Some(model.location.clone())))?;
+        let counted =
+            crate::sql::plan(&context, &sql).await.map_err(BuildFault::plan(&node, Some(model.location.clone())))?;
         let counted = counted.collect().await.map_err(BuildFault::execute(&node, Some(model.location.clone())))?;
         let count = counted.first().map_or(0, |rows| rows.column(0).as_primitive::<Int64Type>().value(0));
         if count > 0 {

@@ -54,7 +54,6 @@ impl Diagnostic for BuildError {
 pub(crate) struct SqlTold {
     pub(crate) hint: Option<String>,
     pub(crate) location: Option<Location>,
-    pub(crate) cause: DataFusionError,
 }
 
 /// A fault of planning or building.
@@ -70,7 +69,7 @@ pub(crate) enum BuildFault {
     Lake { table: TableId, source: Box<tidemill_lake::Error> },
     #[error("SQL does not plan, in=`{node}`")]
     Plan { node: NodeId, location: Option<Location>, source: Box<DataFusionError> },
-    /// What the planner says, in the user's terms; the source is kept for debug output and told by nobody.
+    /// What the planner says, in the user's terms.
     #[error("{message}, in=`{node}`")]
     Sql {
         node: NodeId,

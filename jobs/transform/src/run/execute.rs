@@ -326,9 +326,8 @@ impl Job<'_> {
         cluster: &[String],
     ) -> Result<Writer> {
         let executor = self.executor;
-        let is_stored = |column: &&str| {
-            schema.field_with_name(column).is_ok_and(|field| is_event_time_type(field.data_type()))
-        };
+        let is_stored =
+            |column: &&str| schema.field_with_name(column).is_ok_and(|field| is_event_time_type(field.data_type()));
         let target = Target {
             id: self.table_id()?,
             node: self.node.clone(),

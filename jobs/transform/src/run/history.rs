@@ -103,16 +103,22 @@ impl Writer<'_> {
 
     /// The fresh rows with their key, their time of change and that they are there.
     fn fresh(&self) -> String {
-        format!("select *, {}, {} as __changed_at, true as __is_there from history.fresh", self.keys(), self.changed_at())
+        format!(
+            "select *, {}, {} as __changed_at, true as __is_there from history.fresh",
+            self.keys(),
+            self.changed_at()
+        )
     }
 
     fn keys(&self) -> String {
-        let keys: Vec<String> = self.key.iter().enumerate().map(|(index, key)| format!("{key} as __key_{index}")).collect();
+        let keys: Vec<String> =
+            self.key.iter().enumerate().map(|(index, key)| format!("{key} as __key_{index}")).collect();
         keys.join(", ")
     }
 
     fn same_key(&self, left: &str, right: &str) -> String {
-        let keys: Vec<String> = (0..self.key.len()).map(|index| format!("{left}.__key_{index} = {right}.__key_{index}")).collect();
+        let keys: Vec<String> =
+            (0..self.key.len()).map(|index| format!("{left}.__key_{index} = {right}.__key_{index}")).collect();
         keys.join(" and ")
     }
 
@@ -133,7 +139,8 @@ impl Writer<'_> {
     }
 
     fn new_rows(&self, columns: &str, from: &str) -> String {
-        let deleted = if self.marks_deletes() { format!(", 'False' as {}", self.meta("dbt_is_deleted")) } else { String::new() };
+        let deleted =
+            if self.marks_deletes() { format!(", 'False' as {}", self.meta("dbt_is_deleted")) } else { String::new() };
         format!(
             "select {columns}, {id} as {scd}, c.__changed_at as {updated}, c.__changed_at as {valid_from}, {end} as {valid_to}{deleted} {from}",
             id = self.row_id("c", "c.__changed_at"),
@@ -162,7 +169,13 @@ impl Writer<'_> {
         let of = |table: &str, has: &dyn Fn(&str) -> bool| {
             let columns: Vec<String> = all
                 .iter()
-                .map(|column| if has(column) { format!("{table}.{0} as {0}", quote(column)) } else { format!("null as {}", quote(column)) })
+                .map(|column| {
+                    if has(column) {
+                        format!("{table}.{0} as {0}", quote(column))
+                    } else {
+                        format!("null as {}", quote(column))
+                    }
+                })
                 .collect();
             columns.join(", ")
         };
@@ -175,9 +188,15 @@ impl Writer<'_> {
         };
         let had_marks = kept.field_with_name(name(self.config, "dbt_is_deleted")).is_ok();
         let was_deleted = |table: &str| {
-            if had_marks { format!("coalesce({table}.{} = 'True', false)", self.meta("dbt_is_deleted")) } else { "false".to_owned() }
+            if had_marks {
+                format!("coalesce({table}.{} = 'True', false)", self.meta("dbt_is_deleted"))
+            } else {
+                "false".to_owned()
+            }
         };
-        let instant = |name: &str| kept.field_with_name(name).map_or_else(|_| "timestamptz".to_owned(), |field| type_name(field.data_type()));
+        let instant = |name: &str| {
+            kept.field_with_name(name).map_or_else(|_| "timestamptz".to_owned(), |field| type_name(field.data_type()))
+        };
         let time_type = instant(name(self.config, "dbt_valid_from"));
         let now = format!("cast({} as {time_type})", self.now());
         let changed = format!("({} or {})", self.differs(kept), was_deleted("h"));

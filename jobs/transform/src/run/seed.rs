@@ -66,7 +66,7 @@ pub(crate) async fn load(
         columns: &rows.schema(),
         key: &[],
         keyed: false,
-            event_time: None,
+        event_time: None,
         batched: false,
         run_id,
     };
@@ -194,8 +194,7 @@ fn split(
     };
     // As SQL folds names that nobody quotes.
     let folded = |name: &str| if seed.quote_columns { name.trim().to_owned() } else { name.trim().to_lowercase() };
-    let mut columns: Vec<Cells> =
-        headers.iter().map(|name| Cells { name: folded(name), values: Vec::new() }).collect();
+    let mut columns: Vec<Cells> = headers.iter().map(|name| Cells { name: folded(name), values: Vec::new() }).collect();
     let mut faults = Vec::new();
     for (index, column) in columns.iter().enumerate() {
         if column.name.is_empty() || columns[..index].iter().any(|other| other.name == column.name) {

@@ -218,8 +218,7 @@ impl Writer {
         let num_rows = rows.rows.num_rows();
         let Some(table) = self.table.as_ref().filter(|_| num_rows > 0) else { return Ok(()) };
         if self.keyed {
-            let leaves =
-                Leaves { table, files: Vec::new(), cluster: &self.key, event_time: None, node: &self.node };
+            let leaves = Leaves { table, files: Vec::new(), cluster: &self.key, event_time: None, node: &self.node };
             let change = leaves.replace_all(&rows.rows).await?;
             self.rows += change.inserted;
             self.add.extend(change.add);
@@ -273,10 +272,11 @@ impl Writer {
         let batches: Option<Vec<String>> = batched.then(|| self.replaced.iter().flatten().cloned().collect());
         note.batches.clone_from(&batches);
         note.rows_written = self.rows;
-        note.touched = self.event_time.clone().zip(self.touched_us.take()).map(|(column, times_us)| TouchedNote {
-            column,
-            ranges: ranges_of(times_us),
-        });
+        note.touched = self
+            .event_time
+            .clone()
+            .zip(self.touched_us.take())
+            .map(|(column, times_us)| TouchedNote { column, ranges: ranges_of(times_us) });
         let Some(mut table) = self.table.take() else { return Ok(None) };
         for _ in 0..MAX_MAINTENANCE_RACES {
             let request = CommitRequest {

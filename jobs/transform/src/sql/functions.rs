@@ -90,27 +90,33 @@ pub(super) fn rewrite(function: &mut Function) -> Option<Expr> {
         }
         ("try_to_date", [value]) => format!("try_cast({value} as date)"),
         ("try_to_timestamp" | "try_to_timestamp_ntz", [value]) => format!("try_cast({value} as timestamp)"),
-        ("try_to_number" | "try_to_decimal" | "try_to_numeric", [value]) => format!("try_cast({value} as decimal(38, 0))"),
+        ("try_to_number" | "try_to_decimal" | "try_to_numeric", [value]) => {
+            format!("try_cast({value} as decimal(38, 0))")
+        }
         ("try_to_double", [value]) => format!("try_cast({value} as double precision)"),
         ("try_to_boolean", [value]) => format!("try_cast({value} as boolean)"),
         ("to_number" | "to_decimal" | "to_numeric", [value]) => format!("cast({value} as decimal(38, 0))"),
         ("to_double", [value]) => format!("cast({value} as double precision)"),
         ("to_boolean", [value]) => format!("cast({value} as boolean)"),
         ("to_varchar" | "to_char" | "string" | "to_json_string", [value]) => format!("cast({value} as text)"),
-        ("to_varchar", [value, format]) => format!("to_char({value}, {format})"),
         ("strftime", [value, format]) if value.starts_with('\'') => format!("to_char({format}, {value})"),
-        ("strftime", [value, format]) => format!("to_char({value}, {format})"),
+        ("strftime" | "to_varchar", [value, format]) => format!("to_char({value}, {format})"),
         ("getdate" | "sysdate" | "systimestamp" | "current_timestamp" | "localtimestamp", []) => "now()".to_owned(),
         ("current_date" | "curdate" | "today", []) => "current_date".to_owned(),
-        ("last_day", [value]) => format!("cast(dateadd('day', -1, dateadd('month', 1, date_trunc('month', {value}))) as date)"),
+        ("last_day", [value]) => {
+            format!("cast(dateadd('day', -1, dateadd('month', 1, date_trunc('month', {value}))) as date)")
+        }
         ("last_day", [value, unit]) => {
             format!("cast(dateadd('day', -1, dateadd({unit}, 1, date_trunc({unit}, {value}))) as date)")
         }
         ("parse_json" | "try_parse_json" | "to_json" | "to_variant", [value]) => (*value).to_owned(),
         ("square", [value]) => format!("power({value}, 2)"),
         ("mod", [left, right]) => format!("({left}) % ({right})"),
-        ("year" | "month" | "day" | "quarter" | "week" | "hour" | "minute" | "second" | "dayofweek" | "dayofyear"
-        | "dayofmonth" | "weekofyear" | "weekiso", [value]) => {
+        (
+            "year" | "month" | "day" | "quarter" | "week" | "hour" | "minute" | "second" | "dayofweek" | "dayofyear"
+            | "dayofmonth" | "weekofyear" | "weekiso",
+            [value],
+        ) => {
             let part = match name.as_str() {
                 "dayofweek" => "dow",
                 "dayofyear" => "doy",
@@ -126,7 +132,9 @@ pub(super) fn rewrite(function: &mut Function) -> Option<Expr> {
             let mut sql = "case".to_owned();
             for pair in rest.chunks(2) {
                 match pair {
-                    [wanted, result] => sql.push_str(&format!(" when {value} is not distinct from {wanted} then {result}")),
+                    [wanted, result] => {
+                        sql.push_str(&format!(" when {value} is not distinct from {wanted} then {result}"));
+                    }
                     [otherwise] => sql.push_str(&format!(" else {otherwise}")),
                     _ => {}
                 }
@@ -280,16 +288,16 @@ fn translated(format: &str) -> String {
     let mut rest = format;
     while let Some(letter) = rest.chars().next() {
         let upper = rest.to_ascii_uppercase();
-        let word = WORDS.iter().find(|(word, _)| rest.starts_with(word) || (word.len() != 3 && upper.starts_with(&word.to_ascii_uppercase()) && word.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit())));
-        match word {
-            Some((word, code)) => {
-                found.push_str(code);
-                rest = &rest[word.len()..];
-            }
-            None => {
-                found.push(letter);
-                rest = &rest[letter.len_utf8()..];
-            }
+        let word = WORDS.iter().find(|(word, _)| {
+            let shouts = word.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit());
+            rest.starts_with(word) || (word.len() != 3 && shouts && upper.starts_with(word))
+        });
+        if let Some((word, code)) = word {
+            found.push_str(code);
+            rest = &rest[word.len()..];
+        } else {
+            found.push(letter);
+            rest = &rest[letter.len_utf8()..];
         }
     }
     found

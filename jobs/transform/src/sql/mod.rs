@@ -17,7 +17,9 @@ use datafusion::common::DataFusionError;
 use datafusion::error::Result;
 use datafusion::prelude::{DataFrame, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::dialect::{Dialect, DuckDbDialect, GenericDialect, PostgreSqlDialect, SnowflakeDialect};
+use datafusion::sql::sqlparser::dialect::{
+    Dialect, DuckDbDialect, GenericDialect, PostgreSqlDialect, SnowflakeDialect,
+};
 
 pub(crate) use places::trouble;
 

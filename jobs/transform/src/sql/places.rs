@@ -16,17 +16,18 @@ pub(crate) struct Trouble {
     pub word: Option<String>,
 }
 
-/// Explains an error of the planner; `None` when there is no more to say than the error does.
-pub(crate) fn trouble(error: &DataFusionError) -> Option<Trouble> {
-    let span = error.diagnostic().and_then(|diagnostic| {
-        diagnostic.span.or_else(|| diagnostic.notes.iter().find_map(|note| note.span))
-    });
-    let at = span.and_then(|span| Some((usize::try_from(span.start.line).ok()?, usize::try_from(span.start.column).ok()?)));
+/// Explains an error of the planner.
+pub(crate) fn trouble(error: &DataFusionError) -> Trouble {
+    let span = error
+        .diagnostic()
+        .and_then(|diagnostic| diagnostic.span.or_else(|| diagnostic.notes.iter().find_map(|note| note.span)));
+    let at =
+        span.and_then(|span| Some((usize::try_from(span.start.line).ok()?, usize::try_from(span.start.column).ok()?)));
     match error.find_root() {
         DataFusionError::SchemaError(schema, _) => {
             let mut found = schema_trouble(schema);
             found.at = found.at.or(at);
-            Some(found)
+            found
         }
         DataFusionError::SQL(error, _) => {
             let text = error.to_string();
@@ -36,7 +37,7 @@ pub(crate) fn trouble(error: &DataFusionError) -> Option<Trouble> {
                 None => (text, None),
             };
             let message = format!("SQL cannot be parsed: {}", lower_first(message));
-            Some(Trouble { message, at: place.or(at), ..Trouble::default() })
+            Trouble { message, at: place.or(at), ..Trouble::default() }
         }
         root => {
             let text = plain(&root.to_string());
@@ -52,7 +53,7 @@ pub(crate) fn trouble(error: &DataFusionError) -> Option<Trouble> {
                 message.trim().trim_end_matches(['.', '\n']).clone_into(&mut found.message);
                 found.hint = near.split('\'').next().map(|near| format!("did you mean `{near}`?"));
             }
-            Some(found)
+            found
         }
     }
 }
@@ -116,7 +117,13 @@ fn place_of(text: &str) -> Option<(usize, usize)> {
 /// Without the words that DataFusion puts around everything.
 fn plain(text: &str) -> String {
     let mut text = text.trim();
-    for prefix in ["Error during planning: ", "This feature is not implemented: ", "Schema error: ", "External error: ", "Invalid function '"] {
+    for prefix in [
+        "Error during planning: ",
+        "This feature is not implemented: ",
+        "Schema error: ",
+        "External error: ",
+        "Invalid function '",
+    ] {
         if let Some(rest) = text.strip_prefix(prefix) {
             if prefix.starts_with("Invalid function") {
                 let name = rest.split('\'').next().unwrap_or_default();

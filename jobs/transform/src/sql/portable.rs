@@ -48,7 +48,9 @@ fn rewrite_expr(expr: &mut Expr) {
 /// The name of a function that is called without schema and quotes, in lower case.
 pub(super) fn plain_name(function: &Function) -> Option<String> {
     match function.name.0.as_slice() {
-        [part] => part.as_ident().filter(|ident| ident.quote_style.is_none()).map(|ident| ident.value.to_ascii_lowercase()),
+        [part] => {
+            part.as_ident().filter(|ident| ident.quote_style.is_none()).map(|ident| ident.value.to_ascii_lowercase())
+        }
         _ => None,
     }
 }

@@ -19,9 +19,8 @@ async fn rows(sql: &str) -> String {
     let mut lines = Vec::new();
     for batch in &batches {
         for row in 0..batch.num_rows() {
-            let cells = batch.columns().iter().map(|column| {
-                arrow::util::display::array_value_to_string(column, row).unwrap()
-            });
+            let cells =
+                batch.columns().iter().map(|column| arrow::util::display::array_value_to_string(column, row).unwrap());
             lines.push(cells.collect::<Vec<_>>().join("|"));
         }
     }
@@ -68,7 +67,7 @@ async fn an_alias_may_be_used_beside_its_definition() {
 
 async fn explained(sql: &str) -> String {
     let error = plan(&context(), sql).await.expect_err("the query is wrong");
-    let found = trouble(&error).unwrap();
+    let found = trouble(&error);
     let at = found.at.map(|(line, column)| format!("{line}:{column} ")).unwrap_or_default();
     format!("{at}{}{}", found.message, found.hint.map(|hint| format!(" -> {hint}")).unwrap_or_default())
 }

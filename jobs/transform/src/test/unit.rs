@@ -107,7 +107,8 @@ pub(crate) async fn run(sessions: &Sessions, test: &UnitTest) -> Result<Option<D
     }
     let node = NodeId::Model(model.name.clone());
     let place = Location::new(&model.path, 1, 1);
-    let frame = crate::sql::plan(&context, &compiled.sql).await.map_err(BuildFault::plan(&node, Some(place.clone())))?;
+    let frame =
+        crate::sql::plan(&context, &compiled.sql).await.map_err(BuildFault::plan(&node, Some(place.clone())))?;
     let planned: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
     let actual = AbortOnDropHandle::new(tokio::spawn(frame.collect()))
         .await

@@ -68,9 +68,7 @@ fn borders(unit: Unit, from_us: i64, to_us: i64) -> Option<i64> {
     Some(match unit {
         Unit::Short(width_us) => to_us.div_euclid(width_us) - from_us.div_euclid(width_us),
         // Day 0 was a Thursday; day 4 the first Monday.
-        Unit::Days(7) => {
-            (to_us.div_euclid(DAY_US) + 3).div_euclid(7) - (from_us.div_euclid(DAY_US) + 3).div_euclid(7)
-        }
+        Unit::Days(7) => (to_us.div_euclid(DAY_US) + 3).div_euclid(7) - (from_us.div_euclid(DAY_US) + 3).div_euclid(7),
         Unit::Days(days) => to_us.div_euclid(DAY_US * days) - from_us.div_euclid(DAY_US * days),
         Unit::Months(months) => {
             let number = |at_us: i64| {

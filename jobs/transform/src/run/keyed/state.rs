@@ -104,7 +104,13 @@ impl State {
 
     /// The state's rows, as a table of leaves.
     pub(crate) fn leaves(&self) -> Leaves<'_> {
-        Leaves { table: &self.table, files: self.files.clone(), cluster: &self.cluster, event_time: None, node: &self.node }
+        Leaves {
+            table: &self.table,
+            files: self.files.clone(),
+            cluster: &self.cluster,
+            event_time: None,
+            node: &self.node,
+        }
     }
 
     /// Commits; `None` when another build was faster. With nothing changed the version that counts stays.

@@ -14,10 +14,22 @@ fn world(files: &[(&str, &str)]) -> World {
 #[tokio::test]
 async fn unknown_and_ambiguous_columns_and_wrong_types_are_found_where_they_stand() {
     let world = world(&[
-        ("models/a.sql", "{{ config(materialized='table') }}\n\nselect\n    order_id,\n    usr_id\nfrom {{ ref('orders') }}"),
-        ("models/b.sql", "{% set columns = ['order_id', 'nothing_like_it'] %}\nselect {% for c in columns %}\n  {{ c }}{{ ',' if not loop.last }}{% endfor %}\nfrom {{ ref('orders') }}"),
-        ("models/c.sql", "select\n  order_id\nfrom {{ ref('orders') }} as a\njoin {{ ref('orders') }} as b on a.user_id = b.user_id"),
-        ("models/d.sql", "select o.order_id,\n       o.amount || upper(o.ordered_at - o.amount) as x\nfrom {{ ref('orders') }} as o"),
+        (
+            "models/a.sql",
+            "{{ config(materialized='table') }}\n\nselect\n    order_id,\n    usr_id\nfrom {{ ref('orders') }}",
+        ),
+        (
+            "models/b.sql",
+            "{% set columns = ['order_id', 'nothing_like_it'] %}\nselect {% for c in columns %}\n  {{ c }}{{ ',' if not loop.last }}{% endfor %}\nfrom {{ ref('orders') }}",
+        ),
+        (
+            "models/c.sql",
+            "select\n  order_id\nfrom {{ ref('orders') }} as a\njoin {{ ref('orders') }} as b on a.user_id = b.user_id",
+        ),
+        (
+            "models/d.sql",
+            "select o.order_id,\n       o.amount || upper(o.ordered_at - o.amount) as x\nfrom {{ ref('orders') }} as o",
+        ),
         ("models/e.sql", "select order_id,\nfrom where {{ ref('orders') }}"),
         ("models/f.sql", "select no_such_function(order_id) from {{ ref('orders') }}"),
         ("macros/m.sql", "{% macro m(column) %}coalesce({{ column }}, 0){% endmacro %}"),
@@ -44,7 +56,10 @@ async fn unknown_and_ambiguous_columns_and_wrong_types_are_found_where_they_stan
 #[tokio::test]
 async fn what_yaml_promises_is_held_against_the_sql() {
     let world = world(&[
-        ("models/m.sql", "{{ config(materialized='table', contract={'enforced': true}) }}select order_id, amount, ordered_at, 1 as more from {{ ref('orders') }}"),
+        (
+            "models/m.sql",
+            "{{ config(materialized='table', contract={'enforced': true}) }}select order_id, amount, ordered_at, 1 as more from {{ ref('orders') }}",
+        ),
         (
             "models/m.yml",
             "models:
@@ -106,7 +121,10 @@ async fn rows_that_break_an_enforced_contract_are_not_written() {
 async fn projects_that_cannot_be_read_say_all_that_is_wrong() {
     let mut seen = String::new();
     for (files, wanted) in [
-        (vec![("models/a.sql", "select * from {{ ref('b') }}"), ("models/b.sql", "select * from {{ ref('a') }}")], "cycle"),
+        (
+            vec![("models/a.sql", "select * from {{ ref('b') }}"), ("models/b.sql", "select * from {{ ref('a') }}")],
+            "cycle",
+        ),
         (vec![("models/a.sql", "select * from\n  {{ ref('ordres') }}")], "ref"),
         (vec![("models/a.sql", "select 1"), ("models/x/a.sql", "select 2")], "twice"),
         (vec![("models/a.sql", "select {{ 1 + }}")], "jinja"),
@@ -116,10 +134,23 @@ async fn projects_that_cannot_be_read_say_all_that_is_wrong() {
         (vec![("models/a.sql", "{{ config(materialized='table', uniqe_key='id') }}select 1")], "config"),
         (vec![("models/a.py", "def model(dbt, session): pass")], "python"),
         (vec![("models/a.sql", "{{ dbt_expectations.expect(1) }}")], "package of a macro"),
-        (vec![("snapshots/s.sql", "{% snapshot s %}{{ config(strategy='timestamp') }}select 1 as id{% endsnapshot %}")], "snapshot"),
+        (
+            vec![(
+                "snapshots/s.sql",
+                "{% snapshot s %}{{ config(strategy='timestamp') }}select 1 as id{% endsnapshot %}",
+            )],
+            "snapshot",
+        ),
         (vec![("seeds/ragged.csv", "a,b\n1,2\n3\n")], "ragged"),
         (vec![("models/a.sql", "{{ config(materialized='table') }}-- nothing\n")], "nothing"),
-        (vec![("models/a.yml", "models: [{name: a, description: \"{{ doc('order') }}\"}]"), ("models/a.sql", "select 1 as x"), ("models/d.md", "{% docs orders %}x{% enddocs %}")], "docs"),
+        (
+            vec![
+                ("models/a.yml", "models: [{name: a, description: \"{{ doc('order') }}\"}]"),
+                ("models/a.sql", "select 1 as x"),
+                ("models/d.md", "{% docs orders %}x{% enddocs %}"),
+            ],
+            "docs",
+        ),
     ] {
         let told = world(&files).faults().await;
         seen.push_str(&format!("-- {wanted}\n{told}"));

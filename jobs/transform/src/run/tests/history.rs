@@ -101,10 +101,16 @@ async fn a_snapshot_may_be_yaml_alone_and_end_in_the_future() {
       snapshot_meta_column_names: {dbt_valid_to: valid_until}
 ",
     );
-    world.write("models/now.sql", "select id, city from {{ ref('people_history') }} where valid_until = date '9999-12-31'");
+    world.write(
+        "models/now.sql",
+        "select id, city from {{ ref('people_history') }} where valid_until = date '9999-12-31'",
+    );
     world.build().await;
     world.write("seeds/people.csv", "id,city,changed_at\n1,Ulm,2025-02-01\n");
     world.build().await;
     assert_eq!(world.rows("select * from now").await, ["1 | Ulm"]);
-    assert_eq!(world.rows("select city, valid_until from people_history").await, ["Bonn | 2025-02-01", "Ulm | 9999-12-31"]);
+    assert_eq!(
+        world.rows("select city, valid_until from people_history").await,
+        ["Bonn | 2025-02-01", "Ulm | 9999-12-31"]
+    );
 }

@@ -141,7 +141,8 @@ async fn an_older_event_never_overwrites_and_a_deletion_is_final() {
     assert_eq!(world.rows("select entry_id, amount from entries order by 1").await, ["4 | 4"]);
 
     // Other words for the same query are remembered and change nothing.
-    let words = ENTRIES.replace("from {{ ref('stg_events') }}", "from (select * from {{ ref('stg_events') }}) as every");
+    let words =
+        ENTRIES.replace("from {{ ref('stg_events') }}", "from (select * from {{ ref('stg_events') }}) as every");
     world.write("models/entries.sql", &words);
     let report = world.build().await;
     assert_eq!(report.node("entries").unwrap().reason, Some(Reason::UpToDate));

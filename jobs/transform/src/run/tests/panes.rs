@@ -38,8 +38,7 @@ from marked group by user_id, run, cast(window_start as date)";
 /// The windows, straight from the events.
 const EXPECTED: &str = "
 select user_id, window_start, count(*) as events, sum(amount) as amount, min(amount) as least from (
-    select user_id, amount, arrow_cast(cast(date_bin(interval '2 minutes', event_at, to_timestamp_micros(0)) as bigint)
-        - slide * 120000000, 'Timestamp(Microsecond, Some(\"UTC\"))') as window_start
+    select user_id, amount, to_timestamp_micros((cast(event_at as bigint) / 120000000 - slide) * 120000000) as window_start
     from shop.events cross join (select unnest(range(0, 5)) as slide) as slides
 ) as slid group by 1, 2";
 

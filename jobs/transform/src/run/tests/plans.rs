@@ -93,10 +93,8 @@ async fn a_batch_that_fails_takes_no_other_with_it_and_is_built_again_alone() {
     assert_eq!(planned.reason, Reason::BatchesFailed);
     world.delete(&["b"]).await;
     world.land(&[event("d", 1, 4, START_US + HOUR_US), event("e", 1, 4, START_US + 3 * HOUR_US)]).await;
-    let plan = PlanOptions {
-        batches: [("divided".to_owned(), node.failed_batches.clone())].into(),
-        ..PlanOptions::default()
-    };
+    let plan =
+        PlanOptions { batches: [("divided".to_owned(), node.failed_batches.clone())].into(), ..PlanOptions::default() };
     let select = Selection { select: vec!["divided".to_owned()], ..Selection::default() };
     let report = world.build_selected(&select, &BuildOptions { plan, ..BuildOptions::default() }).await;
     assert_eq!(report.node("divided").unwrap().batches.as_deref(), Some(["2025-03-09T01".to_owned()].as_slice()));

@@ -31,8 +31,14 @@ on-run-end: \"{{ grant_select(['a', 'b']) }}\"
 ",
     );
     world.write("profiles.yml", "playbook: {target: dev}\n");
-    world.write("data/RAW_ORDERS.csv", "ID,USER_ID,ORDER_DATE,STATUS\n1,1,2018-01-01,returned\n2,3,2018-01-02,completed\n3,1,2018-02-04,completed\n");
-    world.write("data/raw_payments.csv", "id,order_id,payment_method,amount\n1,1,credit_card,1000\n2,2,coupon,2000\n3,3,gift card,100\n");
+    world.write(
+        "data/RAW_ORDERS.csv",
+        "ID,USER_ID,ORDER_DATE,STATUS\n1,1,2018-01-01,returned\n2,3,2018-01-02,completed\n3,1,2018-02-04,completed\n",
+    );
+    world.write(
+        "data/raw_payments.csv",
+        "id,order_id,payment_method,amount\n1,1,credit_card,1000\n2,2,coupon,2000\n3,3,gift card,100\n",
+    );
     world.write("macros/grant.sql", "{% macro grant_select(schemas) %}{% for s in schemas %}grant select on schema {{ s }} to role x;{% endfor %}{% endmacro %}");
     world.write("macros/money.sql", "{% macro cents(column) -%}{{ return(adapter.dispatch('cents')(column)) }}{%- endmacro %}\n{% macro default__cents(column) -%}({{ column }} / 100)::numeric(16, 2){%- endmacro %}\n{% macro bigquery__cents(column) %}no{% endmacro %}");
     world.write("models/staging/stg_orders.sql", "with source as (\n    {#- as it came -#}\n    select * from {{ ref('RAW_ORDERS') }}\n)\nselect id as order_id, user_id as customer_id, order_date, status from source");
@@ -54,9 +60,18 @@ select {{ dbt_utils.surrogate_key('orders.order_id', 'status') }} as id, orders.
 from {{ ref('acme', 'stg_orders') }} as orders left join paid using (order_id)",
     );
     world.write("models/pivoted.sql", "select order_id, {{ dbt_utils.pivot('payment_method', ['coupon', 'credit_card'], agg='count', then_value='1', else_value='null') }}\nfrom {{ ref('stg_payments') }} group by order_id");
-    world.write("models/wide.sql", "select {{ dbt_utils.star(ref('stg_orders'), except=['status']) }} from {{ ref('stg_orders') }}");
-    world.write("models/all_rows.sql", "{{ dbt_utils.union_relations([ref('stg_orders'), ref('stg_payments')], source_column_name=none) }}");
-    world.write("models/months.sql", "{{ dbt_utils.date_spine(datepart='month', start_date=\"'2018-01-01'\", end_date=\"'2018-04-01'\") }}");
+    world.write(
+        "models/wide.sql",
+        "select {{ dbt_utils.star(ref('stg_orders'), except=['status']) }} from {{ ref('stg_orders') }}",
+    );
+    world.write(
+        "models/all_rows.sql",
+        "{{ dbt_utils.union_relations([ref('stg_orders'), ref('stg_payments')], source_column_name=none) }}",
+    );
+    world.write(
+        "models/months.sql",
+        "{{ dbt_utils.date_spine(datepart='month', start_date=\"'2018-01-01'\", end_date=\"'2018-04-01'\") }}",
+    );
     world.write("models/docs.md", "{% docs orders_status %}\nOrders can be *returned*.\n{% enddocs %}");
     world.write(
         "models/schema.yml",
@@ -95,10 +110,16 @@ async fn a_public_project_builds_as_it_is() {
             "3 | 1 | 1.00 | 2018-02-01 | 2018-03-06 | small",
         ]
     );
-    assert_eq!(world.rows("select order_id, coupon, credit_card from pivoted").await, ["1 | 0 | 1", "2 | 1 | 0", "3 | 0 | 0"]);
+    assert_eq!(
+        world.rows("select order_id, coupon, credit_card from pivoted").await,
+        ["1 | 0 | 1", "2 | 1 | 0", "3 | 0 | 0"]
+    );
     assert_eq!(world.rows("select * from wide limit 1").await.len(), 1);
     assert_eq!(world.rows("select count(*), count(payment_id), count(customer_id) from all_rows").await, ["6 | 3 | 3"]);
-    assert_eq!(world.rows("select cast(date_month as date) from months").await, ["2018-01-01", "2018-02-01", "2018-03-01"]);
+    assert_eq!(
+        world.rows("select cast(date_month as date) from months").await,
+        ["2018-01-01", "2018-02-01", "2018-03-01"]
+    );
     let project = world.runner().project().clone();
     assert_eq!(project.models["orders"].description, "Orders can be *returned*.");
     let notes: Vec<&str> = project.notes.iter().map(|note| note.message.as_str()).collect();
@@ -119,10 +140,19 @@ async fn a_public_project_builds_as_it_is() {
 #[tokio::test]
 async fn packages_lend_models_and_macros_and_are_configured_from_outside() {
     let world = shop();
-    world.write("packages.yml", "packages:\n  - package: dbt-labs/dbt_utils\n    version: 1.3.0\n  - local: vendor/numbers\n");
+    world.write(
+        "packages.yml",
+        "packages:\n  - package: dbt-labs/dbt_utils\n    version: 1.3.0\n  - local: vendor/numbers\n",
+    );
     world.write("dbt_project.yml", "name: acme\nvars: {numbers: {top: 3}}\nmodels: {numbers: {+materialized: table, +schema: lent}}\nseed-paths: [data]\n");
-    world.write("vendor/numbers/dbt_project.yml", "name: numbers\nvars: {top: 9, word: own}\nmodels: {numbers: {+materialized: view, +tags: [lent]}}\n");
-    world.write("vendor/numbers/models/numbers.sql", "{{ config(alias='nums') }}select {{ top() }} as top, '{{ var('word') }}' as word, '{{ shared() }}' as said");
+    world.write(
+        "vendor/numbers/dbt_project.yml",
+        "name: numbers\nvars: {top: 9, word: own}\nmodels: {numbers: {+materialized: view, +tags: [lent]}}\n",
+    );
+    world.write(
+        "vendor/numbers/models/numbers.sql",
+        "{{ config(alias='nums') }}select {{ top() }} as top, '{{ var('word') }}' as word, '{{ shared() }}' as said",
+    );
     world.write("vendor/numbers/macros/m.sql", "{% macro top() %}{{ var('top') }}{% endmacro %}{% macro shared() %}{{ return(adapter.dispatch('shared', 'numbers')()) }}{% endmacro %}{% macro default__shared() %}lent{% endmacro %}");
     world.write("macros/mine.sql", "{% macro default__shared() %}mine{% endmacro %}{% macro top() %}7{% endmacro %}");
     world.write("models/reader.sql", "select n.*, '{{ numbers.shared() }}' as outside, {{ top() }} as inside from {{ ref('numbers', 'numbers') }} as n");
@@ -172,7 +202,10 @@ async fn hooks_that_ask_are_run_and_others_are_passed_over() {
     let world = World::new();
     world.write("models/m.sql", "{{ config(materialized='table', pre_hook=\"analyze {{ this }}\", post_hook=[\"select * from {{ this }}\"]) }}select 1 as a");
     world.build().await;
-    world.write("models/m.sql", "{{ config(materialized='table', post_hook=\"select no_such from {{ this }}\") }}select 2 as a");
+    world.write(
+        "models/m.sql",
+        "{{ config(materialized='table', post_hook=\"select no_such from {{ this }}\") }}select 2 as a",
+    );
     let report = world.try_build(&crate::run::BuildOptions::default()).await;
     let error = report.node("m").unwrap().error.as_ref().unwrap().to_string();
     assert!(error.starts_with("a hook failed, hook=`post_hook`, of=`m`"), "{error}");

@@ -319,7 +319,8 @@ fn stand_in(runner: &Runner, test: &ScenarioTest, lake: Lake) -> Result<Runner> 
     vars.extend(test.vars.clone());
     let mut env = project.env.0.clone();
     env.extend(test.env_vars.clone());
-    let project = load_project(&project.root, LoadOptions { vars, env, target: project.target.clone(), strict: project.strict })?;
+    let project =
+        load_project(&project.root, LoadOptions { vars, env, target: project.target.clone(), strict: project.strict })?;
     Runner::new(project, lake, runner.engine.clone(), runner.threads).map_err(crate::run::BuildError::into_fault)
 }
 
