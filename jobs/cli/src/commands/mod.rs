@@ -25,6 +25,7 @@ mod readers;
 mod reconcile;
 mod retry;
 mod schema;
+mod simulate;
 mod status;
 mod tell;
 mod test;
@@ -74,6 +75,7 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Quarantine(command) => quarantine::run(&global, command, printer).await,
         Command::Schema(command) => schema::run(&global, command, printer).await,
         Command::Sql(args) => Box::pin(query::run(&global, args, printer)).await,
+        Command::Simulate(command) => Box::pin(simulate::run(&global, command, printer)).await,
         Command::Maintain(args) => maintain::run(&global, args, printer).await,
     }
 }
