@@ -6,6 +6,7 @@
 //! - [`latency`]: (b) from sending an event to seeing it in the local warehouse.
 //! - [`history`]: (c) one micro-batch on tables of different age and size.
 //! - [`duplicates`]: (d) ingest with copies, near ones and old ones.
+//! - [`projects`]: (e) large projects beside dbt-core.
 //! - [`feeds`]: (feeds) one event of `zentry` on a million follows.
 //! - [`traffic`], [`broker`], [`child`], [`mart`]: events, topics, processes, and a reader of a Delta table.
 //! - [`results`], [`machine`], [`stats`]: the committed table.
@@ -21,6 +22,7 @@ mod latency;
 mod limit;
 mod machine;
 mod mart;
+mod projects;
 mod results;
 mod stats;
 mod throughput;
@@ -51,6 +53,8 @@ enum Command {
     C(HistoryArgs),
     /// (d) Ingest with copies
     D(DuplicatesArgs),
+    /// (e) Large projects: parse, compile, a build that has nothing to do, beside dbt-core
+    E(ProjectsArgs),
     /// (feeds) One event of zentry on many follows
     Feeds(FeedsArgs),
     /// All of them
@@ -113,6 +117,20 @@ struct DuplicatesArgs {
     rounds: usize,
 }
 
+/// Numbers of (e).
+#[derive(Clone, Debug, Args)]
+struct ProjectsArgs {
+    /// Models of the project that is parsed and compiled
+    #[arg(long, default_value_t = 1_000)]
+    models: u32,
+    /// Models of the project that is built
+    #[arg(long, default_value_t = 200)]
+    built: u32,
+    /// Runs of each program, one after the other in turn
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
 /// Numbers of (feeds).
 #[derive(Clone, Debug, Args)]
 struct FeedsArgs {
@@ -153,12 +171,14 @@ fn main() -> Result<()> {
         Command::B(args) => write(latency::measure(&args)?),
         Command::C(args) => write(history::measure(&args)?),
         Command::D(args) => write(duplicates::measure(&args)?),
+        Command::E(args) => write(projects::measure(&args)?),
         Command::Feeds(args) => write(feeds::measure(&args)?),
         Command::All => {
             write(throughput::measure(&defaults())?)?;
             write(latency::measure(&defaults())?)?;
             write(history::measure(&defaults())?)?;
             write(duplicates::measure(&defaults())?)?;
+            write(projects::measure(&defaults())?)?;
             write(feeds::measure(&defaults())?)
         }
         Command::Limit(args) => limit::run(&args),

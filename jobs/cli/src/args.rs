@@ -160,6 +160,9 @@ pub(crate) enum Command {
     /// Look at records that could not land, and let them in again
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Check schemas of topics against the registry, the contracts and what stands on them
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Query raw tables, models and quarantine; without a query, a prompt
     #[command(after_help = "Example: tidemill sql \"select * from logins_usage_window limit 5\" --format csv")]
     Sql(SqlArgs),
@@ -226,7 +229,7 @@ pub(crate) struct IngestArgs {
     /// What a gap in the offsets does
     #[arg(long, value_enum)]
     pub(crate) on_gap: Option<OnGapArg>,
-    /// Read files instead of topics: JSONL, CSV or Parquet, also .gz and .zst; progress is kept per file
+    /// Read files instead of topics: JSONL, CSV, Parquet or Avro containers, also .gz and .zst; progress is kept per file
     #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with_all = ["follow", "max_records", "max_duration", "on_gap"])]
     pub(crate) from_files: Vec<String>,
     /// Say what would be read and read nothing
@@ -368,6 +371,31 @@ pub(crate) struct QuarantineReplayArgs {
     /// Say what would happen and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Commands of `schema`.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// Say whether schemas may become the next version of their subjects, and what breaks if not; for CI
+    #[command(
+        after_help = "A file is a schema of the contract whose own schema has the same name, or of the one that --select names. \
+                      Exit 3 when anything breaks.\nExample: tidemill schema check new/user_action.avsc --register"
+    )]
+    Check(SchemaCheckArgs),
+}
+
+/// Arguments of `schema check`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SchemaCheckArgs {
+    /// Schema files to check [default: the `schema` of each contract]
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Sources: `clicks`, `clicks.user_actions` [default: all that are enabled]
+    #[arg(long, short = 's', value_name = "SOURCE", num_args = 1..)]
+    pub(crate) select: Vec<String>,
+    /// Register the schemas when nothing breaks
+    #[arg(long)]
+    pub(crate) register: bool,
 }
 
 /// Arguments of `sql`.

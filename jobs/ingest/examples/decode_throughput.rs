@@ -122,6 +122,7 @@ fn logins() -> Contract {
         description: String::new(),
         topics: vec![TopicRule { pattern: "user-login".to_owned(), defaults: Vec::new() }],
         format: Format::Json,
+        schema: None,
         event_time: EventTime { column: "timestamp".to_owned() },
         key: vec![KeyRule::Hash(columns.iter().map(|column| column.name.clone()).collect())],
         partition_by: PartitionBy::Hour,

@@ -18,8 +18,12 @@ use crate::error::Cause;
 use crate::state::{LogEntry, State};
 use crate::store::TableStore;
 
-/// Entries that are asked for at once when a table is opened. They are small; what counts is the round trip.
-const OPEN_WINDOW: usize = 16;
+/// Entries that are asked for at once when a table is opened. They are small; over a network the round trip counts, in a
+/// folder each question that has no answer.
+fn open_window(table: &TableStore) -> usize {
+    if table.store.is_folder() { 1 } else { 16 }
+}
+
 /// The most that are asked for at once.
 const WIDEST_WINDOW: usize = 32;
 
@@ -50,7 +54,7 @@ pub(crate) async fn load(table: &TableStore, target: Option<u64>) -> Result<Opti
     };
     let Some(mut state) = start else { return Ok(None) };
     if target.is_none_or(|target| state.version < target) {
-        for entry in entries_from(table, state.version + 1, target, OPEN_WINDOW).await? {
+        for entry in entries_from(table, state.version + 1, target, open_window(table)).await? {
             state.apply(&table.id, &entry)?;
         }
     }
@@ -185,7 +189,7 @@ pub(crate) async fn removed_files(table: &TableStore, version: u64) -> Result<BT
     {
         (removed, next) = (found, hint.version + 1);
     }
-    let entries = entries_from(table, next, Some(version), OPEN_WINDOW).await?;
+    let entries = entries_from(table, next, Some(version), open_window(table)).await?;
     let reached = entries.last().map_or(next, |entry| entry.version + 1);
     if reached <= version {
         return Err(Cause::VersionGone { table: table.id.clone(), version: TableVersion(reached) }.into());

@@ -4,6 +4,7 @@
 //! clock, no map order. The truth is written by plain code from what was generated, never by SQL and never by reading back,
 //! so that marts can be compared with it.
 
+pub mod avro;
 mod faults;
 mod logins;
 mod marts;

@@ -2,13 +2,16 @@
 
 mod alerts;
 mod balance;
+mod builds;
 mod cli;
+mod collect;
 mod exits;
 mod foreign;
 mod kafka;
 mod kills;
 mod prompt;
 mod readme;
+mod registry;
 mod results;
 mod s3;
 mod secrets;

@@ -2,7 +2,12 @@
 with
 
 windows as (
-    select session_id, device_id, window_start, activity
+    select
+        session_id,
+        device_id,
+        window_start,
+        {{ tumble_start('window_start', 3600) }} as hour_start,
+        activity
     from {{ ref('activity_windows') }}
 ),
 
@@ -10,13 +15,8 @@ windows_numbered as (
     {# Neighbours of one activity differ from their number by the same. #}
     select
         windows.*,
-        date_trunc('hour', window_start) as hour_start,
         {{ epoch_micros('window_start') }} - {{ slide_us }} * row_number() over (
-            partition by
-                session_id,
-                device_id,
-                activity,
-                date_trunc('hour', window_start)
+            partition by session_id, device_id, activity, hour_start
             order by window_start
         ) as run_number
     from windows

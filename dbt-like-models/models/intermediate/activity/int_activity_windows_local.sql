@@ -7,23 +7,15 @@ windows as (
 ),
 
 zones as (
-    select
-        user_id as device_id,
-        valid_from,
-        tz,
-        lead(valid_from) over (
-            partition by user_id
-            order by valid_from
-        ) as valid_to
-    from {{ ref('user_time_zones') }}
-    where system = 'activity'
+    select device_id, valid_from, valid_to, tz
+    from {{ ref('int_activity_time_zones') }}
 ),
 
 windows_with_date as (
     select
         windows.device_id,
         windows.activity,
-        date_trunc('hour', windows.window_start) as hour_start,
+        {{ tumble_start('windows.window_start', 3600) }} as hour_start,
         cast(
             local_ts(
                 windows.window_start,

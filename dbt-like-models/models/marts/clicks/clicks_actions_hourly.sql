@@ -10,7 +10,7 @@ events_with_hour as (
         user_id,
         action,
         lateness_s,
-        date_trunc('hour', occurred_at) as hour_start
+        {{ tumble_start('occurred_at', 3600) }} as hour_start
     from events
 ),
 

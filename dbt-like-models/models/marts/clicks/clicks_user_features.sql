@@ -1,12 +1,17 @@
 with
 
 minutes as (
-    select user_id, window_start, clicks
+    select
+        user_id,
+        {{ tumble_start('window_start', 3600) }} as hour_start,
+        clicks
     from {{ ref('clicks_per_minute') }}
 ),
 
 orders as (
-    select user_id, occurred_at
+    select
+        user_id,
+        {{ tumble_start('occurred_at', 3600) }} as hour_start
     from {{ ref('stg_clicks__transactions') }}
     where kind = 'order' and status = 'completed'
 ),
@@ -16,23 +21,23 @@ parts as (
        each of the hours that look back on it. #}
     select
         user_id,
-        date_trunc('hour', window_start) as hour_start,
+        hour_start,
         sum(clicks) as clicks,
         count(*) as active_minutes,
         cast(0 as bigint) as orders
     from minutes
-    group by user_id, date_trunc('hour', window_start)
+    group by user_id, hour_start
 
     union all
 
     select
         user_id,
-        date_trunc('hour', occurred_at) as hour_start,
+        hour_start,
         cast(0 as bigint) as clicks,
         cast(0 as bigint) as active_minutes,
         count(*) as orders
     from orders
-    group by user_id, date_trunc('hour', occurred_at)
+    group by user_id, hour_start
 ),
 
 parts_by_distance as (

@@ -11,7 +11,7 @@ events_with_hour as (
         status,
         currency,
         amount,
-        date_trunc('hour', occurred_at) as hour_start
+        {{ tumble_start('occurred_at', 3600) }} as hour_start
     from events
 ),
 

@@ -1,6 +1,7 @@
 //! `tidemill doctor`: checks what a run needs, and says what to do.
 
 mod broker;
+mod registry;
 mod stores;
 
 use serde::Serialize;
@@ -48,6 +49,7 @@ pub(crate) async fn run(global: &GlobalArgs, printer: Printer) -> anyhow::Result
     findings.extend(broker::check(&context).await);
     findings.extend(stores::check_warehouse(&context).await);
     findings.extend(stores::check_redis(&context).await);
+    findings.extend(registry::check(&context).await);
 
     let mut rows = vec![["check", "state", "found", "what to do"].map(str::to_owned).to_vec()];
     for finding in &findings {

@@ -23,6 +23,7 @@ mod query;
 mod readers;
 mod reconcile;
 mod retry;
+mod schema;
 mod status;
 mod test;
 mod workspace;
@@ -68,6 +69,7 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Reconcile(args) => reconcile::run(&global, args, printer).await,
         Command::Status(args) => Box::pin(status::run(&global, args, printer)).await,
         Command::Quarantine(command) => quarantine::run(&global, command, printer).await,
+        Command::Schema(command) => schema::run(&global, command, printer).await,
         Command::Sql(args) => Box::pin(query::run(&global, args, printer)).await,
         Command::Maintain(args) => maintain::run(&global, args, printer).await,
     }

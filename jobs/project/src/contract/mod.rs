@@ -37,6 +37,8 @@ pub struct Contract {
     pub topics: Vec<TopicRule>,
     /// The form of a record's value.
     pub format: Format,
+    /// The reader's Avro schema, beside the contract; without one, each record is read by its writer's alone.
+    pub schema: Option<SchemaFile>,
     /// Where the event time is.
     pub event_time: EventTime,
     /// How the idempotency key is found; the first rule that yields one wins.
@@ -81,6 +83,27 @@ pub struct TopicRule {
 pub enum Format {
     /// One JSON object.
     Json,
+    /// A record in the schema registry's wire format: a zero byte, the id of the writer's Avro schema, its binary encoding.
+    Avro,
+    /// A JSON object behind the same prefix, which names a JSON Schema; or a plain one.
+    JsonSchema,
+}
+
+impl Format {
+    /// Whether records name a schema that the target's registry holds.
+    #[must_use]
+    pub fn needs_registry(self) -> bool {
+        self != Self::Json
+    }
+}
+
+/// A schema that stands in a file beside its contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaFile {
+    /// Where it lies, the folder of the contract's file before it.
+    pub path: PathBuf,
+    /// Its text, JSON.
+    pub text: String,
 }
 
 /// Where the event time is, and in which unit its numbers count (X3): never guessed from magnitude.

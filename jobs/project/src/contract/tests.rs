@@ -442,3 +442,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_schema_is_read_from_beside_the_contract_and_its_faults_have_a_place() {
+    let yaml = table("{event_time: at, format: avro, schema: schemas/order.avsc}", ID_AND_AT);
+    let dir = project(&yaml);
+    let load = || load_dir(dir.path(), &Vars::default());
+    let text = describe(&load().unwrap_err());
+    assert!(text.contains("the file cannot be read") && text.contains("schemas/order.avsc"), "{text}");
+    write(dir.path(), "models/staging/schemas/order.avsc", "{");
+    assert!(describe(&load().unwrap_err()).contains("the file is not JSON"));
+    write(dir.path(), "models/staging/schemas/order.avsc", r#"{"type": "record"}"#);
+    let contract = load().unwrap_or_else(|error| panic!("{}", describe(&error))).contracts.remove(0);
+    let schema = contract.schema.expect("a schema");
+    assert_eq!((contract.format, schema.text.as_str()), (Format::Avro, r#"{"type": "record"}"#));
+    assert!(schema.path.ends_with("models/staging/schemas/order.avsc"));
+    assert!(contract.format.needs_registry() && !Format::Json.needs_registry());
+}
+
+#[test]
+fn a_variable_switches_between_avro_and_json() {
+    let yaml = table("{event_time: at, format: \"{{ var('orders_format', 'avro') }}\"}", ID_AND_AT);
+    assert_eq!(contract(&yaml).format, Format::Avro);
+    let json: Vars = [("orders_format".to_owned(), json!("json"))].into_iter().collect();
+    assert_eq!(load_with(&yaml, &json).unwrap().contracts[0].format, Format::Json);
+}

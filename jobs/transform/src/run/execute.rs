@@ -274,6 +274,13 @@ impl Job<'_> {
         if writer.reshapes() && !is_whole {
             return Ok((None, restated));
         }
+        if let Some((input, parts)) = self.files_in_parts(action, &pinned.inputs).await? {
+            if is_whole {
+                writer.remove_the_rest();
+            }
+            self.append_parts(&input, parts, &schema, &mut writer).await?;
+            return Ok((Some(writer), None));
+        }
         match action {
             Action::Batches { batches, all } => {
                 self.write_batches(&base, batches, *all, &shape, &mut writer, observer).await?;

@@ -4,6 +4,7 @@
 //! was computed from. A run that is killed has built some models and not others, each of them old or new, never half; the
 //! next run goes on from there.
 
+mod append;
 mod ask;
 mod audit;
 mod batches;
@@ -11,6 +12,7 @@ mod build;
 mod check;
 mod compile;
 mod contract;
+mod dependents;
 mod described;
 mod error;
 mod execute;
@@ -37,6 +39,7 @@ pub(crate) mod writer;
 pub(crate) use audit::AuditFailure;
 pub use build::{BuildOptions, Kinds};
 pub(crate) use compile::Compiler;
+pub use dependents::Dependent;
 pub use error::BuildError;
 pub(crate) use error::{BuildFault, Result};
 pub use look::{Compiled, Listed};

@@ -46,7 +46,23 @@ pub(super) const CONTRACT: &[KeyDoc] = &[
         "enabled: false",
         "Whether the table is read at all. dbt's own `config.enabled` counts too.",
     ),
-    doc("format", "json", "json", "format: json", "Form of a record's value: one JSON object."),
+    doc(
+        "format",
+        "json, avro or json_schema",
+        "json",
+        "format: avro",
+        "Form of a record's value: one JSON object; an Avro record in the schema registry's wire format; or a JSON object behind \
+         the same prefix (one without it is read as well). The last two need `target.<name>.registry`.",
+    ),
+    doc(
+        "schema",
+        "path",
+        "none",
+        "schema: schemas/user_action.avsc",
+        "The schema that records are read with, in a file relative to this one. Avro: each record is resolved from the schema it \
+         was written with (aliases, defaults); without it, fields are found by name alone. JSON Schema: what `tidemill schema` \
+         compares and registers. `format: json` does without.",
+    ),
     doc(
         "event_time",
         "text or table",

@@ -1,5 +1,6 @@
 //! Building, seen from outside: what stands in the tables after runs.
 
+mod dependents;
 mod faults;
 mod history;
 mod increments;
