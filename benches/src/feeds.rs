@@ -1,4 +1,4 @@
-//! (feeds) One event of `zentry` on a million follows: what it writes and costs by who is followed.
+//! (g) One event of `zentry` on a million follows: what it writes and costs by who is followed.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -96,10 +96,10 @@ pub(crate) fn measure(args: &FeedsArgs) -> Result<Section> {
         rows.push(row(title, followers, &measured));
     }
     Ok(Section {
-        id: "feeds",
+        id: "g",
         title: "Feeds: one event on many follows",
         command: format!(
-            "benches/run feeds --users {} --follows {} --entries {} --threshold {} --rounds {}",
+            "benches/run g --users {} --follows {} --entries {} --threshold {} --rounds {}",
             args.users, args.follows, args.entries, args.threshold, args.rounds
         ),
         data: format!(

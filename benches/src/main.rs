@@ -7,7 +7,8 @@
 //! - [`history`]: (c) one micro-batch on tables of different age and size.
 //! - [`duplicates`]: (d) ingest with copies, near ones and old ones.
 //! - [`projects`]: (e) large projects beside dbt-core.
-//! - [`feeds`]: (feeds) one event of `zentry` on a million follows.
+//! - [`volume`]: (f) a day of clicks, from files and from Kafka, to the warehouse.
+//! - [`feeds`]: (g) one event of `zentry` on a million follows.
 //! - [`traffic`], [`broker`], [`child`], [`mart`]: events, topics, processes, and a reader of a Delta table.
 //! - [`results`], [`machine`], [`stats`]: the committed table.
 
@@ -27,6 +28,7 @@ mod results;
 mod stats;
 mod throughput;
 mod traffic;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -55,9 +57,11 @@ enum Command {
     D(DuplicatesArgs),
     /// (e) Large projects: parse, compile, a build that has nothing to do, beside dbt-core
     E(ProjectsArgs),
-    /// (feeds) One event of zentry on many follows
-    Feeds(FeedsArgs),
-    /// All of them
+    /// (f) A day of clicks through all stages
+    F(VolumeArgs),
+    /// (g) One event of zentry on many follows
+    G(FeedsArgs),
+    /// All but (f), whose day takes gigabytes of disk
     All,
     /// The program beside which (a) is measured; started by (a)
     #[command(hide = true)]
@@ -131,7 +135,18 @@ struct ProjectsArgs {
     rounds: usize,
 }
 
-/// Numbers of (feeds).
+/// Numbers of (f).
+#[derive(Clone, Debug, Args)]
+struct VolumeArgs {
+    /// Base events of the day
+    #[arg(long, default_value_t = 50_000_000)]
+    events: u64,
+    /// Partitions of each topic
+    #[arg(long, default_value_t = 6)]
+    partitions: i32,
+}
+
+/// Numbers of (g).
 #[derive(Clone, Debug, Args)]
 struct FeedsArgs {
     /// People, a power of ten
@@ -172,7 +187,8 @@ fn main() -> Result<()> {
         Command::C(args) => write(history::measure(&args)?),
         Command::D(args) => write(duplicates::measure(&args)?),
         Command::E(args) => write(projects::measure(&args)?),
-        Command::Feeds(args) => write(feeds::measure(&args)?),
+        Command::F(args) => write(volume::measure(&args)?),
+        Command::G(args) => write(feeds::measure(&args)?),
         Command::All => {
             write(throughput::measure(&defaults())?)?;
             write(latency::measure(&defaults())?)?;

@@ -235,6 +235,26 @@ pub(crate) struct IngestArgs {
     /// Say what would be read and read nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
+}
+
+/// Where metrics go.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct MetricsArgs {
+    /// Serve metrics to Prometheus at http://ADDRESS/metrics while the command runs, e.g. 0.0.0.0:9464; port 0 takes any
+    #[arg(long, value_name = "ADDRESS", help_heading = "Metrics")]
+    pub(crate) metrics_addr: Option<std::net::SocketAddr>,
+    /// Write metrics to this file when the command has ended well, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE", help_heading = "Metrics")]
+    pub(crate) metrics_file: Option<PathBuf>,
+}
+
+impl MetricsArgs {
+    /// Whether anybody asked for metrics.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.metrics_addr.is_some() || self.metrics_file.is_some()
+    }
 }
 
 /// What a gap does.
@@ -280,6 +300,8 @@ pub(crate) struct BuildArgs {
     /// Rebuild batches before this event time (excluded)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) event_time_end: Option<String>,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 }
 
 /// Arguments of `publish`.
@@ -296,6 +318,8 @@ pub(crate) struct PublishArgs {
     /// Compare lake and target and send nothing; exit 3 when they differ
     #[arg(long, conflicts_with_all = ["full", "dry_run"])]
     pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 }
 
 /// Arguments of `run`.
@@ -306,6 +330,14 @@ pub(crate) struct RunArgs {
     /// Start a cycle this often until a signal comes, e.g. 5s
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) every: Option<std::time::Duration>,
+    /// Print the newest row of these models every 10 seconds while cycles go on
+    #[arg(long, value_name = "MODEL", num_args = 1.., requires = "every")]
+    pub(crate) tell: Vec<String>,
+    /// Say what a cycle would read, build and send now, and do nothing
+    #[arg(long, conflicts_with = "every")]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 }
 
 /// Arguments of `reconcile`.

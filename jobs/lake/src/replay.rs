@@ -69,6 +69,22 @@ pub(crate) async fn load(table: &TableStore, target: Option<u64>) -> Result<Opti
     }
 }
 
+/// Moves a state that was loaded earlier to the table's newest version. `None` when the entry that it ended with is not in the log
+/// any more as it was: the table was made anew, or the log was cleaned beyond it.
+///
+/// Costs one request more than there are new entries.
+pub(crate) async fn catch_up(table: &TableStore, mut known: State) -> Result<Option<State>> {
+    let Some(tip) = known.tip.clone() else { return Ok(None) };
+    let mut entries = entries_from(table, known.version, None, 2).await?.into_iter();
+    if entries.next().is_none_or(|entry| entry.commit_info != *tip) {
+        return Ok(None);
+    }
+    for entry in entries {
+        known.apply(&table.id, &entry)?;
+    }
+    Ok(Some(known))
+}
+
 async fn read_hint(table: &TableStore) -> Result<Option<Hint>> {
     let path = table.log_folder().join("_last_checkpoint");
     let bytes = match table.object_store().get(&path).await {

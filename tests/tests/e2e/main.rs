@@ -9,6 +9,7 @@ mod exits;
 mod foreign;
 mod kafka;
 mod kills;
+mod metrics;
 mod prompt;
 mod readme;
 mod registry;

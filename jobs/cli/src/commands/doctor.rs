@@ -12,7 +12,6 @@ use super::context::Context;
 use crate::args::GlobalArgs;
 use crate::exit::Exit;
 use crate::printer::{Printer, table};
-use crate::report;
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
@@ -90,6 +89,6 @@ fn check_models(context: &Context, printer: Printer) -> Finding {
 
 /// Every fault of the project's files goes to stderr with its place; the table says how many there are.
 fn project_fault(what: &str, error: &anyhow::Error, printer: Printer) -> Finding {
-    printer.error(&report::render(error));
+    printer.error(error);
     Finding::bad(what, error.to_string(), "mend the places that are named above the table")
 }

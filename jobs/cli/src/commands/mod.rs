@@ -15,6 +15,7 @@ mod init;
 mod lint;
 mod list;
 mod maintain;
+mod meter;
 mod models;
 mod progress;
 mod publish;
@@ -25,6 +26,7 @@ mod reconcile;
 mod retry;
 mod schema;
 mod status;
+mod tell;
 mod test;
 mod workspace;
 

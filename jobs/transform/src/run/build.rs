@@ -100,8 +100,11 @@ impl Runner {
         // Stories have lakes of their own; `test` tells them.
         selected.retain(|node| options.kinds.contains(node) && self.graph.test_type(node) != Some(TestType::Scenario));
         observer.begin(selected.len());
-        let executor = self.executor(&options.plan, &run_id).await?;
+        let mut executor = self.executor(&options.plan, &run_id).await?;
         let mut ledger = Ledger::open(&self.lake, &run_id).await?;
+        if !options.all_tests {
+            executor.passed = Arc::new(ledger.proofs());
+        }
         let as_of_us = executor.planner.as_of_us;
         let tester = Tester { sessions: executor.sessions.clone(), render: Self::looking(&executor) };
         if options.kinds.models || options.kinds.seeds {

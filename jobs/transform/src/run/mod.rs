@@ -48,5 +48,6 @@ pub(crate) use report::chain;
 pub use report::{NodeReport, Observer, Outcome, Report, Silent, TestFacts};
 pub(crate) use rows::hex;
 pub use runner::Runner;
+pub use seed::SeedPlan;
 pub(crate) use session::Sessions;
 pub(crate) use snapshots::Snapshots;
