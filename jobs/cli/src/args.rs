@@ -1,6 +1,7 @@
 //! The command line, as typed.
 
 mod models;
+mod simulate;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,8 @@ pub(crate) use models::{
     CleanArgs, CompileArgs, DocsArgs, DocsCommand, IndirectArg, LintArgs, LsArgs, LsOutput, RetryArgs, SelectArgs,
     ShowArgs, SourceCommand, WorkArgs,
 };
+
+pub(crate) use simulate::{Destination, LayoutArg, Pace, ProfileArg, SimulateCommand, TrafficArgs, VerifyArgs};
 
 /// Keeps a data warehouse fresh from Kafka, each event counted once.
 #[derive(Debug, Parser)]
@@ -110,6 +113,9 @@ pub(crate) enum Command {
     /// Load seeds
     #[command(after_help = "Example: tidemill seed --select user_time_zones")]
     Seed(WorkArgs),
+    /// Bring snapshots up to date: the history of other relations' rows
+    #[command(after_help = "Example: tidemill snapshot --select orders_snapshot")]
+    Snapshot(WorkArgs),
     /// Run data tests, unit tests and scenario tests
     #[command(
         after_help = "Examples: tidemill test --select zoner_sleep_nightly\n          tidemill test --select test_type:unit"
@@ -166,6 +172,9 @@ pub(crate) enum Command {
     /// Query raw tables, models and quarantine; without a query, a prompt
     #[command(after_help = "Example: tidemill sql \"select * from logins_usage_window limit 5\" --format csv")]
     Sql(SqlArgs),
+    /// Send seeded traffic of a system, and compare tables with what it implies
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
     /// Compact, checkpoint, clean up and vacuum tables
     #[command(after_help = "Example: tidemill maintain --dry-run")]
     Maintain(MaintainArgs),
@@ -177,7 +186,10 @@ pub(crate) struct DemoArgs {
     /// Seed of the simulated traffic: same seed, same events
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
-    /// Base events to send
+    /// Systems whose traffic is sent
+    #[arg(long, value_enum, num_args = 1.., default_values_t = [SystemArg::Zoner, SystemArg::Logins])]
+    pub(crate) system: Vec<SystemArg>,
+    /// Base events to send, shared among the systems
     #[arg(long, default_value_t = 60_000)]
     pub(crate) events: u64,
     /// Records per second that producers send
@@ -186,6 +198,23 @@ pub(crate) struct DemoArgs {
     /// Folder for lake and warehouse, kept afterwards [default: ./.tidemill/demo]
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
+}
+
+/// A system of the demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SystemArg {
+    /// Sleep, meals and light of families.
+    Zoner,
+    /// Motion readings of phones.
+    Activity,
+    /// Clicks, orders and metrics of a product.
+    Clicks,
+    /// Logins of an app's users.
+    Logins,
+    /// Sleep entries and who follows whom.
+    Zentry,
+    /// All five.
+    All,
 }
 
 /// Arguments of `init`.

@@ -120,7 +120,12 @@ fn selects(wanted: &str, contract: &Contract) -> bool {
 /// Reads an instant: RFC 3339, a time without offset (UTC), or a date (its midnight, UTC).
 pub(crate) fn instant(text: &str) -> anyhow::Result<Micros> {
     config::parse_instant(text).ok_or_else(|| {
-        UsageError { message: format!("`{text}` is no instant; write it like 2025-03-09T12:00:00Z") }.into()
+        // The same without its zone is what people write who mean their own.
+        let what = match config::parse_instant(&format!("{}Z", text.trim().replace(' ', "T"))) {
+            Some(_) => "has no time zone",
+            None => "is no instant",
+        };
+        UsageError { message: format!("`{text}` {what}; write it like 2025-03-09T12:00:00Z") }.into()
     })
 }
 

@@ -25,6 +25,7 @@ mod readers;
 mod reconcile;
 mod retry;
 mod schema;
+mod simulate;
 mod status;
 mod tell;
 mod test;
@@ -54,10 +55,11 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Build(args) => Box::pin(build::run(&global, args, printer)).await,
         Command::RunModels(args) => Box::pin(build::run_kinds(&global, args, Kinds::MODELS, printer)).await,
         Command::Seed(args) => Box::pin(models::seed(&global, args, printer)).await,
+        Command::Snapshot(args) => Box::pin(models::snapshot(&global, args, printer)).await,
         Command::Test(args) => Box::pin(test::run(&global, args, printer)).await,
         Command::Compile(args) => Box::pin(models::compile(&global, args, printer)).await,
         Command::Show(args) => Box::pin(models::show(&global, args, printer)).await,
-        Command::Ls(args) => list::run(&global, &args, printer),
+        Command::Ls(args) => Box::pin(list::run(&global, &args, printer)).await,
         Command::Parse => models::parse(&global, printer),
         Command::Docs(DocsCommand::Generate(args)) => Box::pin(docs::generate(&global, args, printer)).await,
         Command::SourceFreshness(args) | Command::Source(SourceCommand::Freshness(args)) => {
@@ -73,6 +75,7 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Quarantine(command) => quarantine::run(&global, command, printer).await,
         Command::Schema(command) => schema::run(&global, command, printer).await,
         Command::Sql(args) => Box::pin(query::run(&global, args, printer)).await,
+        Command::Simulate(command) => Box::pin(simulate::run(&global, command, printer)).await,
         Command::Maintain(args) => maintain::run(&global, args, printer).await,
     }
 }

@@ -1,4 +1,4 @@
-//! `tidemill seed | compile | show | parse`
+//! `tidemill seed | snapshot | compile | show | parse`
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,6 +18,11 @@ use crate::printer::{Printer, table, thousands};
 /// Loads seeds.
 pub(crate) async fn seed(global: &GlobalArgs, args: WorkArgs, printer: Printer) -> anyhow::Result<Exit> {
     some("seed", global, args, Kinds::SEEDS, printer).await
+}
+
+/// Brings snapshots up to date.
+pub(crate) async fn snapshot(global: &GlobalArgs, args: WorkArgs, printer: Printer) -> anyhow::Result<Exit> {
+    some("snapshot", global, args, Kinds::SNAPSHOTS, printer).await
 }
 
 async fn some(
@@ -99,7 +104,7 @@ pub(crate) async fn show(global: &GlobalArgs, args: ShowArgs, printer: Printer) 
         return Ok(Exit::Done);
     }
     let listed = runner.ls(&workspace.select(&args.selection, printer)?)?;
-    for node in listed.iter().filter(|node| node.kind == "model" || node.kind == "seed") {
+    for node in listed.iter().filter(|node| ["model", "snapshot", "seed"].contains(&node.kind)) {
         let batches = runner.show(&node.name, args.limit, &options).await?;
         if listed.len() > 1 {
             printer.note(&node.node);

@@ -61,6 +61,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: RetryArgs, printer: Printer) 
     let kinds = match previous.which.as_str() {
         "run-models" | "run" => Kinds::MODELS,
         "seed" => Kinds::SEEDS,
+        "snapshot" => Kinds::SNAPSHOTS,
         "test" => Kinds::TESTS,
         _ => Kinds::ALL,
     };

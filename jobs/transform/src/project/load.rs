@@ -572,6 +572,7 @@ impl Loader {
             let mut test = GenericTest {
                 name,
                 test: declared.test,
+                package: declared.package,
                 attached_to: node.clone(),
                 column: declared.column,
                 args: declared.args,

@@ -146,6 +146,8 @@ impl NodeProperties {
 /// A generic test where it is declared.
 #[derive(Debug)]
 pub(super) struct TestDeclaration {
+    /// What stands before the test's name: `dbt_utils.unique` has `dbt_utils`.
+    pub(super) package: Option<String>,
     pub(super) test: String,
     pub(super) name: Option<String>,
     pub(super) column: Option<String>,
@@ -463,6 +465,7 @@ fn read_test(reader: &mut Reader, node: &Node, column: Option<&str>) -> Option<T
     }
     let column_arg = body.get("column_name").and_then(|value| reader.text(value, "column_name"));
     Some(TestDeclaration {
+        package: test.rsplit_once('.').map(|(package, _)| package.to_owned()),
         test: test.rsplit('.').next().unwrap_or(&test).to_owned(),
         name: body.get("name").and_then(|value| reader.text(value, "name")),
         column: column.map(ToOwned::to_owned).or(column_arg),

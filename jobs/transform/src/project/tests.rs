@@ -167,7 +167,6 @@ fn a_project_is_read_whole() {
     tags: ["all","nightly","own"]
     enabled: true
     contract_enforced: false
-    on_schema_change: "ignore"
     pre_hooks: []
     post_hooks: []
     meta: "finance"

@@ -135,7 +135,7 @@ impl Object for Row {
             "keys" => Ok(names().collect()),
             "values" => Ok(cells().collect()),
             "items" => Ok(names().zip(cells()).map(|(name, cell)| Value::from(vec![name, cell])).collect()),
-            "dict" => Ok(names().zip(cells()).collect()),
+            "dict" => Ok(Value::from_pairs(names().zip(cells()))),
             "get" => {
                 let (key, default): (Value, Option<Value>) = from_args(args)?;
                 Ok(self.get_value(&key).or(default).unwrap_or_else(|| Value::from(())))

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tidemill_project::{Diagnostic as _, Fault, SourceName};
 
 use super::execute::Executor;
+use super::lineage::{self, Lineage};
 use super::rows::stored_schema;
 use super::session::{beside, register};
 use super::{BuildFault, Result, contract, history, seed};
@@ -30,9 +31,18 @@ type Known = BTreeMap<NodeId, Option<SchemaRef>>;
 impl Executor {
     /// All faults of the selected seeds and models, in the order of the graph.
     pub(crate) async fn check(&self, selected: &[NodeId]) -> Vec<Fault> {
-        let mut check = Check::new(self, Known::new());
-        check.all(selected).await;
-        check.faults
+        Box::pin(self.look_at(selected, Known::new())).await.faults
+    }
+
+    /// Where the columns of these models come from; of those that can be planned.
+    pub(crate) async fn lineage(&self, nodes: &[NodeId]) -> Lineage {
+        Box::pin(self.look_at(nodes, Known::new())).await.lineage
+    }
+
+    async fn look_at(&self, nodes: &[NodeId], known: Known) -> Check<'_> {
+        let mut check = Check::new(self, known);
+        check.all(nodes).await;
+        check
     }
 
     /// The plans of the selected models, over stand-ins for all that they read. `sources` are columns of sources that nothing
@@ -43,9 +53,7 @@ impl Executor {
         sources: &BTreeMap<SourceName, SchemaRef>,
     ) -> BTreeMap<NodeId, LogicalPlan> {
         let given = sources.iter().map(|(name, schema)| (NodeId::Source(name.clone()), Some(Arc::clone(schema))));
-        let mut check = Check::new(self, given.collect());
-        check.all(selected).await;
-        check.plans
+        Box::pin(self.look_at(selected, given.collect())).await.plans
     }
 
     /// A number that changes with everything that [`Self::check`] looks at in files.
@@ -88,11 +96,19 @@ struct Check<'a> {
     known: Known,
     faults: Vec<Fault>,
     plans: BTreeMap<NodeId, LogicalPlan>,
+    lineage: Lineage,
 }
 
 impl<'a> Check<'a> {
     fn new(executor: &'a Executor, known: Known) -> Self {
-        Self { executor, base: executor.sessions.empty(), known, faults: Vec::new(), plans: BTreeMap::new() }
+        Self {
+            executor,
+            base: executor.sessions.empty(),
+            known,
+            faults: Vec::new(),
+            plans: BTreeMap::new(),
+            lineage: Lineage::new(),
+        }
     }
 
     async fn all(&mut self, selected: &[NodeId]) {
@@ -156,6 +172,7 @@ impl<'a> Check<'a> {
         let executor = self.executor;
         let Some(model) = executor.planner.project.models.get(&node.name()) else { return Ok(None) };
         let context = beside(&self.base);
+        let mut tables = BTreeMap::new();
         for parent in executor.planner.graph.parents(node).cloned().collect::<Vec<_>>() {
             let (Some(columns), Some(relation)) =
                 (self.columns_of(&parent).await, executor.sessions.compiler.relation(&parent))
@@ -164,12 +181,14 @@ impl<'a> Check<'a> {
             };
             let name = TableReference::partial(relation.schema, relation.identifier);
             register(&context, &name, Arc::new(EmptyTable::new(columns))).map_err(BuildFault::plan(node, None))?;
+            tables.insert(name.to_string(), parent);
         }
         if executor.sessions.compiler.waits_for_rows(model) {
             return Ok(None);
         }
         let render = self.render();
         let frame = executor.sessions.compiler.frame(&context, model, &render).await?;
+        self.lineage.insert(node.clone(), lineage::trace(frame.logical_plan(), &tables));
         let columns = self.shown(model, node, frame.schema().as_arrow())?;
         self.plans.insert(node.clone(), frame.logical_plan().clone());
         self.faults.extend(contract::check(model, &columns, &self.base, executor.planner.project.strict).await);

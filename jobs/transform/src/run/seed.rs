@@ -254,14 +254,18 @@ fn split(
         };
         let line = record.position().map_or(0, |position| usize::try_from(position.line()).unwrap_or(0));
         if record.len() != columns.len() {
-            faults.push(fault(
+            let wrong = fault(
                 line,
                 format!(
                     "the row has another number of fields than the header, fields=`{}`, columns=`{}`",
                     record.len(),
                     columns.len()
                 ),
-            ));
+            );
+            faults.push(wrong.hint(format!(
+                "write a delimiter for each empty field, and quotes around a field that holds one, delimiter=`{}`",
+                char::from(seed.delimiter).escape_default()
+            )));
             continue;
         }
         for (column, value) in columns.iter_mut().zip(record.iter()) {
@@ -312,7 +316,7 @@ fn convert(texts: &ArrayRef, data_type: &DataType) -> ArrayRef {
     let padded: ArrayRef;
     let texts = match (data_type, texts.as_any().downcast_ref::<StringArray>()) {
         (DataType::Timestamp(..), Some(given)) => {
-            padded = Arc::new(given.iter().map(|text| text.map(pad_hour)).collect::<StringArray>());
+            padded = Arc::new(given.iter().map(|text| text.map(whole_time)).collect::<StringArray>());
             &padded
         }
         _ => texts,
@@ -322,14 +326,16 @@ fn convert(texts: &ArrayRef, data_type: &DataType) -> ArrayRef {
         .unwrap_or_else(|_| arrow::array::new_null_array(data_type, texts.len()))
 }
 
-/// `2020-02-04 4:30:21` is half past four, as spreadsheets write it.
-fn pad_hour(text: &str) -> std::borrow::Cow<'_, str> {
-    match text.get(10..) {
-        Some(rest) if rest.len() > 2 && rest.as_bytes()[2] == b':' && rest.as_bytes()[1].is_ascii_digit() => {
-            format!("{} 0{}", &text[..10], &rest[1..]).into()
-        }
-        _ => text.into(),
+/// `2020-02-04 4:30:21` is half past four and `2020-02-04 16:30` the minute's beginning, as spreadsheets write them.
+fn whole_time(text: &str) -> std::borrow::Cow<'_, str> {
+    let Some((date, clock)) = text.get(..10).zip(text.get(11..)) else { return text.into() };
+    let hour_is_short = clock.find(':') == Some(1);
+    let has_no_seconds = clock.len() == if hour_is_short { 4 } else { 5 };
+    if clock.find(':').is_none() || !(hour_is_short || has_no_seconds) {
+        return text.into();
     }
+    let (hour, seconds) = (if hour_is_short { "0" } else { "" }, if has_no_seconds { ":00" } else { "" });
+    format!("{date} {hour}{clock}{seconds}").into()
 }
 
 fn wants_zone(seed: &Seed, column: &str) -> bool {

@@ -174,6 +174,7 @@ impl Writer {
 
     /// Leaves a batch as it is, because of a fault.
     pub(crate) fn leave(&mut self, batch: String, fault: BuildFault) {
+        self.live.remove(&Some(batch.clone()));
         self.left.push((batch, fault));
     }
 
@@ -377,13 +378,15 @@ fn is_complete(files: &[DataFile], rows: &Canonical) -> bool {
 
 fn same_shape(table: &Table, spec: &TableSpec) -> bool {
     let shape = |schema: &Schema| -> Vec<(String, DataType)> {
-        schema.fields().iter().map(|field| (field.name().clone(), comparable(field.data_type()))).collect()
+        // Where the column of batches stands depends on which columns came before it; that it is there, the partitions say.
+        let fields = schema.fields().iter().filter(|field| field.name() != BATCH_COLUMN);
+        fields.map(|field| (field.name().clone(), comparable(field.data_type()))).collect()
     };
     shape(&table.schema()) == shape(&spec.schema) && table.partition_columns() == spec.partition_columns
 }
 
 /// A type without the names and nullability of nested fields' wrappers, which Delta does not keep.
-fn comparable(data_type: &DataType) -> DataType {
+pub(crate) fn comparable(data_type: &DataType) -> DataType {
     match data_type {
         DataType::List(item) => {
             DataType::List(std::sync::Arc::new(Field::new("item", comparable(item.data_type()), true)))

@@ -99,6 +99,10 @@ pub(super) fn rewrite(function: &mut Function) -> Option<Expr> {
         ("to_double", [value]) => format!("cast({value} as double precision)"),
         ("to_boolean", [value]) => format!("cast({value} as boolean)"),
         ("to_varchar" | "to_char" | "string" | "to_json_string", [value]) => format!("cast({value} as text)"),
+        // Weeks that begin with the year's first day.
+        ("to_varchar" | "to_char", [value, "'WW'"]) => {
+            format!("lpad(cast((date_part('doy', {value}) - 1) / 7 + 1 as text), 2, '0')")
+        }
         ("strftime", [value, format]) if value.starts_with('\'') => format!("to_char({format}, {value})"),
         ("strftime" | "to_varchar", [value, format]) => format!("to_char({value}, {format})"),
         ("getdate" | "sysdate" | "systimestamp" | "current_timestamp" | "localtimestamp", []) => "now()".to_owned(),
@@ -263,7 +267,9 @@ fn chrono_format(function: &mut Function) {
 }
 
 fn translated(format: &str) -> String {
-    const WORDS: [(&str, &str); 20] = [
+    const WORDS: [(&str, &str); 21] = [
+        // Fill mode: names without padding, as ours are.
+        ("FM", ""),
         ("HH24", "%H"),
         ("HH12", "%I"),
         ("YYYY", "%Y"),

@@ -81,6 +81,6 @@ async fn faults_know_their_place() {
     insta::assert_snapshot!(explained(&format!("select users.zzz {from}")).await, @"1:8 no column of that name, column=`zzz`, table=`users` -> there are: user_id, name");
     insta::assert_snapshot!(explained(&format!("select user_id {from} cross join (select 2 as user_id) as others")).await, @"1:8 the column stands in more than one table, column=`user_id` -> put the table's name in front: `….user_id`");
     insta::assert_snapshot!(explained(&format!("select user_id,\n from where {from}")).await, @"2:7 SQL cannot be parsed: expected an expression, found: from");
-    insta::assert_snapshot!(explained(&format!("select no_such_thing(user_id) {from}")).await, @"1:8 no function of that name, function=`no_such_thing` -> did you mean `substring`?");
+    insta::assert_snapshot!(explained(&format!("select no_such_thing(user_id) {from}")).await, @"1:8 no function of that name, function=`no_such_thing`");
     insta::assert_snapshot!(explained("select * from nowhere").await, @"1:15 table 'datafusion.public.nowhere' not found");
 }

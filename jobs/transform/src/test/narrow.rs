@@ -121,7 +121,7 @@ impl Tester {
     }
 
     fn sight(&self, test: &GenericTest) -> Sight {
-        if !self.sessions.compiler.renderer().is_shipped_test(&test.test) {
+        if !self.sessions.compiler.renderer().is_shipped_test(test) {
             return Sight::Table;
         }
         let reads: Vec<&NodeId> = self.sessions.graph.parents(&NodeId::Test(test.name.clone())).collect();

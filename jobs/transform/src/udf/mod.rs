@@ -13,6 +13,7 @@
 //! | [`sha256_hex(text)`](text) | SHA-256, 64 lower-case hex digits |
 //! | [`dateadd(unit, count, at)`](dates) | calendar arithmetic; a date stays a date when whole days are added |
 //! | [`datediff(unit, from, to)`](dates) | borders of the unit between two times |
+//! | [`abs`, `sqrt`, `ln`, …](ordered) | DataFusion's own, which can be sorted by |
 //!
 //! All are deterministic: the same rows in any order and any partition give the same result.
 
@@ -21,6 +22,7 @@ mod dates;
 mod extremes;
 mod intervals;
 mod local;
+mod ordered;
 mod text;
 
 #[cfg(test)]
@@ -46,7 +48,7 @@ pub fn register_all(ctx: &SessionContext) {
 /// The scalar functions, for engines that are not a session: Ballista's registries.
 #[must_use]
 pub fn scalar_functions() -> Vec<ScalarUDF> {
-    vec![
+    let own = [
         ScalarUDF::from(local::LocalTs::default()),
         ScalarUDF::from(local::NightOf::default()),
         ScalarUDF::from(local::LocalToUtc::default()),
@@ -55,7 +57,8 @@ pub fn scalar_functions() -> Vec<ScalarUDF> {
         ScalarUDF::from(text::JsonGet::as_json()),
         ScalarUDF::from(text::JsonGet::as_text()),
         ScalarUDF::from(text::Sha256Hex::default()),
-    ]
+    ];
+    own.into_iter().chain(ordered::functions()).collect()
 }
 
 /// The aggregate functions.
