@@ -13,5 +13,6 @@ mod secrets;
 mod servers;
 mod snowflake;
 mod soak;
+mod systems;
 mod topics;
 mod truth;
