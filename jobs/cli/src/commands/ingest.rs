@@ -27,8 +27,8 @@ pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: Printer)
         };
     }
     let mut contracts = context.selected_contracts(&args.select)?;
-    if args.select.is_empty() && args.from_files.is_empty() {
-        // Sources that only files feed; one that is asked for by name is refused with the reason.
+    if args.from_files.is_empty() && contracts.iter().any(|contract| !contract.topics.is_empty()) {
+        // Sources that only files feed come along with a system; alone, one is refused with the reason.
         contracts.retain(|contract| !contract.topics.is_empty());
     }
     if contracts.is_empty() {
