@@ -1,6 +1,7 @@
 //! The command line, as typed.
 
 mod models;
+mod simulate;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,8 @@ pub(crate) use models::{
     CleanArgs, CompileArgs, DocsArgs, DocsCommand, IndirectArg, LintArgs, LsArgs, LsOutput, RetryArgs, SelectArgs,
     ShowArgs, SourceCommand, WorkArgs,
 };
+
+pub(crate) use simulate::{Destination, LayoutArg, Pace, ProfileArg, SimulateCommand, TrafficArgs, VerifyArgs};
 
 /// Keeps a data warehouse fresh from Kafka, each event counted once.
 #[derive(Debug, Parser)]
@@ -163,9 +166,15 @@ pub(crate) enum Command {
     /// Look at records that could not land, and let them in again
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Check schemas of topics against the registry, the contracts and what stands on them
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Query raw tables, models and quarantine; without a query, a prompt
     #[command(after_help = "Example: tidemill sql \"select * from logins_usage_window limit 5\" --format csv")]
     Sql(SqlArgs),
+    /// Send seeded traffic of a system, and compare tables with what it implies
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
     /// Compact, checkpoint, clean up and vacuum tables
     #[command(after_help = "Example: tidemill maintain --dry-run")]
     Maintain(MaintainArgs),
@@ -177,7 +186,10 @@ pub(crate) struct DemoArgs {
     /// Seed of the simulated traffic: same seed, same events
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
-    /// Base events to send
+    /// Systems whose traffic is sent
+    #[arg(long, value_enum, num_args = 1.., default_values_t = [SystemArg::Zoner, SystemArg::Logins])]
+    pub(crate) system: Vec<SystemArg>,
+    /// Base events to send, shared among the systems
     #[arg(long, default_value_t = 60_000)]
     pub(crate) events: u64,
     /// Records per second that producers send
@@ -186,6 +198,23 @@ pub(crate) struct DemoArgs {
     /// Folder for lake and warehouse, kept afterwards [default: ./.tidemill/demo]
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
+}
+
+/// A system of the demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SystemArg {
+    /// Sleep, meals and light of families.
+    Zoner,
+    /// Motion readings of phones.
+    Activity,
+    /// Clicks, orders and metrics of a product.
+    Clicks,
+    /// Logins of an app's users.
+    Logins,
+    /// Sleep entries and who follows whom.
+    Zentry,
+    /// All five.
+    All,
 }
 
 /// Arguments of `init`.
@@ -229,12 +258,32 @@ pub(crate) struct IngestArgs {
     /// What a gap in the offsets does
     #[arg(long, value_enum)]
     pub(crate) on_gap: Option<OnGapArg>,
-    /// Read files instead of topics: JSONL, CSV or Parquet, also .gz and .zst; progress is kept per file
+    /// Read files instead of topics: JSONL, CSV, Parquet or Avro containers, also .gz and .zst; progress is kept per file
     #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with_all = ["follow", "max_records", "max_duration", "on_gap"])]
     pub(crate) from_files: Vec<String>,
     /// Say what would be read and read nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
+}
+
+/// Where metrics go.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct MetricsArgs {
+    /// Serve metrics to Prometheus at http://ADDRESS/metrics while the command runs, e.g. 0.0.0.0:9464; port 0 takes any
+    #[arg(long, value_name = "ADDRESS", help_heading = "Metrics")]
+    pub(crate) metrics_addr: Option<std::net::SocketAddr>,
+    /// Write metrics to this file when the command has ended well, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE", help_heading = "Metrics")]
+    pub(crate) metrics_file: Option<PathBuf>,
+}
+
+impl MetricsArgs {
+    /// Whether anybody asked for metrics.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.metrics_addr.is_some() || self.metrics_file.is_some()
+    }
 }
 
 /// What a gap does.
@@ -280,6 +329,8 @@ pub(crate) struct BuildArgs {
     /// Rebuild batches before this event time (excluded)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) event_time_end: Option<String>,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 }
 
 /// Arguments of `publish`.
@@ -296,6 +347,8 @@ pub(crate) struct PublishArgs {
     /// Compare lake and target and send nothing; exit 3 when they differ
     #[arg(long, conflicts_with_all = ["full", "dry_run"])]
     pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 }
 
 /// Arguments of `run`.
@@ -306,6 +359,14 @@ pub(crate) struct RunArgs {
     /// Start a cycle this often until a signal comes, e.g. 5s
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) every: Option<std::time::Duration>,
+    /// Print the newest row of these models every 10 seconds while cycles go on
+    #[arg(long, value_name = "MODEL", num_args = 1.., requires = "every")]
+    pub(crate) tell: Vec<String>,
+    /// Say what a cycle would read, build and send now, and do nothing
+    #[arg(long, conflicts_with = "every")]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 }
 
 /// Arguments of `reconcile`.
@@ -371,6 +432,31 @@ pub(crate) struct QuarantineReplayArgs {
     /// Say what would happen and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Commands of `schema`.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// Say whether schemas may become the next version of their subjects, and what breaks if not; for CI
+    #[command(
+        after_help = "A file is a schema of the contract whose own schema has the same name, or of the one that --select names. \
+                      Exit 3 when anything breaks.\nExample: tidemill schema check new/user_action.avsc --register"
+    )]
+    Check(SchemaCheckArgs),
+}
+
+/// Arguments of `schema check`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SchemaCheckArgs {
+    /// Schema files to check [default: the `schema` of each contract]
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Sources: `clicks`, `clicks.user_actions` [default: all that are enabled]
+    #[arg(long, short = 's', value_name = "SOURCE", num_args = 1..)]
+    pub(crate) select: Vec<String>,
+    /// Register the schemas when nothing breaks
+    #[arg(long)]
+    pub(crate) register: bool,
 }
 
 /// Arguments of `sql`.

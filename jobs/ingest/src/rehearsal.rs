@@ -12,7 +12,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use tidemill_lake::Lake;
 use tidemill_project::clock::Micros;
 use tidemill_project::config::IngestSettings;
-use tidemill_project::contract::Contract;
+use tidemill_project::contract::{Contract, Format};
 use tidemill_project::{Offset, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +64,9 @@ impl Rehearsal {
     pub fn new(contracts: Vec<Contract>) -> Result<Self> {
         let contracts = contracts
             .into_iter()
-            .map(|contract| {
+            .map(|mut contract| {
+                // Stories are told in JSON, whatever the real topics hold.
+                contract.format = Format::Json;
                 let rules = TopicRules::new(&contract.name, &contract.topics)?;
                 Ok((contract, rules))
             })
@@ -118,7 +120,7 @@ async fn read_source(
     let mut committer = open_committer(lake, contract, run, DEDUP_BUDGET_BYTES).await?;
     let settings = IngestSettings::default();
     let limits = limits_of(&settings, settings.memory_budget_bytes);
-    let mut batcher = Batcher::new(contract, limits, clock, false)?;
+    let mut batcher = Batcher::new(contract, limits, clock, false, None)?;
     let partitions: Vec<TopicPartition> = read.iter().map(|(partition, _)| (*partition).clone()).collect();
     let lake_offsets = committer.lake_offsets(&partitions).await?;
     let mut times = EventTimes::new(contract, rules)?;

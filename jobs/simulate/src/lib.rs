@@ -4,19 +4,33 @@
 //! clock, no map order. The truth is written by plain code from what was generated, never by SQL and never by reading back,
 //! so that marts can be compared with it.
 
+mod activity;
+pub mod avro;
+mod clicks;
 mod faults;
+mod files;
+mod json;
+mod key;
 mod logins;
-mod marts;
+mod options;
 mod random;
+mod record;
 mod send;
+mod stream;
+mod system;
+#[cfg(test)]
+mod tests;
+mod time;
 mod traffic;
 mod truth;
+mod zentry;
 mod zoner;
 
-pub use marts::{Differences, Mart};
-pub use send::{SendError, Sender};
-pub use traffic::{Options, Record, System, Traffic, generate, interleave};
-pub use truth::{
-    ActivityCounts, HourOfDay, LoginWindow, LoginsTruth, SleepInterval, SleepNight, TopicTruth, Truth, UsageHour,
-    ZonerTruth,
-};
+pub use clicks::SchemaIds;
+pub use files::FileWriter;
+pub use options::{Layout, Options};
+pub use record::{Record, Sink, SinkError};
+pub use send::{SendError, Sender, create_topics};
+pub use system::System;
+pub use traffic::{Traffic, generate, interleave, stream};
+pub use truth::{Check, Column, Differences, Kind, ModelTruth, TopicTruth, Truth};

@@ -37,6 +37,18 @@ impl Random {
         self.below(1_000_000) < limit
     }
 
+    /// A number of `[0, 1)`, a multiple of 2^-53.
+    pub(crate) fn unit(&mut self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
+        let bits = (self.0.next_u64() >> 11) as f64;
+        bits / 9_007_199_254_740_992.0
+    }
+
+    /// 64 random bits.
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
     /// One of several.
     pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         let index = usize::try_from(self.below(of.len() as u64)).expect("an index fits");

@@ -1,94 +1,19 @@
-//! What is sent, and in which order.
+//! The traffic of one system, as a stream of records and the truth that it implies.
+
+use std::collections::BTreeMap;
 
 use crate::faults::Faults;
-use crate::truth::Truth;
-use crate::{logins, zoner};
+use crate::options::Options;
+use crate::record::{Record, Sink, SinkError};
+use crate::stream::Stream;
+use crate::system::System;
+use crate::truth::{Table, TopicTruth, Truth};
+use crate::{activity, clicks, logins, zentry, zoner};
 
-/// A system that can be simulated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum System {
-    /// Sleep, meals and light of families.
-    Zoner,
-    /// Logins of an app's users.
-    Logins,
-}
-
-impl System {
-    /// All systems.
-    pub const ALL: [Self; 2] = [Self::Zoner, Self::Logins];
-
-    /// The system's name, as on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Zoner => "zoner",
-            Self::Logins => "logins",
-        }
-    }
-
-    /// Topics with their partition counts.
-    #[must_use]
-    pub fn topics(self) -> &'static [(&'static str, i32)] {
-        match self {
-            Self::Zoner => &[("user_activity", 6), ("sleep", 6), ("meals", 6), ("light_exposure", 6)],
-            Self::Logins => &[("user-login", 6)],
-        }
-    }
-}
-
-/// How much of what is sent. Shares are drawn per base event.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Same seed, same bytes.
-    pub seed: u64,
-    /// Base events.
-    pub events: u64,
-    /// Virtual time of the first event, microseconds since the epoch, UTC.
-    pub start_us: i64,
-    /// Users (zoner).
-    pub users: u64,
-    /// Share of events of which a copy is sent.
-    pub duplicates: f64,
-    /// Share of events sent later than the grace.
-    pub late: f64,
-    /// Share of events sent up to half the grace later: not late, but out of order.
-    pub out_of_order: f64,
-    /// Extra records that no contract accepts.
-    pub malformed: f64,
-    /// Share of events that lack a field.
-    pub missing: f64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            seed: 42,
-            events: 10_000,
-            // 2025-03-08T00:00:00Z: two days before American clocks go forward.
-            start_us: 1_741_392_000_000_000,
-            users: 500,
-            duplicates: 0.01,
-            late: 0.02,
-            out_of_order: 0.05,
-            malformed: 0.001,
-            missing: 0.005,
-        }
-    }
-}
-
-/// One Kafka record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Topic.
-    pub topic: &'static str,
-    /// Partition.
-    pub partition: i32,
-    /// Key, where the system has one.
-    pub key: Option<String>,
-    /// Value.
-    pub value: Vec<u8>,
-    /// Virtual sending time, milliseconds since the epoch, UTC: the record's timestamp.
-    pub sent_ms: i64,
+/// What a system's generator is given.
+pub(crate) struct Studio<'s, 'a> {
+    pub(crate) stream: &'s mut Stream<'a>,
+    pub(crate) faults: &'s mut Faults,
 }
 
 /// Records in sending order, and what they imply.
@@ -100,20 +25,53 @@ pub struct Traffic {
     pub truth: Truth,
 }
 
-/// Makes the traffic of one system.
+/// Makes the traffic of one system, handing each record on as soon as its turn has come: memory does not grow with the
+/// stream, but for what models of users and days need to be known in the end.
+///
+/// # Errors
+/// The sink's; the stream ends with it.
+pub fn stream(system: System, options: &Options, sink: &mut Sink<'_>) -> Result<Truth, SinkError> {
+    let (mut topics, as_of_us, tables) = pass(system, options, 0, sink)?;
+    if let Some(replay_us) = options.replay_after_us {
+        pass(system, options, replay_us / 1000, sink)?;
+        topics = topics.into_iter().map(|(topic, books)| (topic, books.replayed())).collect();
+    }
+    Ok(Truth {
+        options: [(system.name().to_owned(), options.clone())].into(),
+        as_of_us,
+        topics: topics.into_iter().map(|(topic, books)| (topic.to_owned(), books)).collect(),
+        models: tables.into_iter().map(Table::finish).collect(),
+    })
+}
+
+type Pass = (BTreeMap<&'static str, TopicTruth>, i64, Vec<Table>);
+
+/// Sends all records once, with sending times later by a number of milliseconds.
+fn pass(system: System, options: &Options, shift_ms: i64, sink: &mut Sink<'_>) -> Result<Pass, SinkError> {
+    let mut forward = |record| sink(record);
+    let mut stream = Stream::new(system, options, shift_ms, &mut forward);
+    let mut faults = Faults::new(system, options);
+    let studio = &mut Studio { stream: &mut stream, faults: &mut faults };
+    let tables = match system {
+        System::Zoner => zoner::generate(studio)?,
+        System::Activity => activity::generate(studio)?,
+        System::Clicks => clicks::generate(studio)?,
+        System::Logins => logins::generate(studio)?,
+        System::Zentry => zentry::generate(studio)?,
+    };
+    let as_of_us = stream.as_of_us();
+    Ok((stream.finish()?, as_of_us, tables))
+}
+
+/// Makes the traffic of one system and holds all of it.
 #[must_use]
 pub fn generate(system: System, options: &Options) -> Traffic {
-    let mut faults = Faults::new(system, options);
-    let mut truth = Truth::default();
-    match system {
-        System::Zoner => zoner::generate(options, &mut faults, &mut truth),
-        System::Logins => logins::generate(options, &mut faults, &mut truth),
-    }
-    let mut records = faults.into_records();
-    records.sort_by_key(|record| record.sent_ms);
-    for record in &records {
-        truth.topics.entry(record.topic.to_owned()).or_default().records += 1;
-    }
+    let mut records = Vec::new();
+    let truth = stream(system, options, &mut |record| {
+        records.push(record);
+        Ok(())
+    })
+    .expect("a vector takes every record");
     Traffic { records, truth }
 }
 

@@ -96,7 +96,7 @@ fn survive(random: &mut Seeded) -> Result<()> {
     // Its own broker: the topics carry the names of the shipped contracts.
     let broker = Broker::start()?;
     simulated::create_topics(&Topics::connect(&broker.bootstrap())?)?;
-    let sender = simulated::sender(&broker.bootstrap())?;
+    let mut sender = simulated::sender(&broker.bootstrap())?;
     let project = ProjectBuilder::shipped()
         .kafka(&broker.bootstrap(), "kills")
         // A killed process leaves its partitions soon.

@@ -15,7 +15,8 @@ use crate::args::GlobalArgs;
 use crate::report::UsageError;
 use crate::settings;
 
-/// One invocation's ground.
+/// One invocation's ground. Cheap enough to clone for a task beside the command.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) lake: Lake,
@@ -40,6 +41,7 @@ impl Context {
         let lake = settings::lake(&settings)?;
         let clock = Clock::system();
         let run_id = global.run_id.clone().unwrap_or_else(|| clock.new_id().to_string());
+        crate::logging::name_run(&run_id);
         let as_of_us = global.as_of.as_deref().map(instant).transpose()?;
         let overrides = match &global.vars {
             Some(text) => Vars::parse_overrides(text)

@@ -15,6 +15,7 @@ mod init;
 mod lint;
 mod list;
 mod maintain;
+mod meter;
 mod models;
 mod progress;
 mod publish;
@@ -23,7 +24,10 @@ mod query;
 mod readers;
 mod reconcile;
 mod retry;
+mod schema;
+mod simulate;
 mod status;
+mod tell;
 mod test;
 mod workspace;
 
@@ -69,7 +73,9 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Reconcile(args) => reconcile::run(&global, args, printer).await,
         Command::Status(args) => Box::pin(status::run(&global, args, printer)).await,
         Command::Quarantine(command) => quarantine::run(&global, command, printer).await,
+        Command::Schema(command) => schema::run(&global, command, printer).await,
         Command::Sql(args) => Box::pin(query::run(&global, args, printer)).await,
+        Command::Simulate(command) => Box::pin(simulate::run(&global, command, printer)).await,
         Command::Maintain(args) => maintain::run(&global, args, printer).await,
     }
 }

@@ -336,8 +336,8 @@ impl Planner {
         let existing: BTreeSet<BatchWindow> = pinned
             .own
             .iter()
-            .flat_map(Table::files)
-            .filter_map(|file| size.parse_name(file.partition_values.get(BATCH_COLUMN)?.as_deref()?))
+            .flat_map(Table::live_files)
+            .filter_map(|file| size.parse_name(file.partition_value(BATCH_COLUMN)?))
             .collect();
         if coverage.is_none() && model.config.begin_us.is_none() {
             return Err(BuildFault::NoBegin { model: model.name.clone(), location: Some(model.location.clone()) });

@@ -62,7 +62,8 @@ pub struct Project {
     pub strict: bool,
     /// What a person may want to know and nothing depends on: keys that we pass over, documentation without a file.
     pub notes: Vec<Fault>,
-    /// Models that are switched off (`enabled: false`): a ref to one is explained, not just "not found".
+    /// Models, seeds and tables of sources (`source.table`) that are switched off (`enabled: false`): a ref to one is
+    /// explained, not just "not found", and a story about one is left out.
     pub disabled: Vec<String>,
     /// Exposures, groups, freshness, selectors: what commands read beside the rest.
     pub extras: Extras,

@@ -166,6 +166,8 @@ pub(super) struct Properties {
     /// `orders.v2`, and `orders` for the latest -> the model's name.
     pub(super) versions: BTreeMap<String, String>,
     pub(super) sources: IndexMap<SourceName, (SourceTable, Vec<TestDeclaration>)>,
+    /// Tables of sources that are switched off.
+    pub(super) disabled_sources: Vec<SourceName>,
     /// Configs of singular tests, by name.
     pub(super) singular: IndexMap<String, Vec<Entry>>,
     /// Entries of `unit_tests:`, to be read when the models are known.
@@ -268,6 +270,7 @@ impl Properties {
             }
             let config = Node { place: table.place.clone(), data: Data::Map(config) };
             if config.get("enabled").and_then(|value| reader.boolean(value, "enabled")) == Some(false) {
+                self.disabled_sources.push(name);
                 continue;
             }
             let meta = config.get("meta").and_then(|meta| reader.object(meta, "meta")).unwrap_or_default();

@@ -112,8 +112,11 @@ impl Runner {
         let is_wanted = |node: &NodeId| options.kinds.contains(self.kind(node));
         selected.retain(|node| is_wanted(node) && self.graph.test_type(node) != Some(TestType::Scenario));
         observer.begin(selected.len());
-        let executor = self.executor(&options.plan, &run_id).await?;
+        let mut executor = self.executor(&options.plan, &run_id).await?;
         let mut ledger = Ledger::open(&self.lake, &run_id).await?;
+        if !options.all_tests {
+            executor.passed = Arc::new(ledger.proofs());
+        }
         let as_of_us = executor.planner.as_of_us;
         let tester = Tester { sessions: executor.sessions.clone(), render: Self::looking(&executor) };
         if options.kinds.writes() {

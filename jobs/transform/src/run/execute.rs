@@ -1,5 +1,6 @@
 //! Builds one model: plan, compute, commit; after a lost race, plan again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -21,6 +22,7 @@ use super::{AuditFailure, BuildFault, Observer, Result, contract, history};
 use crate::plan::{Action, ModelPlan, Pinned, Planned, Planner, Reach, Reason, TimeRange, event_time_of, table_of};
 use crate::project::{BatchSize, BatchWindow, Model, NodeId, Storage, Strategy};
 use crate::render::RenderContext;
+use crate::test::Proof;
 
 /// Builds that lose this often against others give up; each loss means that another build has moved the model on.
 const MAX_ATTEMPTS: usize = 8;
@@ -33,6 +35,8 @@ pub(crate) struct Executor {
     /// Batches computed side by side.
     pub threads: usize,
     pub run_id: String,
+    /// What stood when tests passed, by name, before this run: audits look at what is new since.
+    pub passed: Arc<BTreeMap<String, Proof>>,
 }
 
 /// How a model was built.
@@ -312,11 +316,22 @@ impl Job<'_> {
         let base = self.base(narrowed.as_deref()).await?;
         let schema = self.output_schema(&base).await?;
         let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
-        let shape = Shape { schema: Arc::clone(&schema), batches_per_query: batches_per_query(&pinned.inputs, size) };
+        let batches_per_query = match action {
+            Action::Batches { batches, .. } if batches.len() > 1 => batches_per_query(&pinned.inputs, size),
+            _ => 1,
+        };
+        let shape = Shape { schema: Arc::clone(&schema), batches_per_query };
         let mut writer = self.writer(&schema, pinned.own, batched).await?;
         let is_whole = matches!(action, Action::Whole | Action::Batches { all: true, .. });
         if writer.reshapes() && !is_whole {
             return Ok((None, restated));
+        }
+        if let Some((input, parts)) = self.files_in_parts(action, &pinned.inputs).await? {
+            if is_whole {
+                writer.remove_the_rest();
+            }
+            self.append_parts(&input, parts, &schema, &mut writer).await?;
+            return Ok((Some(writer), None));
         }
         match action {
             Action::Batches { batches, all } => {

@@ -4,6 +4,7 @@
 //! was computed from. A run that is killed has built some models and not others, each of them old or new, never half; the
 //! next run goes on from there.
 
+mod append;
 mod ask;
 mod audit;
 mod batches;
@@ -12,6 +13,7 @@ mod check;
 mod columns;
 mod compile;
 mod contract;
+mod dependents;
 mod described;
 mod error;
 mod execute;
@@ -39,6 +41,7 @@ pub(crate) mod writer;
 pub(crate) use audit::AuditFailure;
 pub use build::{BuildOptions, Kinds};
 pub(crate) use compile::Compiler;
+pub use dependents::Dependent;
 pub use error::BuildError;
 pub(crate) use error::{BuildFault, Result};
 pub use lineage::{ColumnLineage, Derivation, Lineage};
@@ -48,5 +51,6 @@ pub(crate) use report::chain;
 pub use report::{NodeReport, Observer, Outcome, Report, Silent, TestFacts};
 pub(crate) use rows::hex;
 pub use runner::Runner;
+pub use seed::SeedPlan;
 pub(crate) use session::Sessions;
 pub(crate) use snapshots::Snapshots;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use tidemill_project::config::{self, Settings, SettingsRequest};
+use tidemill_simulate::System;
 
 use crate::commands::context::working_dir;
 use crate::report::UsageError;
@@ -14,8 +15,12 @@ static SHIPPED_MODELS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/shi
 /// First line of the demo's settings: only a folder that has it is emptied for another demo.
 const MARK: &str = "# Written by `tidemill demo`.";
 
-/// Makes the folder ready and returns its models project. What an earlier demo left there goes away.
-pub(super) fn prepare(dir: &Path) -> anyhow::Result<PathBuf> {
+/// Followers from which an author is a celebrity in the demo: with the shipped 10,000 its few users would have none.
+pub(super) const CELEBRITY_THRESHOLD: u64 = 100;
+
+/// Makes the folder ready and returns its models project, in which the systems are switched on. What an earlier demo left
+/// there goes away.
+pub(super) fn prepare(dir: &Path, systems: &[System]) -> anyhow::Result<PathBuf> {
     let settings = dir.join("tidemill.toml");
     let used = dir.exists()
         && std::fs::read_dir(dir).with_context(|| format!("failed to look into `{}`", dir.display()))?.next().is_some();
@@ -35,7 +40,8 @@ pub(super) fn prepare(dir: &Path) -> anyhow::Result<PathBuf> {
     }
     let models = dir.join("dbt-like-models");
     for (name, text) in SHIPPED_MODELS {
-        write(&models.join(name), text)?;
+        let text = if *name == "dbt_project.yml" { switched_on(text, systems) } else { (*text).to_owned() };
+        write(&models.join(name), &text)?;
     }
     write(
         &settings,
@@ -47,6 +53,20 @@ pub(super) fn prepare(dir: &Path) -> anyhow::Result<PathBuf> {
         ),
     )?;
     Ok(models)
+}
+
+/// The project file with the variables of the demo's systems: `<system>_enabled`, and the threshold of celebrities.
+fn switched_on(project: &str, systems: &[System]) -> String {
+    let switch = |line: &str| {
+        let name = line.trim_start().split(':').next().unwrap_or_default();
+        let is_of_demo = systems.iter().any(|system| name.strip_suffix("_enabled") == Some(system.name()));
+        match name {
+            _ if is_of_demo => format!("  {name}: true\n"),
+            "zentry_celebrity_threshold" => format!("  {name}: {CELEBRITY_THRESHOLD}\n"),
+            _ => format!("{line}\n"),
+        }
+    };
+    project.lines().map(switch).collect()
 }
 
 /// The settings of that project.
@@ -65,4 +85,16 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
         std::fs::create_dir_all(dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
     }
     std::fs::write(path, text).with_context(|| format!("failed to write `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_systems_of_the_demo_are_switched_on() {
+        let project = "vars:\n  clicks_enabled: false\n  zentry_enabled: false\n  zentry_celebrity_threshold: 10000\n";
+        let expected = "vars:\n  clicks_enabled: true\n  zentry_enabled: false\n  zentry_celebrity_threshold: 100\n";
+        assert_eq!(switched_on(project, &[System::Clicks]), expected);
+    }
 }
