@@ -361,7 +361,9 @@ impl Renderer {
             faults
                 .push(fault(format!("unknown argument of a test, argument=`{key}`, test=`{}`", test.test)).hint(hint));
         }
-        for parameter in parameters.iter().filter(|parameter| !parameter.has_default) {
+        // A package's macro may well do without what it names: there it has no value.
+        let is_packaged = call.package != self.known.project && !self.macros.is_shipped(&call.package, &call.name);
+        for parameter in parameters.iter().filter(|parameter| !parameter.has_default && !is_packaged) {
             if call.arguments.iter().any(|(key, _)| *key == parameter.name) {
                 continue;
             }

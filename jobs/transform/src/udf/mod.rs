@@ -13,10 +13,12 @@
 //! | [`sha256_hex(text)`](text) | SHA-256, 64 lower-case hex digits |
 //! | [`dateadd(unit, count, at)`](dates) | calendar arithmetic; a date stays a date when whole days are added |
 //! | [`datediff(unit, from, to)`](dates) | borders of the unit between two times |
+//! | [`coalesce`](coalesce) | DataFusion's own, which reads a text beside dates as a date |
 //! | [`abs`, `sqrt`, `ln`, …](ordered) | DataFusion's own, which can be sorted by |
 //!
 //! All are deterministic: the same rows in any order and any partition give the same result.
 
+mod coalesce;
 mod counts;
 mod dates;
 mod extremes;
@@ -57,6 +59,7 @@ pub fn scalar_functions() -> Vec<ScalarUDF> {
         ScalarUDF::from(text::JsonGet::as_json()),
         ScalarUDF::from(text::JsonGet::as_text()),
         ScalarUDF::from(text::Sha256Hex::default()),
+        ScalarUDF::from(coalesce::Coalesce::default()),
     ];
     own.into_iter().chain(ordered::functions()).collect()
 }

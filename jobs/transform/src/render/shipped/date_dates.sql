@@ -131,6 +131,10 @@
     {{ functions[format] }}({{ epochs }})
 {%- endmacro %}
 
+{% macro generate_series(upper_bound) -%}
+    {{ dbt_utils.generate_series(upper_bound) }}
+{%- endmacro %}
+
 {% macro date_spine(datepart, start_date, end_date) -%}
     {{ dbt_utils.date_spine(datepart, start_date, end_date) }}
 {%- endmacro %}

@@ -308,3 +308,34 @@ async fn ranks_may_be_ordered_by_functions_of_functions() {
     assert_eq!(world.rows("select place, name from s").await, ["1 | z", "2 | abc", "3 | long name"]);
     assert_eq!(world.rows("select place, name from l").await, ["1 | z", "2 | abc", "3 | long name"]);
 }
+
+#[tokio::test]
+async fn a_text_beside_dates_is_read_as_a_date() {
+    let world = World::new();
+    world.write("seeds/spans.csv", "id,valid_to,seen_at\n1,2024-01-31,2024-01-31 10:00:00\n2,,\n");
+    world.write(
+        "models/m.sql",
+        "select id, coalesce(valid_to, '2099-01-01') as valid_to, coalesce(null, seen_at, '2099-01-01 12:00:00') as seen_at,
+            coalesce(cast(valid_to as text), 'never') as told from {{ ref('spans') }}",
+    );
+    world.build().await;
+    assert_eq!(
+        world.rows("select * from m").await,
+        ["1 | 2024-01-31 | 2024-01-31T10:00:00Z | 2024-01-31", "2 | 2099-01-01 | 2099-01-01T12:00:00Z | never"]
+    );
+}
+
+#[tokio::test]
+async fn answers_are_read_by_column_and_built_ins_can_be_called_by_name() {
+    let world = World::new();
+    world.write("seeds/codes.csv", "code,name\na,Anna\nb,Bert\n");
+    world.write("macros/ref.sql", "{% macro ref(name) %}{{ return(builtins.ref(name)) }}{% endmacro %}");
+    world.write(
+        "models/m.sql",
+        "{% set known = {} %}{% if execute %}{% for name, column in run_query('select * from ' ~ ref('codes')).columns.items() %}
+            {% do known.update({name: column.values()}) %}{% endfor %}{% endif %}
+         select '{{ known.get('name', []) | join('+') }}' as names from {{ ref('codes') }} limit 1",
+    );
+    world.build().await;
+    assert_eq!(world.rows("select * from m").await, ["Anna+Bert"]);
+}
