@@ -55,7 +55,7 @@ impl Scene {
             .build()?;
         let truth = project.folder().join("truth.json");
         let sent = ["simulate", system, "--create-topics", "--truth", truth.to_str().context("a path is UTF-8")?];
-        let sent = project.tidemill().json(&[&sent, traffic].concat())?;
+        let sent = project.tidemill().json(&[&sent[..], traffic].concat())?;
         let as_of = sent["as_of"].as_str().context("simulate says for which clock its truth holds")?.to_owned();
         let vars = format!("{{{system}_enabled: true, zentry_celebrity_threshold: 20}}");
         let tidemill = project.tidemill().as_of(&as_of).vars(&vars);
