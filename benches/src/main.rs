@@ -6,6 +6,9 @@
 //! - [`latency`]: (b) from sending an event to seeing it in the local warehouse.
 //! - [`history`]: (c) one micro-batch on tables of different age and size.
 //! - [`duplicates`]: (d) ingest with copies, near ones and old ones.
+//! - [`projects`]: (e) large projects beside dbt-core.
+//! - [`volume`]: (f) a day of clicks, from files and from Kafka, to the warehouse.
+//! - [`feeds`]: (g) one event of `zentry` on a million follows.
 //! - [`traffic`], [`broker`], [`child`], [`mart`]: events, topics, processes, and a reader of a Delta table.
 //! - [`results`], [`machine`], [`stats`]: the committed table.
 
@@ -14,15 +17,18 @@
 mod broker;
 mod child;
 mod duplicates;
+mod feeds;
 mod history;
 mod latency;
 mod limit;
 mod machine;
 mod mart;
+mod projects;
 mod results;
 mod stats;
 mod throughput;
 mod traffic;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -49,7 +55,13 @@ enum Command {
     C(HistoryArgs),
     /// (d) Ingest with copies
     D(DuplicatesArgs),
-    /// All four
+    /// (e) Large projects: parse, compile, a build that has nothing to do, beside dbt-core
+    E(ProjectsArgs),
+    /// (f) A day of clicks through all stages
+    F(VolumeArgs),
+    /// (g) One event of zentry on many follows
+    G(FeedsArgs),
+    /// All but (f), whose day takes gigabytes of disk
     All,
     /// The program beside which (a) is measured; started by (a)
     #[command(hide = true)]
@@ -109,6 +121,51 @@ struct DuplicatesArgs {
     rounds: usize,
 }
 
+/// Numbers of (e).
+#[derive(Clone, Debug, Args)]
+struct ProjectsArgs {
+    /// Models of the project that is parsed and compiled
+    #[arg(long, default_value_t = 1_000)]
+    models: u32,
+    /// Models of the project that is built
+    #[arg(long, default_value_t = 200)]
+    built: u32,
+    /// Runs of each program, one after the other in turn
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
+/// Numbers of (f).
+#[derive(Clone, Debug, Args)]
+struct VolumeArgs {
+    /// Base events of the day
+    #[arg(long, default_value_t = 50_000_000)]
+    events: u64,
+    /// Partitions of each topic
+    #[arg(long, default_value_t = 6)]
+    partitions: i32,
+}
+
+/// Numbers of (g).
+#[derive(Clone, Debug, Args)]
+struct FeedsArgs {
+    /// People, a power of ten
+    #[arg(long, default_value_t = 100_000)]
+    users: u64,
+    /// Follows, about
+    #[arg(long, default_value_t = 1_000_000)]
+    follows: u64,
+    /// Entries that are there before
+    #[arg(long, default_value_t = 200_000)]
+    entries: u64,
+    /// Followers from which on an author is a celebrity
+    #[arg(long, default_value_t = 10_000)]
+    threshold: u64,
+    /// Events that are measured of each kind
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
 fn pair(text: &str) -> Result<(u64, u32), String> {
     let parsed = text.split_once(',').and_then(|(commits, days)| Some((commits.parse().ok()?, days.parse().ok()?)));
     parsed.ok_or_else(|| format!("`{text}` is not COMMITS,DAYS"))
@@ -129,11 +186,16 @@ fn main() -> Result<()> {
         Command::B(args) => write(latency::measure(&args)?),
         Command::C(args) => write(history::measure(&args)?),
         Command::D(args) => write(duplicates::measure(&args)?),
+        Command::E(args) => write(projects::measure(&args)?),
+        Command::F(args) => write(volume::measure(&args)?),
+        Command::G(args) => write(feeds::measure(&args)?),
         Command::All => {
             write(throughput::measure(&defaults())?)?;
             write(latency::measure(&defaults())?)?;
             write(history::measure(&defaults())?)?;
-            write(duplicates::measure(&defaults())?)
+            write(duplicates::measure(&defaults())?)?;
+            write(projects::measure(&defaults())?)?;
+            write(feeds::measure(&defaults())?)
         }
         Command::Limit(args) => limit::run(&args),
     }

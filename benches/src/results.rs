@@ -10,7 +10,7 @@ use crate::machine;
 /// What one measurement has to say.
 #[derive(Clone, Debug)]
 pub(crate) struct Section {
-    /// `a`, `b`, `c`, `d`.
+    /// The letter of the measurement.
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
     /// The command that repeats it.
@@ -38,7 +38,7 @@ fn marker(id: &str) -> String {
 
 fn replace(old: &str, id: &str, new: &str) -> String {
     let mut out = FRONT.to_owned();
-    for other in ["a", "b", "c", "d"] {
+    for other in ["a", "b", "c", "d", "e", "f", "g"] {
         let body = if other == id { Some(new) } else { body(old, other) };
         if let Some(body) = body {
             out.push('\n');

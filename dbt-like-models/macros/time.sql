@@ -8,3 +8,12 @@
 {% macro lateness_us(event_at, sent_at) -%}
     coalesce(greatest(cast({{ sent_at }} as bigint) - cast({{ event_at }} as bigint), 0), 0)
 {%- endmacro %}
+
+{# Microseconds (bigint) of a count of units. #}
+{% macro units_to_micros(expression, unit) -%}
+    {%- set micros = {'ms': 1000, 's': 1000000, 'min': 60000000} -%}
+    {%- if unit not in micros -%}
+        {{ exceptions.raise_compiler_error("unit is not one of ms, s, min: " ~ unit) }}
+    {%- endif -%}
+    {{ expression }} * {{ micros[unit] }}
+{%- endmacro %}

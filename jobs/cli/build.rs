@@ -28,7 +28,7 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
             collect(&path, files);
         } else if path
             .extension()
-            .is_some_and(|extension| ["sql", "yml", "csv"].iter().any(|known| extension == *known))
+            .is_some_and(|extension| ["sql", "yml", "csv", "avsc"].iter().any(|known| extension == *known))
         {
             files.push(path);
         }

@@ -92,6 +92,24 @@ def test_retry_does_what_was_left_undone_with_the_same_arguments(shop: Project) 
     assert "nothing to retry" in shop.run("retry").stderr
 
 
+def test_retry_builds_exactly_the_batches_that_failed(shop: Project) -> None:
+    model, seed = shop.folder / "models/marts/fct_daily.sql", shop.folder / "seeds/orders.csv"
+    model.write_text(model.read_text().replace("count(*)", "sum(10 / (amount - 5))"))
+    shop.run("seed")
+    shop.run("run-models", "--select", "fct_daily", code=1)
+    (result,) = check(shop, "run_results.json")["results"]
+    assert result["status"] == "partial success"
+    assert [[batch[0][:10] for batch in result["batch_results"][word]] for word in ("successful", "failed")] == [
+        ["2025-01-01"],
+        ["2025-01-03"],
+    ]
+    seed.write_text(seed.read_text().replace("bob,5", "bob,6"))
+    shop.run("seed", "--target-path", str(shop.folder / "elsewhere"))
+    shop.run("retry")
+    (result,) = check(shop, "run_results.json")["results"]
+    assert [batch[0][:10] for batch in result["batch_results"]["successful"]] == ["2025-01-03"]
+
+
 def test_result_and_state_select_from_earlier_runs(shop: Project) -> None:
     shop.run("parse", "--target-path", str(shop.folder / "before"))
     shop.run("build")

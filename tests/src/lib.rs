@@ -6,7 +6,7 @@
 //!
 //! - [`embedded`]: a broker in the test's own process, for what needs no real one.
 //! - [`kafka`], [`topics`]: a broker that can be killed and restarted on its data, and what is written into it.
-//! - [`s3`], [`snowflake`]: the other servers; [`toxiproxy`], [`faulty`]: what spoils the way to them.
+//! - [`s3`], [`snowflake`], [`registry`]: the other servers; [`toxiproxy`], [`faulty`]: what spoils the way to them.
 //! - [`shared`]: the servers that one test run shares.
 //! - [`tidemill`], [`project`]: the binary, and a project folder for it.
 //! - [`logins`], [`simulated`]: seeded traffic with its own truth, of one source and of all systems; [`seed`]: which seed.
@@ -22,6 +22,7 @@ pub mod logins;
 pub mod ports;
 pub mod process;
 pub mod project;
+pub mod registry;
 pub mod s3;
 pub mod seed;
 pub mod shared;

@@ -20,6 +20,7 @@ pub struct ProjectBuilder {
     lake: Lake,
     lake_options: Vec<(String, String)>,
     snowflake: Option<(Address, String)>,
+    registry: Option<String>,
     ingest: Vec<(String, String)>,
     files: Vec<(String, String)>,
     empty: bool,
@@ -104,6 +105,13 @@ impl ProjectBuilder {
         self
     }
 
+    /// Asks a schema registry.
+    #[must_use]
+    pub fn registry(mut self, url: &str) -> Self {
+        self.registry = Some(url.to_owned());
+        self
+    }
+
     /// Sets a key of `[ingest]`, its value in TOML.
     #[must_use]
     pub fn ingest(mut self, key: &str, value: &str) -> Self {
@@ -156,6 +164,9 @@ impl ProjectBuilder {
             for (key, value) in &self.kafka_properties {
                 line(format_args!("\"{key}\" = \"{value}\""));
             }
+        }
+        if let Some(url) = &self.registry {
+            line(format_args!("[target.test.registry]\nurl = \"{url}\""));
         }
         match &self.lake {
             Lake::InProject => line(format_args!("[target.test.lake]\nurl = \"lake\"")),

@@ -113,6 +113,9 @@ pub(crate) enum Command {
     /// Load seeds
     #[command(after_help = "Example: tidemill seed --select user_time_zones")]
     Seed(WorkArgs),
+    /// Bring snapshots up to date: the history of other relations' rows
+    #[command(after_help = "Example: tidemill snapshot --select orders_snapshot")]
+    Snapshot(WorkArgs),
     /// Run data tests, unit tests and scenario tests
     #[command(
         after_help = "Examples: tidemill test --select zoner_sleep_nightly\n          tidemill test --select test_type:unit"
@@ -163,6 +166,9 @@ pub(crate) enum Command {
     /// Look at records that could not land, and let them in again
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Check schemas of topics against the registry, the contracts and what stands on them
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Query raw tables, models and quarantine; without a query, a prompt
     #[command(after_help = "Example: tidemill sql \"select * from logins_usage_window limit 5\" --format csv")]
     Sql(SqlArgs),
@@ -252,12 +258,32 @@ pub(crate) struct IngestArgs {
     /// What a gap in the offsets does
     #[arg(long, value_enum)]
     pub(crate) on_gap: Option<OnGapArg>,
-    /// Read files instead of topics: JSONL, CSV or Parquet, also .gz and .zst; progress is kept per file
+    /// Read files instead of topics: JSONL, CSV, Parquet or Avro containers, also .gz and .zst; progress is kept per file
     #[arg(long, value_name = "GLOB", num_args = 1.., conflicts_with_all = ["follow", "max_records", "max_duration", "on_gap"])]
     pub(crate) from_files: Vec<String>,
     /// Say what would be read and read nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
+}
+
+/// Where metrics go.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct MetricsArgs {
+    /// Serve metrics to Prometheus at http://ADDRESS/metrics while the command runs, e.g. 0.0.0.0:9464; port 0 takes any
+    #[arg(long, value_name = "ADDRESS", help_heading = "Metrics")]
+    pub(crate) metrics_addr: Option<std::net::SocketAddr>,
+    /// Write metrics to this file when the command has ended well, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE", help_heading = "Metrics")]
+    pub(crate) metrics_file: Option<PathBuf>,
+}
+
+impl MetricsArgs {
+    /// Whether anybody asked for metrics.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.metrics_addr.is_some() || self.metrics_file.is_some()
+    }
 }
 
 /// What a gap does.
@@ -303,6 +329,8 @@ pub(crate) struct BuildArgs {
     /// Rebuild batches before this event time (excluded)
     #[arg(long, value_name = "INSTANT")]
     pub(crate) event_time_end: Option<String>,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 }
 
 /// Arguments of `publish`.
@@ -319,6 +347,8 @@ pub(crate) struct PublishArgs {
     /// Compare lake and target and send nothing; exit 3 when they differ
     #[arg(long, conflicts_with_all = ["full", "dry_run"])]
     pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 }
 
 /// Arguments of `run`.
@@ -329,6 +359,14 @@ pub(crate) struct RunArgs {
     /// Start a cycle this often until a signal comes, e.g. 5s
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) every: Option<std::time::Duration>,
+    /// Print the newest row of these models every 10 seconds while cycles go on
+    #[arg(long, value_name = "MODEL", num_args = 1.., requires = "every")]
+    pub(crate) tell: Vec<String>,
+    /// Say what a cycle would read, build and send now, and do nothing
+    #[arg(long, conflicts_with = "every")]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 }
 
 /// Arguments of `reconcile`.
@@ -394,6 +432,31 @@ pub(crate) struct QuarantineReplayArgs {
     /// Say what would happen and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Commands of `schema`.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// Say whether schemas may become the next version of their subjects, and what breaks if not; for CI
+    #[command(
+        after_help = "A file is a schema of the contract whose own schema has the same name, or of the one that --select names. \
+                      Exit 3 when anything breaks.\nExample: tidemill schema check new/user_action.avsc --register"
+    )]
+    Check(SchemaCheckArgs),
+}
+
+/// Arguments of `schema check`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SchemaCheckArgs {
+    /// Schema files to check [default: the `schema` of each contract]
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Sources: `clicks`, `clicks.user_actions` [default: all that are enabled]
+    #[arg(long, short = 's', value_name = "SOURCE", num_args = 1..)]
+    pub(crate) select: Vec<String>,
+    /// Register the schemas when nothing breaks
+    #[arg(long)]
+    pub(crate) register: bool,
 }
 
 /// Arguments of `sql`.

@@ -26,11 +26,11 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     logging::init(cli.global.log_format, &settings::environment());
-    let printer = Printer::new(cli.global.format).of(name_of(&matches));
+    let printer = Printer::new(cli.global.format, cli.global.log_format).of(name_of(&matches));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            printer.error(&report::render(&anyhow::Error::new(error).context("failed to start the runtime")));
+            printer.error(&anyhow::Error::new(error).context("failed to start the runtime"));
             return exit::Exit::Failed.into();
         }
     };
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => {
-            printer.error(&report::render(&error));
+            printer.error(&error);
             report::exit_of(&error).into()
         }
     }

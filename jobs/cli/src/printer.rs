@@ -5,12 +5,14 @@ use std::io::{IsTerminal, Write};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::args::Format;
+use crate::args::{Format, LogFormat};
+use crate::report;
 
 /// Where a command's words go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {
     format: Format,
+    logs: LogFormat,
     quiet: bool,
     /// The command whose result is printed, as it was typed.
     command: &'static str,
@@ -20,9 +22,9 @@ pub(crate) struct Printer {
 const VERSION: u32 = 1;
 
 impl Printer {
-    /// A printer for one output format.
-    pub(crate) fn new(format: Format) -> Self {
-        Self { format, quiet: false, command: "" }
+    /// A printer for one output format. With logs as JSON every line on stderr is such an object.
+    pub(crate) fn new(format: Format, logs: LogFormat) -> Self {
+        Self { format, logs, quiet: false, command: "" }
     }
 
     /// The same for the results of one command.
@@ -42,7 +44,7 @@ impl Printer {
 
     /// Whether progress may move on the screen.
     pub(crate) fn is_interactive(self) -> bool {
-        self.format == Format::Text && std::io::stderr().is_terminal()
+        self.format == Format::Text && self.logs == LogFormat::Text && std::io::stderr().is_terminal()
     }
 
     /// Writes data to stdout as it is.
@@ -87,15 +89,25 @@ impl Printer {
     }
 
     /// Writes a line for people to stderr.
-    #[expect(clippy::unused_self, reason = "see `data`")]
     pub(crate) fn note(self, line: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        match self.logs {
+            LogFormat::Text => {
+                let _ = writeln!(std::io::stderr().lock(), "{line}");
+            }
+            LogFormat::Json => tracing::info!("{}", line.trim()),
+        }
     }
 
-    /// Writes an error to stderr.
-    #[expect(clippy::unused_self, reason = "see `data`")]
-    pub(crate) fn error(self, text: &str) {
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    /// Writes an error to stderr, with its causes, its place and the way out.
+    pub(crate) fn error(self, error: &anyhow::Error) {
+        let text = report::render(error);
+        match (self.logs, report::code_of(error)) {
+            (LogFormat::Text, _) => {
+                let _ = std::io::stderr().lock().write_all(text.as_bytes());
+            }
+            (LogFormat::Json, Some(code)) => tracing::error!(error_code = %code, "{}", text.trim()),
+            (LogFormat::Json, None) => tracing::error!("{}", text.trim()),
+        }
     }
 }
 

@@ -23,6 +23,8 @@ fn diagnostic<T>(error: &anyhow::Error, with: impl Fn(&dyn Diagnostic) -> T) -> 
             Some(with(found))
         } else if let Some(found) = cause.downcast_ref::<tidemill_transform::run::BuildError>() {
             Some(with(found))
+        } else if let Some(found) = cause.downcast_ref::<tidemill_collect::Error>() {
+            Some(with(found))
         } else if let Some(found) = cause.downcast_ref::<tidemill_publish::Error>() {
             Some(with(found))
         } else if let Some(found) = cause.downcast_ref::<tidemill_transform::run::QueryError>() {
@@ -47,6 +49,11 @@ pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
 pub(crate) struct UsageError {
     /// What is wrong.
     pub(crate) message: String,
+}
+
+/// The code of an error, when a room gave it one.
+pub(crate) fn code_of(error: &anyhow::Error) -> Option<ErrorCode> {
+    diagnostic(error, Diagnostic::code).flatten()
 }
 
 /// Renders an error as it is shown to a person.

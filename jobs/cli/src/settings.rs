@@ -35,7 +35,7 @@ pub(crate) fn load(global: &GlobalArgs) -> anyhow::Result<Settings> {
     Ok(config::load(&request)?)
 }
 
-/// Connects to the lake of the settings.
+/// Connects to the lake of the settings. Commands open its tables more than once, `run --every` in every cycle.
 pub(crate) fn lake(settings: &Settings) -> anyhow::Result<Lake> {
-    Ok(Lake::connect(&settings.lake, &settings.maintenance, Clock::system())?)
+    Ok(Lake::connect(&settings.lake, &settings.maintenance, Clock::system())?.remembering())
 }

@@ -2,6 +2,7 @@
 //!
 //! The judgement that counts is the one at ingest, which keeps a broken record in quarantine. Here it only tells the phone's
 //! owner early. The two are written apart, because the rooms may not know each other; where they differ, ingest is right.
+//! `tests/tests/e2e/collect.rs` posts every kind of broken reading and compares the two.
 
 use serde_json::Value;
 use tidemill_project::clock::Micros;
@@ -13,22 +14,45 @@ use crate::envelope::Reading;
 /// Checks a reading against its contract. `now_us` stands for the record's timestamp, which the broker has yet to give.
 ///
 /// # Errors
-/// The first fault, as `class: field and reason`, with the classes of quarantine.
+/// The fault that gives the class at ingest, as `class: field and reason`: of several the first by [`CLASSES`], of one class the
+/// first in the order of the columns.
 pub(crate) fn check(contract: &Contract, reading: &Reading<'_>, now_us: Micros) -> Result<(), String> {
-    let values: Vec<(&ContractColumn, Value)> = contract
-        .columns
+    let values: Vec<(&ContractColumn, Field<'_>)> =
+        contract.columns.iter().map(|column| (column, Field::new(reading.get(field(column))))).collect();
+    let missing = values
         .iter()
-        .map(|column| (column, serde_json::from_str(reading.get(field(column))).unwrap_or(Value::Null)))
-        .collect();
-    for (column, value) in &values {
-        if is_missing(column, value) && is_required(column, &values) {
-            return Err(format!("missing_field: `{}` is required", column.name));
-        }
+        .filter(|(column, value)| is_missing(column, value) && is_required(column, &values))
+        .map(|(column, _)| format!("missing_field: `{}` is required", column.name));
+    let wrong = values
+        .iter()
+        .filter(|(column, value)| !is_missing(column, value))
+        .filter_map(|(column, value)| judge(contract, column, value, now_us).err());
+    let rank = |fault: &String| CLASSES.iter().position(|class| fault.starts_with(class));
+    missing.chain(wrong).min_by_key(rank).map_or(Ok(()), Err)
+}
+
+/// Classes of quarantine that a reading can have, in the order in which the first fault gives the class (X9).
+const CLASSES: [&str; 5] = ["missing_field", "wrong_type", "bad_event_time", "event_time_out_of_range", "bad_value"];
+
+/// A value, told apart, with its JSON text: a number that no double holds has a text all the same.
+struct Field<'r> {
+    value: Value,
+    json: &'r str,
+}
+
+impl<'r> Field<'r> {
+    fn new(json: &'r str) -> Self {
+        let value = serde_json::from_str(json).unwrap_or_else(|_| {
+            // The envelope was parsed, so what a value refuses is a number beyond a double.
+            Value::Number(serde_json::Number::from_f64(f64::MAX).unwrap_or_else(|| 0.into()))
+        });
+        Self { value, json }
     }
-    for (column, value) in values.iter().filter(|(column, value)| !is_missing(column, value)) {
-        judge(contract, column, value, reading.get(field(column)), now_us)?;
+
+    /// The number as a double; infinite when none holds it.
+    fn double(&self) -> f64 {
+        self.json.parse().unwrap_or(f64::INFINITY)
     }
-    Ok(())
 }
 
 /// The field of the record that a column reads. Readings are flat.
@@ -36,34 +60,34 @@ fn field(column: &ContractColumn) -> &str {
     column.paths.first().and_then(|path| path.first()).map_or(column.name.as_str(), String::as_str)
 }
 
-fn is_missing(column: &ContractColumn, value: &Value) -> bool {
-    match value {
+fn is_missing(column: &ContractColumn, field: &Field<'_>) -> bool {
+    match &field.value {
         Value::Null => true,
         Value::String(text) => text.is_empty() && (column.empty_is_missing || column.data_type != ColumnType::Text),
         _ => false,
     }
 }
 
-fn is_required(column: &ContractColumn, values: &[(&ContractColumn, Value)]) -> bool {
+fn is_required(column: &ContractColumn, values: &[(&ContractColumn, Field<'_>)]) -> bool {
     if column.on_missing.is_some() {
         return false;
     }
     column.required
+        || column
+            .required_without
+            .as_ref()
+            .is_some_and(|name| values.iter().any(|(other, value)| other.name == *name && is_missing(other, value)))
         || column.required_when.as_ref().is_some_and(|(name, texts)| {
             values.iter().any(|(other, value)| {
-                other.name == *name && value.as_str().is_some_and(|text| texts.iter().any(|wanted| wanted == text))
+                other.name == *name
+                    && value.value.as_str().is_some_and(|text| texts.iter().any(|wanted| wanted == text))
             })
         })
 }
 
-fn judge(
-    contract: &Contract,
-    column: &ContractColumn,
-    value: &Value,
-    json: &str,
-    now_us: Micros,
-) -> Result<(), String> {
+fn judge(contract: &Contract, column: &ContractColumn, field: &Field<'_>, now_us: Micros) -> Result<(), String> {
     let name = &column.name;
+    let Field { value, json } = field;
     if *name == contract.event_time.column {
         let Some(event_us) = event_time(column.time_unit, value, json) else {
             return Err(format!("bad_event_time: `{name}` is no time"));
@@ -84,17 +108,18 @@ fn judge(
             }
             Ok(())
         }
-        (ColumnType::BigInt, Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
+        (ColumnType::BigInt, Value::Number(number)) => match (number.as_i64(), field.double()) {
             (Some(_), _) => Ok(()),
-            (None, Some(double)) if double.fract() == 0.0 && double.abs() < 9.2e18 => Ok(()),
-            (None, Some(double)) if double.fract() == 0.0 => Err(format!("bad_value: `{name}` does not fit 64 bits")),
-            _ => Err(format!("wrong_type: `{name}` has a fraction")),
+            (None, double) if double.fract() != 0.0 && double.is_finite() => {
+                Err(format!("wrong_type: `{name}` has a fraction"))
+            }
+            // 2^63: what lies between the two is exact in a double.
+            (None, double) if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&double) => Ok(()),
+            _ => Err(format!("bad_value: `{name}` does not fit 64 bits")),
         },
         (ColumnType::BigInt, Value::String(text)) if column.accept_text && text.parse::<i64>().is_ok() => Ok(()),
-        (ColumnType::Double, Value::Number(number)) => match number.as_f64() {
-            Some(double) if double.is_finite() => Ok(()),
-            _ => Err(format!("bad_value: `{name}` is not finite")),
-        },
+        (ColumnType::Double, Value::Number(_)) if field.double().is_finite() => Ok(()),
+        (ColumnType::Double, Value::Number(_)) => Err(format!("bad_value: `{name}` is not finite")),
         (ColumnType::Double, Value::String(text))
             if column.accept_text && text.parse::<f64>().is_ok_and(f64::is_finite) =>
         {

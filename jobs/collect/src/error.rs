@@ -14,6 +14,8 @@ pub struct Error(#[from] Cause);
 pub(crate) enum Cause {
     #[error("failed to listen, address=`{address}`")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error("failed to listen for scrapes, address=`{address}`")]
+    Scrape { address: SocketAddr, source: std::io::Error },
     #[error("failed to read the file of a certificate or key, path=`{}`", path.display())]
     ReadTls { path: PathBuf, source: std::io::Error },
     #[error("certificate and key are not usable, certificate=`{}`", certificate.display())]
@@ -38,6 +40,7 @@ impl Diagnostic for Error {
     fn kind(&self) -> ErrorKind {
         match &self.0 {
             Cause::Listen { .. }
+            | Cause::Scrape { .. }
             | Cause::ReadTls { .. }
             | Cause::Tls { .. }
             | Cause::NoPem { .. }
@@ -54,6 +57,7 @@ impl Diagnostic for Error {
             Cause::Listen { .. } => {
                 Some("another program may listen there; set `listen` of [target.….collect]".to_owned())
             }
+            Cause::Scrape { .. } => Some("another program may listen there; give another --metrics-addr".to_owned()),
             Cause::NoContract { .. } => Some(
                 "declare a source whose `config.meta.tidemill.topics` has it, or set `topic` of [target.….collect]"
                     .to_owned(),

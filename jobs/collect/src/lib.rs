@@ -14,6 +14,7 @@ mod envelope;
 mod error;
 mod limits;
 mod refusal;
+mod scrape;
 mod send;
 mod server;
 #[cfg(test)]
@@ -22,4 +23,5 @@ mod tls;
 
 pub use auth::hash_key;
 pub use error::Error;
+pub use scrape::{Page, Scrape};
 pub use server::{Collector, ROUTE};

@@ -246,6 +246,5 @@ async fn ready(State(door): State<Arc<Door>>) -> Response {
 
 async fn metrics(State(door): State<Arc<Door>>) -> Response {
     door.count_queue();
-    let headers = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    (headers, door.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, crate::scrape::CONTENT_TYPE)], door.metrics.render()).into_response()
 }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::decode::{Decoded, Decoder, Pushed, Record, Rejection};
 use crate::error::Cause;
+use crate::registry::Schemas;
 use crate::source::chunk::{Chunk, HeadersRef, OwnedRecord};
 use crate::source::kafka::TopicRules;
 use crate::source::witness::last_record;
@@ -122,6 +123,8 @@ pub(crate) struct Batcher {
     limits: Limits,
     clock: Clock,
     decoder: Decoder,
+    /// Of sources whose records name their writer's schema.
+    schemas: Option<Schemas>,
     rules: TopicRules,
     /// First starts are pinned by a commit of their own unless they begin at the earliest offset anyway.
     pins: bool,
@@ -136,7 +139,13 @@ pub(crate) struct Batcher {
 }
 
 impl Batcher {
-    pub(crate) fn new(contract: &Contract, limits: Limits, clock: Clock, pins: bool) -> Result<Self> {
+    pub(crate) fn new(
+        contract: &Contract,
+        limits: Limits,
+        clock: Clock,
+        pins: bool,
+        schemas: Option<Schemas>,
+    ) -> Result<Self> {
         let contract_error = |source| Cause::Contract { source_name: contract.name.clone(), source };
         let mut decoder = Decoder::new(contract).map_err(contract_error)?;
         decoder.begin(CAPACITY);
@@ -145,6 +154,7 @@ impl Batcher {
             limits,
             clock,
             decoder,
+            schemas,
             rules: TopicRules::new(&contract.name, &contract.topics)?,
             pins,
             spans: BTreeMap::new(),
@@ -189,16 +199,22 @@ impl Batcher {
             };
             let Some(event) = event else { return };
             let is_last = matches!(event, Event::Ended { .. });
-            if self.handle(event, batches).is_err() || is_last {
+            if self.handle(event, batches, runtime).is_err() || is_last {
                 return;
             }
         }
     }
 
     /// Takes one event. `Err` means that nobody listens or that there is nothing more to tell.
-    fn handle(&mut self, event: Event, batches: &Sender<Staged>) -> Result<(), Gone> {
+    fn handle(&mut self, event: Event, batches: &Sender<Staged>, runtime: &tokio::runtime::Handle) -> Result<(), Gone> {
         match event {
             Event::Chunk(chunk) => {
+                if let Err(error) = runtime.block_on(self.learn_schemas(&chunk)) {
+                    // What was taken before is good, and need not be read again.
+                    self.close_into(batches)?;
+                    send(batches, Staged::Event(Box::new(Event::Ended { result: Err(error) })))?;
+                    return Err(Gone);
+                }
                 self.take(&chunk);
                 if self.is_full() {
                     self.close_into(batches)?;
@@ -278,6 +294,12 @@ impl Batcher {
             span.next = next.0;
             self.open();
         }
+    }
+
+    /// Learns the schemas that a chunk's records were written with. Must come before [`take`](Self::take).
+    pub(crate) async fn learn_schemas(&mut self, chunk: &Chunk) -> Result<()> {
+        let Some(schemas) = &self.schemas else { return Ok(()) };
+        schemas.teach(&mut self.decoder, chunk.iter().filter_map(|raw| raw.value)).await
     }
 
     pub(crate) fn take(&mut self, chunk: &Chunk) {

@@ -49,6 +49,10 @@ pub(crate) enum Cause {
         "run was over before store and broker had let it begin, source=`{source_name}`, max_duration_ms=`{max_duration_ms}`"
     )]
     Late { source_name: SourceName, max_duration_ms: u128 },
+    #[error("records name their schema but the target has no registry, source=`{source_name}`")]
+    NoRegistry { source_name: SourceName },
+    #[error("writers' schemas cannot be read, source=`{source_name}`")]
+    Registry { source_name: SourceName, source: crate::registry::RegistryError },
     #[error("failed to {act}, source=`{source_name}`")]
     Lake { act: &'static str, source_name: SourceName, source: tidemill_lake::Error },
     #[error("a commit kept losing the race, source=`{source_name}`, attempts=`{attempts}`")]
@@ -91,10 +95,13 @@ impl Diagnostic for Error {
             Cause::Kafka { source, .. } => kind_of_kafka(source),
             Cause::Silent { .. } | Cause::Late { .. } | Cause::Thread { .. } => ErrorKind::Unavailable,
             Cause::Lake { source, .. } => source.kind(),
+            Cause::Registry { source, .. } => source.kind(),
             Cause::Contended { .. } => ErrorKind::Conflict,
             Cause::Books { .. } => ErrorKind::Rejected,
             Cause::Shape { .. } | Cause::StageGone { .. } | Cause::EntryShape { .. } => ErrorKind::Bug,
-            Cause::NoBroker { .. } | Cause::TopicPattern { .. } | Cause::Contract { .. } => ErrorKind::Configuration,
+            Cause::NoRegistry { .. } | Cause::NoBroker { .. } | Cause::TopicPattern { .. } | Cause::Contract { .. } => {
+                ErrorKind::Configuration
+            }
             Cause::NoTopic { .. }
             | Cause::Expired { .. }
             | Cause::Ahead { .. }
@@ -118,7 +125,9 @@ impl Diagnostic for Error {
             Cause::NoEntry { .. } => 407,
             Cause::Recreated { .. } => 408,
             Cause::Late { .. } | Cause::Silent { .. } => 409,
+            Cause::NoRegistry { .. } => 412,
             Cause::Lake { source, .. } => return source.code(),
+            Cause::Registry { source, .. } => return source.code(),
             _ => return None,
         };
         Some(ErrorCode(code))
@@ -154,10 +163,16 @@ impl Diagnostic for Error {
                 Some("look whether the broker is up with `tidemill doctor`; a scheduler may simply try again".to_owned())
             }
             Cause::FileEnding { .. } => {
-                Some("use .jsonl, .ndjson, .json, .csv or .parquet, with .gz or .zst where compressed".to_owned())
+                Some("use .jsonl, .ndjson, .json, .csv, .parquet or .avro, with .gz or .zst where compressed".to_owned())
             }
             Cause::NoEntry { .. } => Some("list the entries with `tidemill quarantine list`".to_owned()),
+            Cause::NoRegistry { .. } => Some(
+                "add `[target.<name>.registry]` with `url = \"https://registry:8081\"` to tidemill.toml, or read plain JSON with \
+                 `format: json`"
+                    .to_owned(),
+            ),
             Cause::Lake { source, .. } => source.hint(),
+            Cause::Registry { source, .. } => source.hint(),
             _ => None,
         }
     }

@@ -19,6 +19,7 @@ mod dedup;
 mod error;
 pub mod quarantine;
 pub mod reconcile;
+pub mod registry;
 pub mod rehearsal;
 mod request;
 mod retry;

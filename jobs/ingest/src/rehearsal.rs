@@ -12,14 +12,14 @@ use arrow::datatypes::TimestampMicrosecondType;
 use tidemill_lake::Lake;
 use tidemill_project::clock::Micros;
 use tidemill_project::config::IngestSettings;
-use tidemill_project::contract::Contract;
+use tidemill_project::contract::{Contract, Format};
 use tidemill_project::{Offset, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::Batcher;
 use crate::commit::RunContext;
 use crate::deadline::Deadline;
-use crate::decode::{Decoder, NoHeaders, Record};
+use crate::decode::{Decoder, Headers, Record};
 use crate::error::Cause;
 use crate::request::{IngestReport, NoObserver};
 use crate::retry::Retry;
@@ -64,7 +64,9 @@ impl Rehearsal {
     pub fn new(contracts: Vec<Contract>) -> Result<Self> {
         let contracts = contracts
             .into_iter()
-            .map(|contract| {
+            .map(|mut contract| {
+                // Stories are told in JSON, whatever the real topics hold.
+                contract.format = Format::Json;
                 let rules = TopicRules::new(&contract.name, &contract.topics)?;
                 Ok((contract, rules))
             })
@@ -118,7 +120,7 @@ async fn read_source(
     let mut committer = open_committer(lake, contract, run, DEDUP_BUDGET_BYTES).await?;
     let settings = IngestSettings::default();
     let limits = limits_of(&settings, settings.memory_budget_bytes);
-    let mut batcher = Batcher::new(contract, limits, clock, false)?;
+    let mut batcher = Batcher::new(contract, limits, clock, false, None)?;
     let partitions: Vec<TopicPartition> = read.iter().map(|(partition, _)| (*partition).clone()).collect();
     let lake_offsets = committer.lake_offsets(&partitions).await?;
     let mut times = EventTimes::new(contract, rules)?;
@@ -152,6 +154,15 @@ async fn read_source(
     Ok(committer.finish().await)
 }
 
+/// Headers of a record that is told; a key may stand in one.
+struct SentHeaders<'a>(&'a [(String, Vec<u8>)]);
+
+impl Headers for SentHeaders<'_> {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().rev().find(|(header, _)| header == name).map(|(_, value)| value.as_slice())
+    }
+}
+
 /// Reads event times by the contract itself.
 struct EventTimes<'a> {
     decoder: Decoder,
@@ -170,7 +181,7 @@ impl<'a> EventTimes<'a> {
         self.decoder.begin(1);
         self.decoder.push(&Record {
             payload: record.value.as_deref(),
-            headers: &NoHeaders,
+            headers: &SentHeaders(&record.headers),
             topic: Some(&record.topic),
             topic_rule: self.rules.rule_of(&record.topic),
             partition: Some(record.partition),

@@ -40,6 +40,13 @@ pub(crate) enum Tried {
     Lost(Vec<LogCommit>),
 }
 
+impl Tries {
+    /// How often the act was tried.
+    pub(crate) fn count(self) -> u32 {
+        self.count
+    }
+}
+
 impl Retry {
     /// Repeats `request`, which must be safe to repeat.
     pub(crate) async fn insist<T, F>(
@@ -103,19 +110,28 @@ impl Retry {
         source: tidemill_lake::Error,
         tries: &mut Tries,
     ) -> Result<()> {
-        tries.count += 1;
-        let since = *tries.since.get_or_insert_with(|| self.clock.stopwatch());
-        let is_over = since.elapsed() >= PATIENCE || self.cancel.is_cancelled() || self.deadline.is_over();
-        if !source.kind().is_retryable() || is_over {
+        if !self.may_try_again(tries) || !source.kind().is_retryable() {
             return Err(Cause::Lake { act, source_name: name.clone(), source }.into());
         }
         warn!(source = %name, error = &source as &dyn std::error::Error, act, tries = tries.count, "store does not answer, trying again");
-        let pause = FIRST_PAUSE.saturating_mul(1 << (tries.count - 1).min(10)).min(MAX_PAUSE);
+        self.pause(tries).await;
+        Ok(())
+    }
+
+    /// Counts a try that failed and says whether another one is in time.
+    pub(crate) fn may_try_again(&self, tries: &mut Tries) -> bool {
+        tries.count += 1;
+        let since = *tries.since.get_or_insert_with(|| self.clock.stopwatch());
+        since.elapsed() < PATIENCE && !self.cancel.is_cancelled() && !self.deadline.is_over()
+    }
+
+    /// Waits before the next try: longer each time, and not beyond the run's end.
+    pub(crate) async fn pause(&self, tries: &Tries) {
+        let pause = FIRST_PAUSE.saturating_mul(1 << tries.count.saturating_sub(1).min(10)).min(MAX_PAUSE);
         tokio::select! {
             () = self.clock.sleep(pause) => {}
             () = self.cancel.cancelled() => {}
             () = self.deadline.passed(&self.clock) => {}
         }
-        Ok(())
     }
 }

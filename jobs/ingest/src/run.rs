@@ -22,6 +22,7 @@ use crate::commit::{Committer, RunContext, Verdict};
 use crate::deadline::Deadline;
 use crate::decode::Decoder;
 use crate::error::Cause;
+use crate::registry::Schemas;
 use crate::request::{IngestObserver, IngestReport, IngestRequest, Mode, SourceReport};
 use crate::retry::Retry;
 use crate::source::kafka::{self, KafkaPlan};
@@ -79,7 +80,7 @@ pub async fn ingest(
             observer: Arc::clone(&observer),
             retry: Retry { clock, cancel: cancel.clone(), deadline },
         };
-        read_source(lake, contract, plan, run, &settings.ingest, share)
+        read_source(lake, contract, plan, run, settings, share)
     });
     let sources = join_all(sources).await;
     for source in &sources {
@@ -220,7 +221,7 @@ async fn read_source(
     contract: &Contract,
     plan: KafkaPlan,
     run: RunContext,
-    settings: &IngestSettings,
+    settings: &Settings,
     budget_bytes: usize,
 ) -> SourceReport {
     let (deadline, cancel) = (plan.deadline, plan.cancel.clone());
@@ -296,14 +297,16 @@ impl Lanes {
         contract: &Contract,
         plan: KafkaPlan,
         run: RunContext,
-        settings: &IngestSettings,
+        settings: &Settings,
         budget_bytes: usize,
     ) -> Result<Self> {
+        let schemas = Schemas::new(settings, contract, run.retry.clone())?;
         let (mode, cancel) = (plan.mode, plan.cancel.clone());
         let (observer, clock) = (Arc::clone(&run.observer), run.clock.clone());
         let committer = open_committer(lake, contract, run, budget_bytes / 2).await?;
         let pins = plan.start != StartOffsets::Earliest;
-        let batcher = Batcher::new(contract, limits_of(settings, budget_bytes), clock.clone(), pins)?;
+        let limits = limits_of(&settings.ingest, budget_bytes);
+        let batcher = Batcher::new(contract, limits, clock.clone(), pins, schemas)?;
         let (event_sender, events) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let (staged_sender, staged) = mpsc::channel(1);
         let (commands, command_receiver) = std::sync::mpsc::channel();

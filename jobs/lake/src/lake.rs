@@ -9,6 +9,7 @@ use tidemill_project::config::{LakeSettings, MaintenanceSettings};
 use tidemill_project::{SourceName, TableVersion};
 
 use crate::error::Cause;
+use crate::memory::Memory;
 use crate::store::{Store, TableStore};
 use crate::{Result, Table, TableId, TableSpec, foreign, replay, schema};
 
@@ -21,6 +22,8 @@ pub struct Lake {
     store: Store,
     maintenance: Arc<MaintenanceSettings>,
     clock: Clock,
+    /// Only where [`Lake::remembering`] asked for it.
+    memory: Option<Memory>,
 }
 
 impl Lake {
@@ -31,7 +34,7 @@ impl Lake {
     /// # Errors
     /// [`tidemill_project::ErrorKind::Configuration`] for an address or an option that is not known.
     pub fn connect(settings: &LakeSettings, maintenance: &MaintenanceSettings, clock: Clock) -> Result<Self> {
-        Ok(Self { store: Store::connect(settings)?, maintenance: Arc::new(maintenance.clone()), clock })
+        Ok(Self { store: Store::connect(settings)?, maintenance: Arc::new(maintenance.clone()), clock, memory: None })
     }
 
     /// Stands on a store that is there already, for wrappers that inject faults. `root` is the root of the bucket or file
@@ -45,7 +48,14 @@ impl Lake {
         maintenance: &MaintenanceSettings,
         clock: Clock,
     ) -> Result<Self> {
-        Ok(Self { store: Store::over(url, root)?, maintenance: Arc::new(maintenance.clone()), clock })
+        Ok(Self { store: Store::over(url, root)?, maintenance: Arc::new(maintenance.clone()), clock, memory: None })
+    }
+
+    /// The same lake for a process that opens tables more than once: a table that it has opened before costs what was committed
+    /// since. Clones share the memory.
+    #[must_use]
+    pub fn remembering(self) -> Self {
+        Self { memory: Some(Memory::default()), ..self }
     }
 
     /// The clock that stamps commits.
@@ -72,12 +82,24 @@ impl Lake {
 
     /// Opens a table at its newest version; `None` when it does not exist.
     ///
-    /// Costs the newest checkpoint and the entries after it, whatever the table's age.
+    /// Costs the newest checkpoint and the entries after it, whatever the table's age; less where [`Lake::remembering`] has an
+    /// earlier state.
     ///
     /// # Errors
     /// The store's faults, and a log that cannot be read.
     pub async fn open(&self, id: &TableId) -> Result<Option<Table>> {
-        self.open_version(id, None).await
+        let Some(memory) = &self.memory else { return self.open_version(id, None).await };
+        let place = TableStore::new(&self.store, id);
+        let opened = match memory.recall(&place).await? {
+            Some(state) if schema::unreadable_feature(&state.protocol, &state.metadata).is_none() => {
+                Some(Table::new(self.clone(), place, state, false, None))
+            }
+            Some(_) | None => self.open_version(id, None).await?,
+        };
+        if let Some(table) = opened.as_ref().filter(|table| table.foreign.is_none()) {
+            memory.keep(id, &table.state);
+        }
+        Ok(opened)
     }
 
     /// Opens a table as it was at `version`. It can be read, not committed to.

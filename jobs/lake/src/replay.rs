@@ -18,8 +18,12 @@ use crate::error::Cause;
 use crate::state::{LogEntry, State};
 use crate::store::TableStore;
 
-/// Entries that are asked for at once when a table is opened. They are small; what counts is the round trip.
-const OPEN_WINDOW: usize = 16;
+/// Entries that are asked for at once when a table is opened. They are small; over a network the round trip counts, in a
+/// folder each question that has no answer.
+fn open_window(table: &TableStore) -> usize {
+    if table.store.is_folder() { 1 } else { 16 }
+}
+
 /// The most that are asked for at once.
 const WIDEST_WINDOW: usize = 32;
 
@@ -50,7 +54,7 @@ pub(crate) async fn load(table: &TableStore, target: Option<u64>) -> Result<Opti
     };
     let Some(mut state) = start else { return Ok(None) };
     if target.is_none_or(|target| state.version < target) {
-        for entry in entries_from(table, state.version + 1, target, OPEN_WINDOW).await? {
+        for entry in entries_from(table, state.version + 1, target, open_window(table)).await? {
             state.apply(&table.id, &entry)?;
         }
     }
@@ -63,6 +67,22 @@ pub(crate) async fn load(table: &TableStore, target: Option<u64>) -> Result<Opti
         .into()),
         _ => Ok(Some(state)),
     }
+}
+
+/// Moves a state that was loaded earlier to the table's newest version. `None` when the entry that it ended with is not in the log
+/// any more as it was: the table was made anew, or the log was cleaned beyond it.
+///
+/// Costs one request more than there are new entries.
+pub(crate) async fn catch_up(table: &TableStore, mut known: State) -> Result<Option<State>> {
+    let Some(tip) = known.tip.clone() else { return Ok(None) };
+    let mut entries = entries_from(table, known.version, None, 2).await?.into_iter();
+    if entries.next().is_none_or(|entry| entry.commit_info != *tip) {
+        return Ok(None);
+    }
+    for entry in entries {
+        known.apply(&table.id, &entry)?;
+    }
+    Ok(Some(known))
 }
 
 async fn read_hint(table: &TableStore) -> Result<Option<Hint>> {
@@ -185,7 +205,7 @@ pub(crate) async fn removed_files(table: &TableStore, version: u64) -> Result<BT
     {
         (removed, next) = (found, hint.version + 1);
     }
-    let entries = entries_from(table, next, Some(version), OPEN_WINDOW).await?;
+    let entries = entries_from(table, next, Some(version), open_window(table)).await?;
     let reached = entries.last().map_or(next, |entry| entry.version + 1);
     if reached <= version {
         return Err(Cause::VersionGone { table: table.id.clone(), version: TableVersion(reached) }.into());

@@ -19,6 +19,9 @@ use crate::{DataFile, LogCommit, Result, TableId, schema, stats};
 /// Notes that are kept in memory, newest last. A search for an older one reads the log.
 const KEPT_NOTES: usize = 128;
 
+/// A commit with as many files, added or removed, is worth a checkpoint of its own.
+const LARGE_COMMIT_FILES: usize = 500;
+
 /// A live file. Its statistics stay text until somebody asks for them: a commit never does.
 #[derive(Debug)]
 pub(crate) struct LiveFile {
@@ -188,6 +191,10 @@ pub(crate) struct State {
     pub(crate) txns: BTreeMap<String, i64>,
     /// The newest checkpoint that we know of, 0 when we know of none; clones share it.
     pub(crate) checkpoint: Arc<AtomicU64>,
+    /// What the newest entry says of itself; `None` when that entry was not read.
+    pub(crate) tip: Option<Arc<Value>>,
+    /// The newest version since the loaded checkpoint whose commit touched many files; 0 when there is none.
+    pub(crate) large_commit: u64,
     /// The notes of versions from `notes_from` on, oldest first.
     pub(crate) notes: Vec<(u64, CommitNote)>,
     pub(crate) notes_from: u64,
@@ -206,6 +213,8 @@ impl State {
             files: BTreeMap::new(),
             txns: BTreeMap::new(),
             checkpoint: Arc::new(AtomicU64::new(0)),
+            tip: None,
+            large_commit: 0,
             notes: Vec::new(),
             notes_from: version + 1,
         };
@@ -261,6 +270,10 @@ impl State {
             }
             self.notes.push((entry.version, note.clone()));
         }
+        if entry.adds.len() + entry.removes.len() >= LARGE_COMMIT_FILES {
+            self.large_commit = entry.version;
+        }
+        self.tip = (!entry.commit_info.is_null()).then(|| Arc::new(entry.commit_info.clone()));
         self.version = entry.version;
         Ok(())
     }

@@ -87,6 +87,11 @@ impl Store {
         &self.url
     }
 
+    /// Whether it is a folder of this machine: a question costs next to nothing there.
+    pub(crate) fn is_folder(&self) -> bool {
+        self.url.scheme() == "file"
+    }
+
     /// The store at the root of its bucket or file system.
     pub(crate) fn root(&self) -> &Arc<dyn ObjectStore> {
         &self.root

@@ -78,6 +78,30 @@ impl DataFile {
     }
 }
 
+/// A live file of a table that is looked at in passing: where it lies is known, its statistics are still text.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveFileRef<'a>(&'a crate::state::LiveFile);
+
+impl LiveFileRef<'_> {
+    /// Path under the table's root, percent-decoded.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// Value of a partition column as Delta writes it; `None` is null, and a column that the table is not partitioned by.
+    #[must_use]
+    pub fn partition_value(&self, column: &str) -> Option<&str> {
+        self.0.partition_values.get(column)?.as_deref()
+    }
+
+    /// The file with all that the log says of it.
+    #[must_use]
+    pub fn data_file(&self) -> DataFile {
+        self.0.data_file().clone()
+    }
+}
+
 /// Least and greatest value of a column in one file, in Delta's JSON form (timestamps as ISO 8601 text).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ColumnStats {
@@ -174,6 +198,18 @@ impl Table {
     #[must_use]
     pub fn files(&self) -> Vec<DataFile> {
         self.state.files.values().map(|file| file.data_file().clone()).collect()
+    }
+
+    /// Live files, ordered by path, as cheap to walk as there are files: statistics are read of those only that ask for
+    /// [`LiveFileRef::data_file`].
+    pub fn live_files(&self) -> impl Iterator<Item = LiveFileRef<'_>> {
+        self.state.files.values().map(|file| LiveFileRef(file))
+    }
+
+    /// The live file of a path.
+    #[must_use]
+    pub fn live_file(&self, path: &str) -> Option<LiveFileRef<'_>> {
+        self.state.files.get(path).map(|file| LiveFileRef(file))
     }
 
     /// The number of live files.

@@ -1,6 +1,7 @@
 //! Metrics: one table of names, one registry per process, rendered in OpenMetrics' text form.
 //!
-//! Names and labels are X31 of the systems page. Labels have few values: never a user, a device or a key.
+//! Names and labels are X31 of the systems page; what they mean to an operator stands in `docs/metrics.md`. Labels have few
+//! values: never a user, a device or a key.
 
 use std::fmt;
 use std::sync::Arc;
@@ -48,12 +49,12 @@ pub const METRICS: &[MetricDoc] = &[
     MetricDoc {
         name: "tidemill_step_seconds",
         labels: &["step", "name"],
-        meaning: "Time of one step of a cycle (ingest, build, publish), in seconds.",
+        meaning: "Time of one step (ingest: a batch of a source; build: a model or seed; publish: a sink), in seconds.",
     },
     MetricDoc {
         name: "tidemill_event_latency_seconds",
         labels: &["table", "stage"],
-        meaning: "Time from `event_at` to landed, modelled or visible, in seconds.",
+        meaning: "Time from `event_at` of the newest event of a commit to landed, modelled or visible, in seconds.",
     },
     MetricDoc {
         name: "tidemill_freshness_seconds",
@@ -138,7 +139,7 @@ pub struct SourceLabels {
 pub struct StepLabels {
     /// ingest, build, publish.
     pub step: &'static str,
-    /// Source, model or sink.
+    /// Source; model or seed; sink.
     pub name: String,
 }
 
@@ -308,6 +309,20 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The page with its tables, so that no metric goes undocumented and no text outlives its metric.
+    #[test]
+    fn the_page_of_metrics_has_every_metric_with_its_labels_and_its_meaning() {
+        let page = include_str!("../../../docs/metrics.md");
+        for doc in METRICS {
+            let labels: Vec<String> = doc.labels.iter().map(|label| format!("`{label}`")).collect();
+            let row = format!("| `{}` | {} | {} |", doc.name, labels.join(", "), doc.meaning);
+            assert!(page.contains(&row), "docs/metrics.md lacks the row\n{row}");
+        }
+        let rows =
+            page.lines().filter(|line| line.starts_with("| `tidemill_") || line.starts_with("| `kafka_")).count();
+        assert_eq!(rows, METRICS.len());
+    }
 
     #[test]
     fn every_metric_of_the_table_is_served_with_its_meaning() {

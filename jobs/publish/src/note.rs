@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use tidemill_lake::maintain;
 use tidemill_lake::metadata::{Act, CommitNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, Lake, PartitionedBatch, Table, TableId, TableSpec};
 use tidemill_project::TableVersion;
@@ -98,6 +99,7 @@ async fn try_write(lake: &Lake, place: &str, run_id: &str, entries: &[Entry<'_>]
             note: CommitNote { commit_id: lake.clock().new_id(), run_id: run_id.to_owned(), act: Act::Create },
         };
         if let CommitOutcome::Committed(_) = table.commit(request).await? {
+            maintain::after_commit(&table, run_id).await;
             break;
         }
     }

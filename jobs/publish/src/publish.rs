@@ -167,7 +167,7 @@ pub(crate) fn sink_of(
             WarehouseSettings::Local(store) => {
                 let warehouse = Lake::connect(store, &settings.maintenance, lake.clock().clone())
                     .map_err(|error| Error::warehouse(error, publications.first()))?;
-                Some(Box::new(LocalSink::new(warehouse)))
+                Some(Box::new(LocalSink::new(warehouse.remembering())))
             }
             WarehouseSettings::Snowflake(snowflake) => {
                 Some(Box::new(SnowflakeSink::new(snowflake.as_ref().clone(), lake.clone())))

@@ -46,6 +46,7 @@ impl Local {
             lake: place("lake"),
             warehouse: WarehouseSettings::Local(place("warehouse")),
             collect: None,
+            registry: None,
             sinks: tidemill_project::config::SinkSettings::default(),
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),

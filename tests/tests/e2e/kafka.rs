@@ -378,3 +378,34 @@ fn a_follower_lands_what_is_sent_while_it_runs_and_stops_on_a_signal() -> Result
     drain(&tidemill)?;
     assert_landed(&tidemill, &truth)
 }
+
+#[test]
+fn a_first_run_starts_at_the_instant_of_the_settings_and_later_runs_where_the_lake_stands() -> Result<()> {
+    // Four seconds after the first login; records are sent in the order of their timestamps.
+    const START_MS: i64 = 1_741_392_004_000;
+    let scene = Scene::new(2)?;
+    let Traffic { records, .. } = traffic(&Plan { duplicates: 0, malformed: 0, late: 0, ..Plan::new(41, 400, 2) });
+    scene.topics.producer()?.deliver(&scene.topic, &records)?;
+    let is_at_or_after = |record: &&Record| record.timestamp_ms.is_some_and(|at_ms| at_ms >= START_MS);
+    let expected = i64::try_from(records.iter().filter(is_at_or_after).count())?;
+    ensure!((1..400).contains(&expected), "the instant lies inside the traffic, {expected} records after it");
+    let project = scene.project().ingest("start", "\"2025-03-08T00:00:04Z\"").build()?;
+    let tidemill = project.tidemill();
+    drain(&tidemill)?;
+    ensure!(landed(&tidemill)? == expected, "{} landed, not {expected}", landed(&tidemill)?);
+    // From the second run on the lake decides: the records before the instant stay unread, new ones are read once.
+    scene.topics.producer()?.deliver(&scene.topic, &[Record { partition: Some(1), ..one_login(START_MS) }])?;
+    drain(&tidemill)?;
+    ensure!(landed(&tidemill)? == expected + 1, "{} landed", landed(&tidemill)?);
+    tidemill.succeed(&["reconcile", "--deep", "--source", SOURCE])?;
+    Ok(())
+}
+
+/// A login that the traffic does not hold.
+fn one_login(timestamp_ms: i64) -> Record {
+    let seconds = timestamp_ms / 1000;
+    let login = format!(
+        r#"{{"user_id":"after","app_version":"1","device_type":"iOS","ip":"203.0.113.9","locale":"CA","device_id":"after","timestamp":"{seconds}"}}"#
+    );
+    Record { value: Some(login.into_bytes()), timestamp_ms: Some(timestamp_ms), ..Record::default() }
+}

@@ -1,13 +1,19 @@
 //! Whole cycles of the binary on real servers.
 
+mod alerts;
 mod balance;
+mod builds;
 mod cli;
+mod collect;
 mod exits;
 mod foreign;
 mod kafka;
 mod kills;
+mod metrics;
 mod prompt;
 mod readme;
+mod registry;
+mod results;
 mod s3;
 mod secrets;
 mod servers;

@@ -14,6 +14,7 @@ use tidemill_tests::faulty::FaultyHttp;
 use tidemill_tests::logins::{Plan, Traffic, traffic};
 use tidemill_tests::process::Process;
 use tidemill_tests::project::Project;
+use tidemill_tests::seed::Seeded;
 use tidemill_tests::tidemill::{Tidemill, exit};
 use tidemill_tests::toxiproxy::{Direction, Toxiproxy};
 use tidemill_tests::wait::{self, PATIENCE};
@@ -220,4 +221,57 @@ fn a_dry_run_writes_nothing_to_s3() -> Result<()> {
     let listed = runtime.block_on(store.list_with_delimiter(Some(&Path::from(prefix))))?;
     ensure!(listed.objects.is_empty() && listed.common_prefixes.is_empty(), "{listed:?}");
     Ok(())
+}
+
+/// Each request has a fate of its own: an error before or after the deed, an answer that is lost, cut or slow, silence.
+#[test]
+fn a_storm_of_faults_of_every_kind_loses_and_doubles_nothing() -> Result<()> {
+    let mut random = Seeded::from_environment(36)?;
+    weather_a_storm(&mut random).map_err(|error| random.told(error))
+}
+
+fn weather_a_storm(random: &mut Seeded) -> Result<()> {
+    const MODELS: &str = "logins_enriched+";
+    const FAULTS_PER_ROUND: u32 = 5;
+    let scene = Scene::new(3)?;
+    let Traffic { records, truth } = traffic(&Plan::new(random.seed(), 9_000, 3));
+    let endpoint = shared::s3()?;
+    let front = FaultyHttp::start(host_of(&endpoint)?)?;
+    let prefix = shared::unique_name("storm");
+    let spoiled = scene
+        .project()
+        .ingest("max_batch_rows", "200")
+        .s3(&format!("http://{}", front.address()), &prefix)
+        // Shorter than the front's silence.
+        .lake_option("timeout", "2s")
+        .build()?;
+    let direct = scene.project().s3(&endpoint, &prefix).build()?;
+    let direct = direct.tidemill();
+    let mut follower = spoiled.tidemill().spawn(&FOLLOW)?;
+    let producer = scene.topics.producer()?;
+    for (number, part) in records.chunks(records.len().div_ceil(10)).enumerate() {
+        let before = front.refused();
+        front.storm(random.below(u64::MAX), 15 + 3 * number as u64);
+        producer.deliver(&scene.topic, part)?;
+        // Every build asks the store anew, whatever the follower does, so the storm is met.
+        wait::until("some requests of this round to go wrong", PATIENCE, || {
+            // What a scheduler runs beside it may ask for a retry, and nothing else.
+            let finished = spoiled.tidemill().run(&["build", "--select", MODELS])?;
+            ensure!(
+                matches!(finished.code, Some(exit::DONE | exit::RETRY)),
+                "a build ended with {:?}: {}",
+                finished.code,
+                finished.stderr
+            );
+            ensure!(follower.try_wait()?.is_none(), "the follower gave up: {}", follower.output()?);
+            Ok((front.refused() >= before + FAULTS_PER_ROUND).then_some(()))
+        })?;
+        front.pass();
+    }
+    wait_landed(&direct, truth.landed)?;
+    stop(&mut follower)?;
+    drain(&direct)?;
+    assert_landed(&direct, &truth)?;
+    direct.succeed(&["run", "--select", MODELS])?;
+    assert_models(&direct, &truth)
 }

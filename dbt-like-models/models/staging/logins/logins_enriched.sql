@@ -10,7 +10,9 @@ final as (
         user_id,
         app_version,
         device_type,
-        ip,
+        {{ private_text(
+            'ip', var('logins_ip_mode'), var('logins_ip_key')
+        ) }} as ip,
         locale,
         device_id,
         "timestamp",

@@ -55,6 +55,9 @@ pub(crate) struct WorkArgs {
     /// Start nothing more after the first failure
     #[arg(long, short = 'x')]
     pub(crate) fail_fast: bool,
+    /// Read and check the files, say which would be loaded, and load nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Arguments of `compile`.

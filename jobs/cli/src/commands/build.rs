@@ -11,10 +11,11 @@ use tidemill_transform::plan::{Action, Plan, PlanFile, PlanOptions, TimeRange};
 use tidemill_transform::run::{BuildOptions, Kinds, Outcome, Report};
 
 use super::context::{Context, instant};
+use super::meter::{Exposition, Meter};
 use super::progress::BuildLines;
 use super::test::failures;
 use super::workspace::{Workspace, recorded_args};
-use crate::args::{BuildArgs, Format, GlobalArgs, IndirectArg, SelectArgs};
+use crate::args::{BuildArgs, Format, GlobalArgs, IndirectArg, MetricsArgs, SelectArgs};
 use crate::exit::Exit;
 use crate::printer::{Printer, table, thousands};
 use crate::report::UsageError;
@@ -46,7 +47,7 @@ pub(crate) async fn run_kinds(
             ..BuildOptions::default()
         };
         let recorded = recorded_args("build", global, &args.selection);
-        return Box::pin(build_in(&workspace, &selection, &options, recorded, printer)).await;
+        return Box::pin(build_in(&workspace, &selection, &options, recorded, &args.metrics, printer)).await;
     }
     let plan = PlanOptions {
         full_refresh: args.full_refresh,
@@ -71,7 +72,7 @@ pub(crate) async fn run_kinds(
     recorded.insert("full_refresh".to_owned(), json!(args.full_refresh));
     recorded.insert("event_time_start".to_owned(), json!(args.event_time_start));
     recorded.insert("event_time_end".to_owned(), json!(args.event_time_end));
-    Box::pin(build_in(&workspace, &selection, &options, recorded, printer)).await
+    Box::pin(build_in(&workspace, &selection, &options, recorded, &args.metrics, printer)).await
 }
 
 /// Builds, prints the report and leaves the artifacts; used by all verbs that work on nodes.
@@ -80,16 +81,25 @@ pub(crate) async fn build_in(
     selection: &Selection,
     options: &BuildOptions,
     args: Map<String, Json>,
+    metrics: &MetricsArgs,
     printer: Printer,
 ) -> anyhow::Result<Exit> {
     let cancel = signals::cancel_on_signal()?;
     let runner = &workspace.runner;
     let lines = Arc::new(BuildLines::new(printer, printer.format() != Format::Text, runner));
-    let mut report = runner.build(selection, options, lines, &cancel).await?;
+    let meter = Meter::new(&workspace.context);
+    let exposition = Exposition::start(metrics, &meter, &workspace.context, None, printer).await?;
+    let observer = meter.build(runner, lines);
+    let mut report = runner.build(selection, options, observer, &cancel).await?;
     workspace.write_manifest(&BTreeMap::new(), printer);
     workspace.write_results(&report, &args, printer);
     printer.result(&report, &format!("{}{}", failures(&report), closing(&report)));
-    Ok(outcome_of(&mut report, printer))
+    let exit = outcome_of(&mut report, printer);
+    if exit == Exit::Done {
+        meter.succeeded("build");
+    }
+    exposition.finish(&workspace.context, exit == Exit::Done).await?;
+    Ok(exit)
 }
 
 /// dbt's last lines: what was done, how long it took, how many nodes ended how.
@@ -126,7 +136,7 @@ pub(crate) fn outcome_of(report: &mut Report, printer: Printer) -> Exit {
     for node in &mut report.nodes {
         if let Some(error) = node.error.take() {
             let exit = Exit::from(tidemill_project::Diagnostic::kind(&error));
-            printer.error(&crate::report::render(&anyhow::Error::new(error)));
+            printer.error(&anyhow::Error::new(error));
             return exit;
         }
     }

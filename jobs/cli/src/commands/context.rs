@@ -15,7 +15,8 @@ use crate::args::GlobalArgs;
 use crate::report::UsageError;
 use crate::settings;
 
-/// One invocation's ground.
+/// One invocation's ground. Cheap enough to clone for a task beside the command.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) lake: Lake,
@@ -40,6 +41,7 @@ impl Context {
         let lake = settings::lake(&settings)?;
         let clock = Clock::system();
         let run_id = global.run_id.clone().unwrap_or_else(|| clock.new_id().to_string());
+        crate::logging::name_run(&run_id);
         let as_of_us = global.as_of.as_deref().map(instant).transpose()?;
         let overrides = match &global.vars {
             Some(text) => Vars::parse_overrides(text)
@@ -118,7 +120,12 @@ fn selects(wanted: &str, contract: &Contract) -> bool {
 /// Reads an instant: RFC 3339, a time without offset (UTC), or a date (its midnight, UTC).
 pub(crate) fn instant(text: &str) -> anyhow::Result<Micros> {
     config::parse_instant(text).ok_or_else(|| {
-        UsageError { message: format!("`{text}` is no instant; write it like 2025-03-09T12:00:00Z") }.into()
+        // The same without its zone is what people write who mean their own.
+        let what = match config::parse_instant(&format!("{}Z", text.trim().replace(' ', "T"))) {
+            Some(_) => "has no time zone",
+            None => "is no instant",
+        };
+        UsageError { message: format!("`{text}` {what}; write it like 2025-03-09T12:00:00Z") }.into()
     })
 }
 

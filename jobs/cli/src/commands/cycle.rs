@@ -15,11 +15,14 @@ use tidemill_transform::project::NodeId;
 use tidemill_transform::run::{BuildOptions, Kinds};
 use tokio_util::sync::CancellationToken;
 
-use super::build::{outcome_of, runner, selection, summary};
+use super::build::{outcome_of, plan_text, runner, selection, summary};
 use super::context::Context;
+use super::ingest::{offsets_ahead, offsets_text};
+use super::meter::{Exposition, Meter};
 use super::progress::BuildLines;
 use super::publish::publications;
 use super::readers::{Arrived, Readers};
+use super::tell::Teller;
 use crate::args::{Format, GlobalArgs, RunArgs};
 use crate::exit::Exit;
 use crate::printer::{Printer, thousands};
@@ -38,17 +41,52 @@ pub(crate) async fn run(global: &GlobalArgs, args: RunArgs, printer: Printer) ->
     let cancel = signals::cancel_on_signal()?;
     let selection = selection(args.selection);
     let cycle = Cycle::new(&context, selection)?;
-    let Some(every) = args.every else {
-        return Ok(Box::pin(cycle.run(&context, &context.run_id, printer, &cancel)).await?.exit);
-    };
-    let ended = Box::pin(repeat(&context, &cycle, every, printer, &cancel)).await;
-    // Readers that still follow end before the process does.
-    cancel.cancel();
-    let (readers, outcome) = ended;
-    if let Some(readers) = readers {
-        readers.join().await;
+    if args.dry_run {
+        return preview(&context, &cycle, printer, &cancel).await;
     }
+    let contracts = Some(cycle.contracts.clone());
+    let exposition = Exposition::start(&args.metrics, &cycle.meter, &context, contracts, printer).await?;
+    let outcome = match args.every {
+        None => Box::pin(cycle.run(&context, &context.run_id, printer, &cancel)).await.map(|summary| summary.exit),
+        Some(every) => {
+            let teller = Teller::new(&cycle.runner, &args.tell)?;
+            let (readers, outcome) = Box::pin(repeat(&context, &cycle, every, teller, printer, &cancel)).await;
+            // Readers that still follow end before the process does.
+            cancel.cancel();
+            if let Some(readers) = readers {
+                readers.join().await;
+            }
+            outcome
+        }
+    };
+    exposition.finish(&context, matches!(outcome, Ok(Exit::Done))).await?;
     outcome
+}
+
+/// Says what a cycle would read, build and send now. What is read now is not yet counted in what would be built of it.
+async fn preview(
+    context: &Context,
+    cycle: &Cycle,
+    printer: Printer,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let sources = match cycle.reads(context) {
+        true => offsets_ahead(context, &cycle.contracts, printer).await?,
+        false => Vec::new(),
+    };
+    let options = PlanOptions { as_of_us: context.as_of_us, ..PlanOptions::default() };
+    let plan = cycle.runner.plan(&cycle.selection, &options).await?;
+    let request = PublishRequest {
+        publications: publications(&cycle.runner, &cycle.selection)?,
+        run_id: context.run_id.clone(),
+        full: false,
+        dry_run: true,
+    };
+    let silent = tidemill_publish::Silent;
+    let sent = tidemill_publish::publish(&context.settings, &context.lake, request, &silent, cancel).await?;
+    let text = [offsets_text(&sources), plan_text(&plan), super::publish::text(&sent)].join("\n");
+    printer.result(&json!({ "dry_run": true, "sources": sources, "plan": plan, "report": sent }), &text);
+    Ok(Exit::Done)
 }
 
 /// Runs cycle after cycle until one of them cannot be repeated, or a signal comes.
@@ -56,6 +94,7 @@ async fn repeat(
     context: &Context,
     cycle: &Cycle,
     every: Duration,
+    mut teller: Teller,
     printer: Printer,
     cancel: &CancellationToken,
 ) -> (Option<Readers>, anyhow::Result<Exit>) {
@@ -71,16 +110,21 @@ async fn repeat(
             None => Box::pin(cycle.run(context, &run_id, printer, cancel)).await,
         };
         match done {
-            Ok(Summary { exit: Exit::Done, .. }) => {}
+            Ok(Summary { exit: Exit::Done, .. }) => {
+                if let Err(error) = teller.tell(&cycle.runner, context, printer).await {
+                    // A row that cannot be told is no reason to stop the work.
+                    printer.error(&error);
+                }
+            }
             // A later cycle may do better; what cannot ends the command.
             Ok(Summary { exit: Exit::Retry, .. }) => printer.note("cycle failed for now; the next one tries again"),
             Ok(Summary { exit, .. }) => return (readers, Ok(exit)),
-            Err(error) if report::exit_of(&error) == Exit::Retry => printer.error(&report::render(&error)),
+            Err(error) if report::exit_of(&error) == Exit::Retry => printer.error(&error),
             Err(error) => return (readers, Err(error)),
         }
         // The first cycle drains what stood in the topics; only then somebody waits for the newest events.
         if follows && readers.is_none() && !cancel.is_cancelled() {
-            readers = Some(Readers::start(context, &cycle.contracts, cancel));
+            readers = Some(Readers::start(context, &cycle.contracts, &cycle.meter, cancel));
         }
         pause(context, every.saturating_sub(watch.elapsed()), cancel).await;
         if let Some(readers) = &readers {
@@ -115,6 +159,7 @@ pub(crate) struct Cycle {
     contracts: Vec<Contract>,
     runner: Runner,
     selection: Selection,
+    meter: Meter,
 }
 
 /// What one cycle did.
@@ -147,7 +192,7 @@ impl Cycle {
             }
             contracts.retain(|contract| wanted.contains(&NodeId::Source(contract.name.clone())));
         }
-        Ok(Self { contracts, runner, selection })
+        Ok(Self { contracts, runner, selection, meter: Meter::new(context) })
     }
 
     /// Whether there is anything to read from a broker.
@@ -178,7 +223,7 @@ impl Cycle {
                 &context.settings,
                 &context.lake,
                 request,
-                Arc::new(NoObserver),
+                self.meter.ingest(Arc::new(NoObserver)),
                 cancel.clone(),
             )
             .await?;
@@ -192,6 +237,7 @@ impl Cycle {
             if let Some(error) = report.take_error() {
                 return Err(error.into());
             }
+            self.meter.succeeded("ingest");
         }
         self.build_and_publish(summary_of, context, run_id, printer, cancel).await
     }
@@ -229,20 +275,26 @@ impl Cycle {
             ..BuildOptions::default()
         };
         let lines = Arc::new(BuildLines::new(printer, true, &self.runner));
-        let mut report = self.runner.build(&self.selection, &options, lines, cancel).await?;
+        let observer = self.meter.build(&self.runner, lines);
+        let mut report = self.runner.build(&self.selection, &options, observer, cancel).await?;
         summary_of.built = report.nodes.iter().map(|node| node.rows_written).sum();
         printer.step("build", summary(&report, Kinds::ALL).trim_start_matches("build: ").trim_end());
         summary_of.exit = outcome_of(&mut report, printer);
         if summary_of.exit != Exit::Done || cancel.is_cancelled() {
             return Ok(summary_of);
         }
+        self.meter.succeeded("build");
         let watch = context.clock.stopwatch();
         let publications = publications(&self.runner, &self.selection)?;
         let num_tables = publications.len();
         let request = PublishRequest { publications, run_id: run_id.to_owned(), full: false, dry_run: false };
-        let sent =
-            tidemill_publish::publish(&context.settings, &context.lake, request, &tidemill_publish::Silent, cancel)
-                .await?;
+        let observer = self.meter.publish();
+        let sent = tidemill_publish::publish(&context.settings, &context.lake, request, &observer, cancel).await?;
+        observer.finish();
+        if !sent.cancelled {
+            self.meter.succeeded("publish");
+            self.meter.succeeded("run");
+        }
         let (mut inserted, mut updated, mut deleted) = (0, 0, 0);
         for table in &sent.tables {
             inserted += table.counts.inserted;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use tidemill_transform::artifacts::{self, names};
-use tidemill_transform::docs::{Origins, SiteParts, page};
+use tidemill_transform::docs::{SiteParts, page};
 use tidemill_transform::graph::Selection;
 use tidemill_transform::project::NodeId;
 
@@ -17,15 +17,15 @@ use crate::printer::Printer;
 /// The page's name in the target folder.
 const INDEX: &str = "index.html";
 
-/// Writes the site, `manifest.json` and `catalog.json`.
+/// Writes the site, `manifest.json`, `catalog.json` and `column_lineage.json`.
 pub(crate) async fn generate(global: &GlobalArgs, args: DocsArgs, printer: Printer) -> anyhow::Result<Exit> {
     let workspace = Workspace::load(global)?;
     let runner = &workspace.runner;
     let options = workspace.plan_options();
     let mut compiled: BTreeMap<NodeId, String> = BTreeMap::new();
     if !args.no_compile {
-        let selection =
-            Selection { resource_types: vec!["model".to_owned()], ..workspace.select(&args.selection, printer)? };
+        let resource_types = ["model", "snapshot"].map(str::to_owned).to_vec();
+        let selection = Selection { resource_types, ..workspace.select(&args.selection, printer)? };
         let by_name: BTreeMap<String, &NodeId> = runner.graph().order().map(|node| (node.to_string(), node)).collect();
         for node in runner.compile(&selection, &options).await? {
             if let Some(id) = by_name.get(&node.node) {
@@ -36,16 +36,19 @@ pub(crate) async fn generate(global: &GlobalArgs, args: DocsArgs, printer: Print
     let invocation = workspace.invocation();
     let manifest = runner.manifest(&invocation, &compiled);
     let catalog = runner.catalog(&invocation, &options).await?;
+    let lineage = runner.column_lineage(&options).await?;
     let parts = SiteParts {
         manifest: &manifest,
         catalog: &catalog,
         results: &artifacts::read_optional(&workspace.target, names::RUN_RESULTS)?,
         sources: &artifacts::read_optional(&workspace.target, names::SOURCES)?,
-        origins: &Origins::new(),
+        lineage: &lineage,
     };
     let html = page(runner, &parts, &workspace.invocation());
     artifacts::write(&workspace.target, names::MANIFEST, &manifest)?;
     artifacts::write(&workspace.target, names::CATALOG, &catalog)?;
+    let lineage = artifacts::column_lineage(runner, &lineage, &invocation);
+    artifacts::write(&workspace.target, names::COLUMN_LINEAGE, &lineage)?;
     artifacts::write_bytes(&workspace.target, INDEX, html.as_bytes())?;
     let path = shown(&workspace.target.join(INDEX));
     let text = format!("Wrote {path} ({} kB); open it in a browser.\n", html.len() / 1000);

@@ -1,6 +1,7 @@
 //! `tidemill doctor`: checks what a run needs, and says what to do.
 
 mod broker;
+mod registry;
 mod stores;
 
 use serde::Serialize;
@@ -11,7 +12,6 @@ use super::context::Context;
 use crate::args::GlobalArgs;
 use crate::exit::Exit;
 use crate::printer::{Printer, table};
-use crate::report;
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
@@ -48,6 +48,7 @@ pub(crate) async fn run(global: &GlobalArgs, printer: Printer) -> anyhow::Result
     findings.extend(broker::check(&context).await);
     findings.extend(stores::check_warehouse(&context).await);
     findings.extend(stores::check_redis(&context).await);
+    findings.extend(registry::check(&context).await);
 
     let mut rows = vec![["check", "state", "found", "what to do"].map(str::to_owned).to_vec()];
     for finding in &findings {
@@ -88,6 +89,6 @@ fn check_models(context: &Context, printer: Printer) -> Finding {
 
 /// Every fault of the project's files goes to stderr with its place; the table says how many there are.
 fn project_fault(what: &str, error: &anyhow::Error, printer: Printer) -> Finding {
-    printer.error(&report::render(error));
+    printer.error(error);
     Finding::bad(what, error.to_string(), "mend the places that are named above the table")
 }

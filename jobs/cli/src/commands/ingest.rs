@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use serde_json::json;
+use tidemill_ingest::status::SourceStatus;
 use tidemill_ingest::{IngestReport, IngestRequest, Mode};
 use tidemill_project::config::OnGap;
 use tidemill_project::contract::Contract;
 
 use super::context::Context;
+use super::meter::{Exposition, Meter};
 use super::progress::Progress;
 use crate::args::{GlobalArgs, IngestArgs, OnGapArg};
 use crate::exit::Exit;
@@ -41,7 +43,9 @@ pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: Printer)
     }
     let cancel = signals::cancel_on_signal()?;
     let progress = Progress::new(printer);
-    let observer: Arc<dyn tidemill_ingest::IngestObserver> = Arc::new(progress.clone());
+    let meter = Meter::new(&context);
+    let exposition = Exposition::start(&args.metrics, &meter, &context, Some(contracts.clone()), printer).await?;
+    let observer = meter.ingest(Arc::new(progress.clone()));
     let mut report = if args.from_files.is_empty() {
         let request = IngestRequest {
             contracts,
@@ -68,7 +72,12 @@ pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: Printer)
     };
     progress.clear();
     show(&report, &context.run_id, printer);
-    match report.take_error() {
+    let error = report.take_error();
+    if error.is_none() {
+        meter.succeeded("ingest");
+    }
+    exposition.finish(&context, error.is_none()).await?;
+    match error {
         Some(error) => Err(error.into()),
         None => Ok(Exit::Done),
     }
@@ -114,12 +123,32 @@ async fn preview(
         let cancel = tokio_util::sync::CancellationToken::new();
         tidemill_ingest::ingest(&context.settings, &context.lake, request, observer, cancel).await?;
     }
+    let sources = offsets_ahead(context, contracts, printer).await?;
+    printer.result(&json!({ "dry_run": true, "sources": sources }), &offsets_text(&sources));
+    Ok(Exit::Done)
+}
+
+/// Where sources stand and where their topics end. A broker that does not answer is said on stderr.
+pub(crate) async fn offsets_ahead(
+    context: &Context,
+    contracts: &[Contract],
+    printer: Printer,
+) -> anyhow::Result<Vec<SourceStatus>> {
     let mut sources = Vec::new();
     for contract in contracts {
-        sources.push(tidemill_ingest::status::status(&context.settings, &context.lake, contract).await?);
+        let source = tidemill_ingest::status::status(&context.settings, &context.lake, contract).await?;
+        if let Some(fault) = &source.broker_fault {
+            printer.note(&format!("warning: {}: the broker was not asked: {fault}", source.source));
+        }
+        sources.push(source);
     }
+    Ok(sources)
+}
+
+/// The same as a table of partitions.
+pub(crate) fn offsets_text(sources: &[SourceStatus]) -> String {
     let mut rows = vec![["source", "partition", "from", "to", "records"].map(str::to_owned).to_vec()];
-    for source in &sources {
+    for source in sources {
         for of in &source.partitions {
             let number = |offset: Option<i64>| offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
             rows.push(vec![
@@ -130,12 +159,8 @@ async fn preview(
                 of.lag.map_or_else(|| "?".to_owned(), thousands),
             ]);
         }
-        if let Some(fault) = &source.broker_fault {
-            printer.note(&format!("warning: {}: the broker was not asked: {fault}", source.source));
-        }
     }
-    printer.result(&json!({ "dry_run": true, "sources": sources }), &table(&rows));
-    Ok(Exit::Done)
+    table(&rows)
 }
 
 /// The files that globs name, sorted; a pattern that names none is an error.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json};
 
+use tidemill_transform::artifacts;
+
 use super::workspace::Workspace;
 use crate::args::{Format, GlobalArgs, LsArgs, LsOutput};
 use crate::exit::Exit;
@@ -24,8 +26,11 @@ const KEYS: [&str; 10] = [
     "unique_id",
 ];
 
+/// The key of a model's columns with what each is computed from.
+const LINEAGE: &str = "column_lineage";
+
 /// Lists nodes.
-pub(crate) fn run(global: &GlobalArgs, args: &LsArgs, printer: Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, args: &LsArgs, printer: Printer) -> anyhow::Result<Exit> {
     let workspace = Workspace::load(global)?;
     let runner = &workspace.runner;
     let selection = workspace.select(&args.selection, printer)?;
@@ -41,10 +46,24 @@ pub(crate) fn run(global: &GlobalArgs, args: &LsArgs, printer: Printer) -> anyho
     if args.output == LsOutput::Json {
         let manifest = runner.manifest(&workspace.invocation(), &BTreeMap::new());
         let by_id = runner.unique_ids();
+        // Models are planned for it, so it is not there unless it is asked for.
+        let wants_lineage = args.output_keys.iter().any(|keys| keys.contains(LINEAGE));
+        let lineage = match wants_lineage {
+            true => {
+                let lineage = runner.column_lineage(&workspace.plan_options()).await?;
+                artifacts::column_lineage(runner, &lineage, &workspace.invocation())
+            }
+            false => Json::Null,
+        };
         for node in &nodes {
             let Some(id) = by_id.get(node) else { continue };
             let parts = ["nodes", "sources", "exposures"];
             let Some(object) = parts.iter().find_map(|part| manifest[*part].get(id)?.as_object()) else { continue };
+            let mut object = object.clone();
+            if wants_lineage {
+                object.insert(LINEAGE.to_owned(), lineage["nodes"][id]["columns"].clone());
+            }
+            let object = &object;
             text.push_str(&Json::Object(keys_of(object, &args.output_keys)?).to_string());
             text.push('\n');
         }

@@ -15,6 +15,7 @@ mod init;
 mod lint;
 mod list;
 mod maintain;
+mod meter;
 mod models;
 mod progress;
 mod publish;
@@ -23,8 +24,10 @@ mod query;
 mod readers;
 mod reconcile;
 mod retry;
+mod schema;
 mod simulate;
 mod status;
+mod tell;
 mod test;
 mod workspace;
 
@@ -52,10 +55,11 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Build(args) => Box::pin(build::run(&global, args, printer)).await,
         Command::RunModels(args) => Box::pin(build::run_kinds(&global, args, Kinds::MODELS, printer)).await,
         Command::Seed(args) => Box::pin(models::seed(&global, args, printer)).await,
+        Command::Snapshot(args) => Box::pin(models::snapshot(&global, args, printer)).await,
         Command::Test(args) => Box::pin(test::run(&global, args, printer)).await,
         Command::Compile(args) => Box::pin(models::compile(&global, args, printer)).await,
         Command::Show(args) => Box::pin(models::show(&global, args, printer)).await,
-        Command::Ls(args) => list::run(&global, &args, printer),
+        Command::Ls(args) => Box::pin(list::run(&global, &args, printer)).await,
         Command::Parse => models::parse(&global, printer),
         Command::Docs(DocsCommand::Generate(args)) => Box::pin(docs::generate(&global, args, printer)).await,
         Command::SourceFreshness(args) | Command::Source(SourceCommand::Freshness(args)) => {
@@ -69,6 +73,7 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Reconcile(args) => reconcile::run(&global, args, printer).await,
         Command::Status(args) => Box::pin(status::run(&global, args, printer)).await,
         Command::Quarantine(command) => quarantine::run(&global, command, printer).await,
+        Command::Schema(command) => schema::run(&global, command, printer).await,
         Command::Sql(args) => Box::pin(query::run(&global, args, printer)).await,
         Command::Simulate(command) => Box::pin(simulate::run(&global, command, printer)).await,
         Command::Maintain(args) => maintain::run(&global, args, printer).await,

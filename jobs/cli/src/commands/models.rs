@@ -1,4 +1,4 @@
-//! `tidemill seed | compile | show | parse`
+//! `tidemill seed | snapshot | compile | show | parse`
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,13 +11,18 @@ use tidemill_transform::run::{BuildOptions, Kinds};
 use super::build::build_in;
 use super::query::print_rows;
 use super::workspace::{Workspace, recorded_args};
-use crate::args::{CompileArgs, GlobalArgs, ShowArgs, WorkArgs};
+use crate::args::{CompileArgs, GlobalArgs, MetricsArgs, ShowArgs, WorkArgs};
 use crate::exit::Exit;
-use crate::printer::Printer;
+use crate::printer::{Printer, table, thousands};
 
 /// Loads seeds.
 pub(crate) async fn seed(global: &GlobalArgs, args: WorkArgs, printer: Printer) -> anyhow::Result<Exit> {
     some("seed", global, args, Kinds::SEEDS, printer).await
+}
+
+/// Brings snapshots up to date.
+pub(crate) async fn snapshot(global: &GlobalArgs, args: WorkArgs, printer: Printer) -> anyhow::Result<Exit> {
+    some("snapshot", global, args, Kinds::SNAPSHOTS, printer).await
 }
 
 async fn some(
@@ -29,6 +34,16 @@ async fn some(
 ) -> anyhow::Result<Exit> {
     let workspace = Workspace::load(global)?;
     let selection = workspace.select(&args.selection, printer)?;
+    if args.dry_run {
+        let seeds = workspace.runner.plan_seeds(&selection, args.full_refresh).await?;
+        let mut rows = vec![["seed", "action", "rows"].map(str::to_owned).to_vec()];
+        for seed in &seeds {
+            let action = if seed.is_due { "load" } else { "nothing" };
+            rows.push(vec![seed.seed.clone(), action.to_owned(), thousands(seed.rows)]);
+        }
+        printer.result(&json!({ "dry_run": true, "seeds": seeds }), &table(&rows));
+        return Ok(Exit::Done);
+    }
     let mut options = BuildOptions {
         plan: workspace.plan_options(),
         kinds,
@@ -40,7 +55,7 @@ async fn some(
     options.plan.full_refresh = args.full_refresh;
     let mut recorded = recorded_args(which, global, &args.selection);
     recorded.insert("full_refresh".to_owned(), json!(args.full_refresh));
-    Box::pin(build_in(&workspace, &selection, &options, recorded, printer)).await
+    Box::pin(build_in(&workspace, &selection, &options, recorded, &MetricsArgs::default(), printer)).await
 }
 
 /// Renders models to SQL, on the screen and below the target folder.
@@ -89,7 +104,7 @@ pub(crate) async fn show(global: &GlobalArgs, args: ShowArgs, printer: Printer) 
         return Ok(Exit::Done);
     }
     let listed = runner.ls(&workspace.select(&args.selection, printer)?)?;
-    for node in listed.iter().filter(|node| node.kind == "model" || node.kind == "seed") {
+    for node in listed.iter().filter(|node| ["model", "snapshot", "seed"].contains(&node.kind)) {
         let batches = runner.show(&node.name, args.limit, &options).await?;
         if listed.len() > 1 {
             printer.note(&node.node);

@@ -142,9 +142,11 @@ fn line(number: u64, total: u64, label: &str, report: &NodeReport) -> String {
     let failures = report.failures.unwrap_or_default();
     let verb = match (report.outcome, report.kind) {
         (Outcome::Success, "seed") => "OK loaded",
-        (Outcome::Success, "model" | "snapshot") => "OK created",
+        (Outcome::Success, "model") => "OK created",
+        (Outcome::Success, "snapshot") => "OK snapshotted",
         (Outcome::Error, "seed") => "ERROR loading",
-        (Outcome::Error, "model" | "snapshot") => "ERROR creating",
+        (Outcome::Error, "model") => "ERROR creating",
+        (Outcome::Error, "snapshot") => "ERROR snapshotting",
         (outcome, _) => verdict(outcome),
     };
     let count = match report.outcome {

@@ -6,10 +6,12 @@ use tidemill_publish::{
 };
 use tidemill_transform::Runner;
 use tidemill_transform::graph::Selection;
+use tidemill_transform::plan::PlanOptions;
 use tidemill_transform::project::{Emit as EmitRule, NodeId, PublishEntry, PublishStrategy, SinkKind};
 
 use super::build::{runner, selection};
 use super::context::Context;
+use super::meter::{Exposition, Meter};
 use crate::args::{GlobalArgs, PublishArgs};
 use crate::exit::Exit;
 use crate::printer::{Printer, table, thousands};
@@ -20,7 +22,8 @@ use crate::signals;
 pub(crate) async fn run(global: &GlobalArgs, args: PublishArgs, printer: Printer) -> anyhow::Result<Exit> {
     let context = Context::load(global)?;
     let runner = runner(&context)?;
-    let publications = publications(&runner, &selection(args.selection))?;
+    let selection = selection(args.selection);
+    let publications = publications(&runner, &selection)?;
     let cancel = signals::cancel_on_signal()?;
     if args.check {
         let checked = tidemill_publish::check(&context.settings, &context.lake, &publications, &cancel).await?;
@@ -50,9 +53,22 @@ pub(crate) async fn run(global: &GlobalArgs, args: PublishArgs, printer: Printer
     }
     let request =
         PublishRequest { publications, run_id: context.run_id.clone(), full: args.full, dry_run: args.dry_run };
-    let report =
-        tidemill_publish::publish(&context.settings, &context.lake, request, &tidemill_publish::Silent, &cancel)
-            .await?;
+    let meter = Meter::new(&context);
+    let exposition = Exposition::start(&args.metrics, &meter, &context, None, printer).await?;
+    if args.metrics.is_wanted() {
+        // What the models hold is known from their logs alone here.
+        let options = PlanOptions { as_of_us: context.as_of_us, ..PlanOptions::default() };
+        let plan = runner.plan(&selection, &options).await?;
+        let fresh = plan.models.iter().filter(|model| model.is_fresh());
+        meter.note_fresh(&runner, fresh.map(|model| model.model.as_str()));
+    }
+    let observer = meter.publish();
+    let report = tidemill_publish::publish(&context.settings, &context.lake, request, &observer, &cancel).await?;
+    observer.finish();
+    if !args.dry_run && !report.cancelled {
+        meter.succeeded("publish");
+    }
+    exposition.finish(&context, !args.dry_run).await?;
     printer.result(&json!({ "run_id": context.run_id, "report": report }), &text(&report));
     Ok(Exit::Done)
 }

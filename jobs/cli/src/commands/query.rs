@@ -21,7 +21,6 @@ use super::context::Context;
 use crate::args::{Format, GlobalArgs, SqlArgs};
 use crate::exit::Exit;
 use crate::printer::Printer;
-use crate::report;
 
 /// Runs a query, or a prompt.
 pub(crate) async fn run(global: &GlobalArgs, args: SqlArgs, printer: Printer) -> anyhow::Result<Exit> {
@@ -156,7 +155,7 @@ async fn prompt(context: &Context, session: &SessionContext, printer: Printer) -
                 }
             };
             if let Err(error) = answer {
-                printer.error(&report::render(&error));
+                printer.error(&error);
             }
         }
         text = rest.to_owned();

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
+use super::meter::Meter;
 use crate::exit::Exit;
 use crate::printer::Printer;
 use crate::report;
@@ -22,6 +23,7 @@ use crate::report;
 /// One reader per source, so that the fault of one is noticed while the others go on.
 pub(crate) struct Readers {
     sources: Vec<Reader>,
+    meter: Meter,
     /// Rings when something was committed.
     news: Arc<Notify>,
 }
@@ -73,11 +75,12 @@ impl IngestObserver for Counts {
 
 impl Readers {
     /// Starts to follow the sources. They end with `cancel`.
-    pub(crate) fn start(context: &Context, contracts: &[Contract], cancel: &CancellationToken) -> Self {
+    pub(crate) fn start(context: &Context, contracts: &[Contract], meter: &Meter, cancel: &CancellationToken) -> Self {
         let share = context.settings.ingest.memory_budget_bytes / contracts.len().max(1);
         let news = Arc::new(Notify::new());
-        let start = |contract: &Contract| Reader::start(context, contract.clone(), share, &news, cancel);
-        Self { sources: contracts.iter().map(start).collect(), news: Arc::clone(&news) }
+        let start = |contract: &Contract| Reader::start(context, contract.clone(), share, &news, meter, cancel);
+        let sources = contracts.iter().map(start).collect();
+        Self { sources, meter: meter.clone(), news: Arc::clone(&news) }
     }
 
     /// Waits for the next commit that is not known to [`Self::arrived`].
@@ -112,9 +115,9 @@ impl Readers {
                 if report::exit_of(&error) != Exit::Retry {
                     return Err(error);
                 }
-                printer.error(&report::render(&error));
+                printer.error(&error);
             }
-            *reader = Reader::start(context, reader.contract.clone(), share, &self.news, cancel);
+            *reader = Reader::start(context, reader.contract.clone(), share, &self.news, &self.meter, cancel);
         }
         Ok(arrived)
     }
@@ -136,6 +139,7 @@ impl Reader {
         contract: Contract,
         budget_bytes: usize,
         news: &Arc<Notify>,
+        meter: &Meter,
         cancel: &CancellationToken,
     ) -> Self {
         let mut settings = context.settings.clone();
@@ -157,7 +161,7 @@ impl Reader {
             run_id: context.run_id.clone(),
             as_of_us: context.as_of_us,
         };
-        let observer: Arc<dyn IngestObserver> = Arc::<Counts>::clone(&counts);
+        let observer = meter.ingest(Arc::<Counts>::clone(&counts));
         let task =
             tokio::spawn(async move { tidemill_ingest::ingest(&settings, &lake, request, observer, stop).await });
         Self { contract, counts, task }

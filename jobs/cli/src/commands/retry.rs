@@ -12,7 +12,7 @@ use tidemill_transform::run::{BuildOptions, Kinds};
 use super::build::{build_in, event_time, plan_text};
 use super::context::Context;
 use super::workspace::{Workspace, recorded_args, target_dir};
-use crate::args::{GlobalArgs, RetryArgs, SelectArgs};
+use crate::args::{GlobalArgs, MetricsArgs, RetryArgs, SelectArgs};
 use crate::exit::Exit;
 use crate::printer::Printer;
 
@@ -61,6 +61,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: RetryArgs, printer: Printer) 
     let kinds = match previous.which.as_str() {
         "run-models" | "run" => Kinds::MODELS,
         "seed" => Kinds::SEEDS,
+        "snapshot" => Kinds::SNAPSHOTS,
         "test" => Kinds::TESTS,
         _ => Kinds::ALL,
     };
@@ -78,5 +79,5 @@ pub(crate) async fn run(global: &GlobalArgs, args: RetryArgs, printer: Printer) 
             recorded.insert(key.to_owned(), value.clone());
         }
     }
-    Box::pin(build_in(&workspace, &selection, &options, recorded, printer)).await
+    Box::pin(build_in(&workspace, &selection, &options, recorded, &MetricsArgs::default(), printer)).await
 }

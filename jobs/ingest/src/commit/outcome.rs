@@ -42,7 +42,23 @@ impl Committer {
             event_at_us: plan.books.event_at_us,
             watermark_us: self.standing.watermark_us,
         };
+        for books in &summary.partitions {
+            tracing::info!(
+                system = self.name.source,
+                source = %self.name,
+                topic = books.topic,
+                partition = books.partition,
+                from = books.from,
+                to = books.to,
+                landed = books.landed,
+                duplicates = books.duplicates,
+                quarantined = books.quarantined,
+                %version,
+                "offsets committed"
+            );
+        }
         tracing::info!(
+            system = self.name.source,
             source = %self.name,
             %version,
             landed = plan.landing.iter().count(),

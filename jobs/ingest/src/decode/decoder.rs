@@ -5,6 +5,7 @@ use hashbrown::HashMap;
 use tidemill_project::clock::Micros;
 use tidemill_project::contract::Contract;
 
+use super::avro::{PREFIX_BYTES, RegisteredSchema, SchemaId, Wire, Writer};
 use super::columns::{Columns, RowFacts, raw_schema};
 use super::error::{Cause, Result};
 use super::fault::{Faults, Problem};
@@ -23,6 +24,10 @@ use super::value::{Cell, Texts};
 #[derive(Debug)]
 pub struct Decoder {
     plan: Plan,
+    /// Of contracts whose records name their writer's schema.
+    wire: Option<Wire>,
+    /// Values of an Avro record as text.
+    text: String,
     schema: SchemaRef,
     work: Workspace,
     columns: Columns,
@@ -52,13 +57,16 @@ impl Decoder {
     ///
     /// # Errors
     /// A configuration error when the contract names columns that it does not declare, gives defaults that their columns do
-    /// not take, or its event time is neither a timestamp, a date nor a bigint with a unit.
+    /// not take, its event time is neither a timestamp, a date nor a bigint with a unit, or its schema does not serve its
+    /// columns.
     pub fn new(contract: &Contract) -> Result<Self> {
         let plan = Plan::new(contract)?;
         let scanner = Scanner::new(plan.on_extra);
         Ok(Self {
             schema: raw_schema(contract),
             columns: Columns::new(contract),
+            wire: Wire::new(contract)?,
+            text: String::new(),
             work: Workspace { scanner, ..Workspace::default() },
             plan,
             rows: Vec::new(),
@@ -89,6 +97,29 @@ impl Decoder {
         self.rejection_bytes = 0;
         self.topic_disagreements = 0;
         self.num_records = 0;
+        if let Some(wire) = &mut self.wire {
+            wire.forget_unknown();
+        }
+    }
+
+    /// Whether records name the schema that they were written with, so that a registry is needed to read them.
+    #[must_use]
+    pub fn needs_schemas(&self) -> bool {
+        self.wire.is_some()
+    }
+
+    /// The schema that must be [learnt](Self::learn) before a record of this value can be decoded; `None` when there is
+    /// nothing to learn. Ids that the registry did not know are wanted again after [`begin`](Self::begin).
+    #[inline]
+    pub fn wanted_schema(&mut self, value: &[u8]) -> Option<SchemaId> {
+        self.wire.as_mut()?.wanted(value)
+    }
+
+    /// Takes note of a writer's schema; `None` when the registry does not know the id.
+    pub fn learn(&mut self, id: SchemaId, schema: Option<&RegisteredSchema>) {
+        if let Some(wire) = &mut self.wire {
+            wire.learn(&self.plan, id, schema);
+        }
     }
 
     /// Decodes one record. Its index, counted from 0 since [`begin`](Self::begin), is what rows and rejections refer to.
@@ -141,15 +172,25 @@ impl Decoder {
         Ok(decoded)
     }
 
-    fn decode(&mut self, index: usize, payload: &[u8], record: &Record<'_>) -> Result<(), Rejection> {
-        let Self { plan, work, .. } = self;
-        let reject = |class, message| Rejection { record: index, class, message };
-        let payload = usable(payload, plan.max_record_bytes).map_err(|(class, message)| reject(class, message))?;
-        let malformed = |fault: Malformed| reject(RejectionClass::Malformed, fault.to_string());
-        let payload =
-            std::str::from_utf8(payload).map_err(|error| malformed(Malformed::Utf8 { at: error.valid_up_to() }))?;
-        work.scanner.scan(&plan.paths, payload).map_err(malformed)?;
+    fn decode(&mut self, index: usize, value: &[u8], record: &Record<'_>) -> Result<(), Rejection> {
+        let mut text = std::mem::take(&mut self.text);
+        let outcome = self.decode_value(index, value, record, &mut text);
+        self.text = text;
+        outcome
+    }
 
+    fn decode_value(
+        &mut self,
+        index: usize,
+        value: &[u8],
+        record: &Record<'_>,
+        text: &mut String,
+    ) -> Result<(), Rejection> {
+        let Self { plan, work, wire, .. } = self;
+        let reject = |class, message| Rejection { record: index, class, message };
+        // Files hold JSON whatever the topic holds.
+        let wire = wire.as_ref().filter(|_| record.topic.is_some());
+        let payload = work.read(plan, wire, value, text).map_err(|(class, message)| reject(class, message))?;
         let disagrees = work.convert(plan, payload, record);
         work.check_fields(plan, payload);
         let event_at_us = work.event_time(plan, record);
@@ -197,6 +238,31 @@ impl Decoder {
 }
 
 impl Workspace {
+    /// Takes a value apart. Answers the text that the tokens point into: the value's own, or what stands for it in `text`.
+    fn read<'v>(
+        &mut self,
+        plan: &Plan,
+        wire: Option<&Wire>,
+        value: &'v [u8],
+        text: &'v mut String,
+    ) -> Result<&'v str, (RejectionClass, String)> {
+        let malformed = |fault: Malformed| (RejectionClass::Malformed, fault.to_string());
+        let mut value = usable(value, plan.max_record_bytes)?;
+        if let Some(wire) = wire
+            && let Some(writer) = wire.open(value)?
+        {
+            if let Writer::Avro(layout) = writer {
+                layout.scan(&mut self.scanner, &plan.paths, value, PREFIX_BYTES, text).map_err(malformed)?;
+                return Ok(text);
+            }
+            value = usable(&value[PREFIX_BYTES..], plan.max_record_bytes)?;
+        }
+        let payload =
+            std::str::from_utf8(value).map_err(|error| malformed(Malformed::Utf8 { at: error.valid_up_to() }))?;
+        self.scanner.scan(&plan.paths, payload).map_err(malformed)?;
+        Ok(payload)
+    }
+
     /// Converts every column's value. Answers whether the payload disagrees with its topic (Z5).
     fn convert(&mut self, plan: &Plan, payload: &str, record: &Record<'_>) -> bool {
         self.resolved.clear();
@@ -206,7 +272,7 @@ impl Workspace {
         let texts = Texts { payload, decoded: &self.scanner.decoded, constants: &plan.constants };
         let mut disagrees = false;
         for column in &plan.columns {
-            let token = column.resolve(&self.scanner.tokens);
+            let token = column.resolve(&self.scanner.tokens, &self.cells, &texts);
             let default = record.topic_rule.and_then(|rule| column.topic_defaults.get(rule)).copied();
             let default = default.unwrap_or(Cell::Null);
             let cell = match (token, &column.content) {
@@ -232,7 +298,7 @@ impl Workspace {
                     let mut unknown = false;
                     let value = nest.read(token, &texts, &column.field, &mut self.faults, &mut unknown);
                     if let (true, Token::Object(span) | Token::Array(span)) = (unknown, token) {
-                        self.scanner.extra.add_known(&column.name, span.of(payload));
+                        self.scanner.extra.add_value(&column.name, span.of(payload));
                     }
                     self.nested.push(value);
                     Cell::Nested(self.nested.len() - 1)
@@ -259,6 +325,11 @@ impl Workspace {
             let name = &plan.paths.entry(*entry).name;
             self.faults.add(name, &Problem::new(RejectionClass::WrongType, "is not an object"));
         }
+        for name in &self.scanner.unknown_symbols {
+            let problem =
+                Problem::new(RejectionClass::BadValue, "is a symbol that the contract's schema does not have");
+            self.faults.add(name, &problem);
+        }
         for name in self.scanner.extra.not_finite() {
             self.faults.add(name, &Problem::new(RejectionClass::BadValue, "holds NaN or an infinity"));
         }
@@ -268,14 +339,11 @@ impl Workspace {
     }
 
     fn is_required_now(&self, plan: &Plan, column: &Column, payload: &str) -> bool {
-        let Some((other, values)) = &column.required_when else { return false };
         let texts = Texts { payload, decoded: &self.scanner.decoded, constants: &plan.constants };
-        match self.cells[*other] {
-            Cell::Text(place, span) => values.iter().any(|value| *value == texts.get(place, span)),
-            Cell::Int(number) => values.contains(&number.to_string()),
-            Cell::Bool(truth) => values.contains(&truth.to_string()),
-            _ => false,
-        }
+        column
+            .required_without
+            .is_some_and(|other| self.cells[other] == Cell::Null && self.resolved[other] == Token::Absent)
+            || column.required_when.as_ref().is_some_and(|condition| condition.holds(&self.cells, &texts))
     }
 
     /// The event time, if it is there and plausible (X5).

@@ -1,5 +1,7 @@
 //! What can go wrong before the first record: a contract that cannot be compiled.
 
+use std::path::PathBuf;
+
 use tidemill_project::{Diagnostic, ErrorKind, Location, SourceName};
 
 /// The decoder's result.
@@ -26,6 +28,8 @@ pub(crate) enum Cause {
         "contract gives a value that its column does not take, source=`{name}`, column=`{column}`, place=`{place}`"
     )]
     Constant { name: SourceName, location: Location, place: &'static str, column: String },
+    #[error("schema of the contract is not usable, source=`{name}`, path=`{path}`: {problem}")]
+    Schema { name: SourceName, location: Location, path: PathBuf, problem: String },
     #[error("failed to shape rows")]
     Arrow { source: arrow::error::ArrowError },
 }
@@ -40,9 +44,10 @@ impl Diagnostic for Error {
 
     fn location(&self) -> Option<&Location> {
         match &*self.0 {
-            Cause::NoColumn { location, .. } | Cause::Column { location, .. } | Cause::Constant { location, .. } => {
-                Some(location)
-            }
+            Cause::NoColumn { location, .. }
+            | Cause::Column { location, .. }
+            | Cause::Constant { location, .. }
+            | Cause::Schema { location, .. } => Some(location),
             Cause::Arrow { .. } => None,
         }
     }

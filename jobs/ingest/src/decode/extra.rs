@@ -110,12 +110,12 @@ impl Extra {
     }
 
     /// Adds an unknown field whose value is no JSON: it cannot be kept, so the record cannot land.
-    pub(crate) fn add_not_finite(&mut self, payload: &str, key: Span) {
-        remember(&mut self.not_finite, key.of(payload));
+    pub(crate) fn add_not_finite(&mut self, name: &str) {
+        remember(&mut self.not_finite, name);
     }
 
-    /// Adds the whole value of a known field, because something inside it is unknown.
-    pub(crate) fn add_known(&mut self, name: &str, value: &str) {
+    /// Adds a value by its own text: of a known field something inside of which is unknown, or of a field that comes once.
+    pub(crate) fn add_value(&mut self, name: &str, value: &str) {
         if self.mode == OnExtra::Quarantine {
             remember(&mut self.unknown, name);
         } else if self.mode == OnExtra::Keep {

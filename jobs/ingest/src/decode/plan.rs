@@ -37,16 +37,38 @@ pub(crate) struct Column {
     pub(crate) field: Box<str>,
     /// Slots of its paths, in the order in which they are tried.
     pub(crate) slots: Vec<usize>,
+    /// Slots that count instead where another column says so.
+    pub(crate) slots_when: Option<(Condition, Vec<usize>)>,
     pub(crate) content: Content,
     /// `""` counts as absent.
     pub(crate) empty_is_missing: bool,
     pub(crate) required: bool,
-    /// Required where this other column holds one of these texts.
-    pub(crate) required_when: Option<(usize, Vec<String>)>,
+    pub(crate) required_when: Option<Condition>,
+    /// Required where this other column is absent.
+    pub(crate) required_without: Option<usize>,
     /// What an absent value becomes; [`Cell::Null`] unless declared.
     pub(crate) on_missing: Cell,
     /// What the record's topic says, per topic rule; [`Cell::Null`] where it says nothing.
     pub(crate) topic_defaults: Vec<Cell>,
+}
+
+/// Whether another column holds one of some texts, after renaming.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    column: usize,
+    values: Vec<String>,
+}
+
+impl Condition {
+    /// Whether it holds of a record; `cells` reach as far as the column that decides.
+    pub(crate) fn holds(&self, cells: &[Cell], texts: &Texts<'_>) -> bool {
+        match cells[self.column] {
+            Cell::Text(place, span) => self.values.iter().any(|value| *value == texts.get(place, span)),
+            Cell::Int(number) => self.values.contains(&number.to_string()),
+            Cell::Bool(truth) => self.values.contains(&truth.to_string()),
+            _ => false,
+        }
+    }
 }
 
 /// How a column reads its values.
@@ -67,15 +89,9 @@ impl Plan {
         let mut compiler = Compiler { contract, constants: TRUE_AND_FALSE.to_owned() };
         let mut columns = Vec::with_capacity(contract.columns.len());
         for column in &contract.columns {
-            let mut slots = Vec::with_capacity(column.paths.len());
-            for path in &column.paths {
-                let known = paths.iter().position(|known| known == path);
-                slots.push(known.unwrap_or(paths.len()));
-                if known.is_none() {
-                    paths.push(path);
-                }
-            }
-            columns.push(compiler.column(column, slots)?);
+            let slots = slots_of(&column.paths, &mut paths);
+            let other_slots = column.paths_when.as_ref().map(|when| slots_of(&when.paths, &mut paths));
+            columns.push(compiler.column(column, slots, other_slots, columns.len())?);
         }
         let event_time = compiler.index(&contract.event_time.column, "event_time")?;
         let keys = contract.key.iter().map(|rule| compiler.key(rule)).collect::<Result<Vec<_>>>()?;
@@ -101,10 +117,16 @@ impl Plan {
 
 impl Column {
     /// The value that counts: of the first path that holds one. Null and, where it counts as absent, `""` are none.
+    ///
+    /// `cells` are those of the columns before this one.
     #[inline]
-    pub(crate) fn resolve(&self, tokens: &[Token]) -> Token {
+    pub(crate) fn resolve(&self, tokens: &[Token], cells: &[Cell], texts: &Texts<'_>) -> Token {
         let mut token = Token::Absent;
-        for slot in &self.slots {
+        let slots = match &self.slots_when {
+            Some((condition, slots)) if condition.holds(cells, texts) => slots,
+            _ => &self.slots,
+        };
+        for slot in slots {
             token = match tokens[*slot] {
                 Token::Absent | Token::Null => continue,
                 Token::Text(span) if span.len() == 0 && self.empty_is_missing => continue,
@@ -116,13 +138,32 @@ impl Column {
     }
 }
 
+/// Slots of paths; paths that are new join those that the scanner looks for.
+fn slots_of<'c>(wanted: &'c [Vec<String>], paths: &mut Vec<&'c [String]>) -> Vec<usize> {
+    let mut slots = Vec::with_capacity(wanted.len());
+    for path in wanted {
+        let known = paths.iter().position(|known| known == path);
+        slots.push(known.unwrap_or(paths.len()));
+        if known.is_none() {
+            paths.push(path);
+        }
+    }
+    slots
+}
+
 struct Compiler<'a> {
     contract: &'a Contract,
     constants: String,
 }
 
 impl Compiler<'_> {
-    fn column(&mut self, column: &ContractColumn, slots: Vec<usize>) -> Result<Column> {
+    fn column(
+        &mut self,
+        column: &ContractColumn,
+        slots: Vec<usize>,
+        other_slots: Option<Vec<usize>>,
+        own: usize,
+    ) -> Result<Column> {
         let is_event_time = column.name == self.contract.event_time.column;
         let content = match &column.data_type {
             ColumnType::Struct(_) | ColumnType::List(_) => Content::Nested(Nest::new(&column.data_type)),
@@ -141,21 +182,41 @@ impl Compiler<'_> {
             });
         }
         let required_when = match &column.required_when {
-            Some((other, texts)) => Some((self.index(other, "required_when")?, texts.clone())),
+            Some((other, values)) => Some(self.condition(other, values, "required_when")?),
+            None => None,
+        };
+        let required_without =
+            column.required_without.as_ref().map(|other| self.index(other, "required_without")).transpose()?;
+        let slots_when = match column.paths_when.as_ref().zip(other_slots) {
+            Some((when, slots)) => {
+                let condition = self.condition(&when.column, &when.values, "from_when")?;
+                if condition.column >= own {
+                    return Err(
+                        self.fault(&column.name, "the column that decides where it is read from stands behind it")
+                    );
+                }
+                Some((condition, slots))
+            }
             None => None,
         };
         Ok(Column {
             name: column.name.as_str().into(),
             field: field_name(column).into(),
             slots,
+            slots_when,
             content,
             // Only a text column can hold an empty text; elsewhere it is how CSV and careless producers write null.
             empty_is_missing: column.empty_is_missing || column.data_type != ColumnType::Text,
             required: column.required || is_event_time,
             required_when,
+            required_without,
             on_missing,
             topic_defaults,
         })
+    }
+
+    fn condition(&self, other: &str, values: &[String], place: &'static str) -> Result<Condition> {
+        Ok(Condition { column: self.index(other, place)?, values: values.to_vec() })
     }
 
     fn shape(&mut self, column: &ContractColumn, is_event_time: bool) -> Result<Shape> {

@@ -61,10 +61,20 @@ pub(crate) enum Token {
 /// Why a payload is no JSON object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
-    Utf8 { at: usize },
-    Json { error: String, at: usize },
+    Utf8 {
+        at: usize,
+    },
+    Json {
+        error: String,
+        at: usize,
+    },
     NoObject,
     TooDeep,
+    /// Bytes that are not of their schema.
+    Avro {
+        what: &'static str,
+        at: usize,
+    },
 }
 
 impl std::fmt::Display for Malformed {
@@ -73,6 +83,7 @@ impl std::fmt::Display for Malformed {
             Self::Utf8 { at } => write!(f, "not UTF-8 at byte {at}"),
             Self::Json { error, at } => write!(f, "not JSON at byte {at}: {error}"),
             Self::NoObject => f.write_str("not a JSON object"),
+            Self::Avro { what, at } => write!(f, "not Avro of its schema at byte {at}: {what}"),
             Self::TooDeep => write!(f, "nested deeper than {MAX_DEPTH} levels"),
         }
     }
@@ -89,6 +100,8 @@ pub(crate) struct Scanner {
     pub(crate) extra: Extra,
     /// Objects that paths lead through and that are something else: entries of [`Paths`].
     pub(crate) blocked: Vec<usize>,
+    /// Fields that hold an enum symbol which the contract's schema does not have (Avro).
+    pub(crate) unknown_symbols: Vec<String>,
     /// Per entry (and per object, for its first field): the entry that followed the last time.
     pub(super) followers: Vec<usize>,
     /// Records in a row that were not flat.
@@ -141,6 +154,7 @@ impl Scanner {
         self.decoded.clear();
         self.extra.clear();
         self.blocked.clear();
+        self.unknown_symbols.clear();
     }
 
     #[inline]
@@ -204,7 +218,7 @@ impl Pass<'_> {
                 let key = self.key_before(before, jiter.current_index());
                 let value = self.skip(jiter, depth)?;
                 if self.holds_not_finite(value) {
-                    s.extra.add_not_finite(self.payload, key);
+                    s.extra.add_not_finite(key.of(self.payload));
                 } else {
                     s.extra.add(self.payload, key, value);
                 }

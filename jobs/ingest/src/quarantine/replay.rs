@@ -21,6 +21,7 @@ use crate::commit::{Committer, RunContext};
 use crate::deadline::Deadline;
 use crate::decode::{Decoder, Headers, Record};
 use crate::error::Cause;
+use crate::registry::Schemas;
 use crate::request::NoObserver;
 use crate::retry::{Retry, Tried};
 use crate::run::open_committer;
@@ -111,8 +112,9 @@ pub async fn replay(
         };
         let mut committer =
             open_committer(lake, contract, run.clone(), settings.ingest.memory_budget_bytes / 2).await?;
+        let schemas = Schemas::new(settings, contract, run.retry.clone())?;
         for entries in entries.chunks(BATCH) {
-            let outcomes = replay_batch(&mut committer, contract, entries, request).await?;
+            let outcomes = replay_batch(&mut committer, contract, schemas.as_ref(), entries, request).await?;
             if !request.is_dry_run {
                 note_outcomes(lake, contract, &run, entries, &outcomes).await?;
             }
@@ -125,6 +127,7 @@ pub async fn replay(
 async fn replay_batch(
     committer: &mut Committer,
     contract: &Contract,
+    schemas: Option<&Schemas>,
     entries: &[Entry],
     request: &Replay,
 ) -> Result<Vec<ReplayOutcome>> {
@@ -132,6 +135,9 @@ async fn replay_batch(
     let mut decoder = Decoder::new(contract).map_err(contract_error)?;
     let rules = TopicRules::new(&contract.name, &contract.topics)?;
     decoder.begin(entries.len());
+    if let Some(schemas) = schemas {
+        schemas.teach(&mut decoder, entries.iter().filter_map(|entry| entry.payload.as_deref())).await?;
+    }
     for entry in entries {
         let payload = patched(entry, request.patch.as_ref());
         let headers = EntryHeaders(&entry.headers);

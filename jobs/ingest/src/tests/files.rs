@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_avro::writer::AvroWriter;
 use parquet::arrow::ArrowWriter;
 use tidemill_lake::Lake;
 use tidemill_project::TopicPartition;
@@ -51,7 +52,12 @@ async fn every_format_gives_the_same_rows() {
     parquet.write(&batch).unwrap();
     std::fs::write(at("e.parquet"), parquet.into_inner().unwrap()).unwrap();
 
-    for name in ["a.jsonl", "b.ndjson.gz", "c.json.zst", "d.csv", "e.parquet"] {
+    let mut avro = AvroWriter::new(Vec::new(), batch.schema().as_ref().clone()).unwrap();
+    avro.write(&batch).unwrap();
+    avro.finish().unwrap();
+    std::fs::write(at("f.avro"), avro.into_inner()).unwrap();
+
+    for name in ["a.jsonl", "b.ndjson.gz", "c.json.zst", "d.csv", "e.parquet", "f.avro"] {
         let lake = memory_lake();
         let mut report = ingest(&lake, &[&at(name)], 1_000, &CancellationToken::new()).await;
         assert!(report.take_error().is_none(), "{name}");

@@ -37,7 +37,9 @@ fn column(name: &str, data_type: ColumnType) -> ContractColumn {
         paths: vec![vec![name.to_owned()]],
         data_type,
         required: true,
+        paths_when: None,
         required_when: None,
+        required_without: None,
         on_missing: None,
         empty_is_missing: false,
         accept_text: false,
@@ -63,6 +65,7 @@ pub(super) fn contract() -> Contract {
         description: "Events of a shop.".to_owned(),
         topics: vec![topic("events"), topic("more")],
         format: Format::Json,
+        schema: None,
         event_time: EventTime { column: "at".to_owned() },
         key: vec![KeyRule::Field("id".to_owned())],
         partition_by: PartitionBy::Day,
@@ -116,6 +119,7 @@ pub(super) fn settings(brokers: Option<&str>, group: &str) -> Settings {
             .into(),
         }),
         collect: None,
+        registry: None,
         lake: store.clone(),
         warehouse: WarehouseSettings::Local(store),
         sinks: tidemill_project::config::SinkSettings::default(),
@@ -158,7 +162,7 @@ impl Process {
         let limits = Limits { rows: 1_000_000, bytes: 1 << 30, age: Duration::MAX };
         Self {
             committer: open_committer(lake, contract, run, dedup_budget_bytes).await.unwrap(),
-            batcher: Batcher::new(contract, limits, clock, false).unwrap(),
+            batcher: Batcher::new(contract, limits, clock, false, None).unwrap(),
             slots: BTreeMap::new(),
             next_slot: 0,
         }

@@ -34,7 +34,7 @@ const LEAST_RETENTION: Duration = Duration::from_hours(7 * 24);
 ///
 /// Meant to be called after each commit: most calls compare two numbers. Writers of one table agree without talking, because
 /// each makes the checkpoint of the versions that are multiples of the interval; one that was missed is made up for when the
-/// newest is one and a half intervals behind.
+/// newest is one and a half intervals behind. A commit of many files is due at once: as text every reader would parse it anew.
 ///
 /// # Errors
 /// The store's faults. The table is as good as before; the next call tries again.
@@ -52,7 +52,8 @@ pub(super) async fn is_due(table: &Table) -> Result<bool> {
     if table.pinned || version == 0 || behind == 0 {
         return Ok(false);
     }
-    if version.is_multiple_of(interval) {
+    let is_large_behind = table.state.large_commit > table.state.checkpoint.load(Ordering::Relaxed);
+    if version.is_multiple_of(interval) || is_large_behind {
         return Ok(true);
     }
     if behind < interval + interval / 2 {
@@ -67,7 +68,7 @@ pub(super) async fn is_due(table: &Table) -> Result<bool> {
 /// Makes a checkpoint at the table's version; nothing when the log has one that is as new.
 ///
 /// The file comes first and the hint after it, so that a hint never names what is not there.
-pub(super) async fn create(table: &Table) -> Result<()> {
+pub(crate) async fn create(table: &Table) -> Result<()> {
     table.check_writable()?;
     let (store, version) = (&table.store, table.state.version);
     let newest = replay::hinted_version(store).await?.unwrap_or(0);

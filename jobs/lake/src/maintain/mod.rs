@@ -15,13 +15,15 @@ mod compact;
 
 use std::time::Duration;
 
+#[cfg(test)]
+pub(crate) use checkpoint::create as checkpoint_for_test;
 pub use checkpoint::maybe_checkpoint;
 #[cfg(test)]
 pub(crate) use compact::run as compact_for_test;
 use tidemill_project::TableVersion;
 
 use crate::error::Cause;
-use crate::{Lake, Result, TableId};
+use crate::{Lake, Result, Table, TableId};
 
 /// What a round of care may do and spend.
 #[derive(Clone, Debug)]
@@ -88,6 +90,28 @@ pub struct MaintainReport {
     pub data_bytes_deleted: u64,
     /// Whether work was left for the next round because the budget was spent.
     pub is_budget_spent: bool,
+}
+
+/// Commits between two looks at whether small files have piled up.
+const COMMITS_PER_COMPACTION: u64 = 32;
+/// What a compaction between two commits may take.
+const COMPACTION_BUDGET: Duration = Duration::from_secs(2);
+
+/// Keeps a table quick to open and its files few, for writers that commit now and then: a checkpoint when one is due, and every
+/// [`COMMITS_PER_COMPACTION`] commits a light round of [`maintain`]. Most calls compare a few numbers.
+///
+/// A failure costs speed, never rows, so it is only told.
+pub async fn after_commit(table: &Table, run_id: &str) {
+    if let Err(error) = maybe_checkpoint(table).await {
+        tracing::warn!(table = %table.id(), error = &error as &dyn std::error::Error, "checkpoint failed");
+    }
+    if !table.version().0.is_multiple_of(COMMITS_PER_COMPACTION) {
+        return;
+    }
+    let options = MaintainOptions::light(run_id, COMPACTION_BUDGET);
+    if let Err(error) = Box::pin(maintain(table.lake(), table.id(), &options)).await {
+        tracing::warn!(table = %table.id(), error = &error as &dyn std::error::Error, "compaction failed");
+    }
 }
 
 /// Takes care of one table. Idempotent: a second call finds nothing to do.

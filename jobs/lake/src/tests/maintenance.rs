@@ -9,7 +9,7 @@ use tidemill_project::TableVersion;
 use super::{World, append, committed, id, memory, note, partition, request, rows, spec, values};
 use crate::maintain::{MaintainOptions, Scope, maintain, maybe_checkpoint};
 use crate::metadata::Act;
-use crate::{CommitOutcome, Table};
+use crate::{CommitOutcome, DataFile, Table};
 
 async fn appended(world: &World, commits: i64) -> Table {
     let mut table = world.lake.open_or_create(&spec(), "test").await.unwrap();
@@ -274,4 +274,79 @@ async fn delta_rs_reads_a_checkpoint_of_ours_alone() {
     table.store.delete(vec![table.store.log_path(11)]).await.unwrap();
     let again = world.lake.open(&id()).await.unwrap().unwrap();
     assert_eq!((again.files(), again.txns()), (table.files(), table.txns()));
+}
+
+#[tokio::test]
+async fn a_commit_of_many_files_is_worth_a_checkpoint_of_its_own() {
+    let world = memory();
+    let mut table = appended(&world, 1).await;
+    let one = table.files().remove(0);
+    let many = (0..600).map(|number| DataFile { path: format!("many/{number}.parquet"), ..one.clone() }).collect();
+    committed(table.commit(request(&world.lake, many, Vec::new())).await.unwrap());
+    assert_eq!(table.version(), TableVersion(2));
+    assert!(maybe_checkpoint(&table).await.unwrap());
+    assert!(!maybe_checkpoint(&table).await.unwrap());
+    // Who opens the table finds the checkpoint and makes none.
+    let again = world.lake.open(&id()).await.unwrap().unwrap();
+    assert_eq!(again.num_files(), 601);
+    assert!(!maybe_checkpoint(&again).await.unwrap());
+}
+
+#[tokio::test]
+async fn writers_that_commit_now_and_then_leave_checkpoints_and_few_files() {
+    let world = memory();
+    let mut table = appended(&world, 1).await;
+    while table.version() < TableVersion(32) {
+        let at = i64::try_from(table.version().0).unwrap() * 100;
+        append(&mut table, rows(9, at..at + 10)).await;
+        crate::maintain::after_commit(&table, "test").await;
+    }
+    assert_eq!(table.num_files(), 32);
+    let again = world.lake.open(&id()).await.unwrap().unwrap();
+    assert_eq!((again.version(), again.num_files()), (TableVersion(33), 1), "compacted at version 32");
+    assert_eq!(values(&again).await, values(&table).await);
+    let log = objects(&world, &table.store.log_folder()).await;
+    let checkpoints = log.iter().filter(|name| name.ends_with(".checkpoint.parquet")).count();
+    assert_eq!(checkpoints, 3, "{log:?}");
+}
+
+#[tokio::test]
+async fn a_lake_that_remembers_opens_what_is_there_whoever_changed_it_meanwhile() {
+    let world = memory();
+    let remembering = world.neighbour().remembering();
+    let mut table = appended(&world, 3).await;
+    let agrees = async || {
+        let fresh = world.lake.open(&id()).await.unwrap();
+        let known = remembering.open(&id()).await.unwrap();
+        let facts = |table: &Option<Table>| {
+            table.as_ref().map(|table| {
+                (table.version(), table.table_id().to_owned(), table.files(), table.txns().clone(), table.schema())
+            })
+        };
+        assert_eq!(facts(&known), facts(&fresh));
+        known
+    };
+    agrees().await;
+    // Commits of others, a compaction, a checkpoint with the log behind it gone.
+    append(&mut table, rows(10, 500..510)).await;
+    agrees().await;
+    maintain(&world.lake, &id(), &MaintainOptions::full("test")).await.unwrap();
+    let mut known = agrees().await.unwrap();
+    append(&mut known, rows(10, 600..610)).await;
+    let table = agrees().await.unwrap();
+    crate::maintain::checkpoint_for_test(&table).await.unwrap();
+    for version in 0..=table.version().0 {
+        table.store.delete(vec![table.store.log_path(version)]).await.unwrap();
+    }
+    agrees().await;
+    // The table is dropped, and made again with fewer, as many, and more versions.
+    for commits in [1, 4, 12] {
+        world.lake.drop_table(&id()).await.unwrap();
+        assert!(agrees().await.is_none());
+        appended(&world, commits).await;
+        agrees().await;
+        world.lake.drop_table(&id()).await.unwrap();
+        appended(&world, commits).await;
+        agrees().await;
+    }
 }

@@ -7,6 +7,7 @@ mod collect;
 mod kafka;
 mod parse;
 mod reference;
+mod registry;
 mod sections;
 mod sinks;
 mod store_url;
@@ -25,6 +26,7 @@ pub use collect::{ApiKey, CollectSettings, OAuthSettings, TlsFiles};
 pub use parse::{ConfigError, SettingsRequest, load};
 pub(crate) use reference::contract_keys;
 pub use reference::{KeyDoc, contract_reference, render_markdown, settings_reference};
+pub use registry::{RegistryAuth, RegistrySettings};
 
 use crate::secret::Secret;
 
@@ -47,6 +49,8 @@ pub struct Settings {
     pub warehouse: WarehouseSettings,
     /// The HTTP door; `None` when the target has none.
     pub collect: Option<CollectSettings>,
+    /// The schema registry; `None` when the target has none.
+    pub registry: Option<RegistrySettings>,
     /// Where `to: kafka` and `to: redis` publish.
     pub sinks: SinkSettings,
     /// Limits of ingest.

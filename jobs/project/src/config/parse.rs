@@ -156,6 +156,7 @@ fn read_settings(
         lake: target.lake,
         warehouse: target.warehouse,
         collect: target.collect,
+        registry: target.registry,
         sinks: target.sinks,
         ingest: target.ingest,
         transform: target.transform,

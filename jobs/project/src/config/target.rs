@@ -6,6 +6,7 @@ use super::collect::{CollectSettings, read_collect};
 use super::kafka::read_kafka;
 use super::parse::Shared;
 use super::reference::settings_keys;
+use super::registry::{RegistrySettings, read_registry};
 use super::sections::{read_ingest, read_maintenance, read_transform};
 use super::sinks::read_sinks;
 use super::variables::read_secret;
@@ -66,6 +67,7 @@ pub(super) struct Target {
     pub(super) lake: LakeSettings,
     pub(super) warehouse: WarehouseSettings,
     pub(super) collect: Option<CollectSettings>,
+    pub(super) registry: Option<RegistrySettings>,
     pub(super) sinks: SinkSettings,
     pub(super) ingest: IngestSettings,
     pub(super) transform: TransformSettings,
@@ -99,6 +101,7 @@ pub(super) fn read_target(reader: &mut Reader<'_>, context: &TargetContext<'_>, 
     let warehouse =
         read_warehouse(reader, context, &section.path("warehouse"), section.get("warehouse"), lake.as_ref());
     let collect = section.get("collect").map(|node| read_collect(reader, context, &section.path("collect"), node));
+    let registry = section.get("registry").map(|node| read_registry(reader, context, &section.path("registry"), node));
     let sinks = match section.get("sinks") {
         Some(node) => read_sinks(reader, context, &section.path("sinks"), node),
         None => Some(SinkSettings::default()),
@@ -112,6 +115,10 @@ pub(super) fn read_target(reader: &mut Reader<'_>, context: &TargetContext<'_>, 
         warehouse: warehouse?,
         collect: match collect {
             Some(collect) => Some(collect?),
+            None => None,
+        },
+        registry: match registry {
+            Some(registry) => Some(registry?),
             None => None,
         },
         sinks: sinks?,

@@ -5,7 +5,7 @@ use super::parse::read_meta;
 use super::table::{EventTimeDeclaration, UNITS, read_time_zone, unknown_column};
 use super::types::{WORDS, parse_type};
 use super::vars::resolve;
-use super::{ColumnType, ContractColumn, TextFormat, Vars};
+use super::{ColumnType, ContractColumn, PathsWhen, TextFormat, Vars};
 use crate::config::contract_keys;
 use crate::document::{Data, Node, Place, Reader, Section, codes, parse_instant};
 use crate::error::nearest;
@@ -50,39 +50,85 @@ pub(super) fn read_columns(
         reader.wrong_type("columns", list, "list");
     }
     let mut columns: Vec<ContractColumn> = Vec::with_capacity(list.items().len());
-    let mut conditions: Vec<(Place, String)> = Vec::new();
+    let mut conditions: Vec<Mention> = Vec::new();
     for node in list.items() {
-        let Some((column, place)) = read_column(reader, vars, node, defaults) else { continue };
+        let Some(column) = read_column(reader, vars, node, defaults, &mut conditions) else { continue };
         // Readers of Delta tables do not tell names apart by case.
         if columns.iter().any(|known| known.name.eq_ignore_ascii_case(&column.name)) {
             reader.fault(node.place, codes::CONTRADICTION, format!("column is there twice, column=`{}`", column.name));
             continue;
         }
-        if let Some((other, _)) = &column.required_when {
-            conditions.push((place, other.clone()));
-        }
         columns.push(column);
     }
-    for (place, other) in conditions {
-        match columns.iter().find(|column| column.name == other) {
-            None => unknown_column(reader, place, "required_when", &other, &columns),
-            Some(column) if column.data_type != ColumnType::Text => {
-                let message = format!("condition needs a text column, key=`required_when`, column=`{other}`");
-                reader.fault(place, codes::WRONG_TYPE, message);
-            }
-            Some(_) => {}
-        }
+    for mention in conditions {
+        check_mention(reader, &mention, &columns);
     }
     columns
 }
 
-/// A column, and the place of its condition on another one.
+/// A column's condition on another one.
+struct Mention {
+    place: Place,
+    key: &'static str,
+    column: String,
+    other: String,
+}
+
+fn check_mention(reader: &mut Reader<'_>, mention: &Mention, columns: &[ContractColumn]) {
+    let Mention { place, key, column, other } = mention;
+    let index = |name: &str| columns.iter().position(|candidate| candidate.name == name);
+    let Some(found) = index(other) else {
+        unknown_column(reader, *place, key, other, columns);
+        return;
+    };
+    if *key != "required_without" && columns[found].data_type != ColumnType::Text {
+        let message = format!("condition needs a text column, key=`{key}`, column=`{other}`");
+        reader.fault(*place, codes::WRONG_TYPE, message);
+    }
+    if *key == "from_when" && index(column).is_some_and(|own| own <= found) {
+        let message = format!("column that decides stands behind, key=`{key}`, column=`{column}`, other=`{other}`");
+        reader.fault_hint(*place, codes::CONTRADICTION, message, format!("list `{other}` before `{column}`"));
+    }
+}
+
+/// What a column makes depend on other ones.
+struct Conditions {
+    required_when: Option<(String, Vec<String>)>,
+    required_without: Option<String>,
+    paths_when: Option<PathsWhen>,
+}
+
+/// Reads them, and notes which columns they mention.
+fn read_conditions(
+    reader: &mut Reader<'_>,
+    section: Section<'_>,
+    column: &str,
+    place: Place,
+    mentions: &mut Vec<Mention>,
+) -> Conditions {
+    let required_when = section.get("required_when").and_then(|node| read_condition(reader, node));
+    let required_without = section.get("required_without").and_then(|node| reader.text("required_without", node));
+    let paths_when = section.get("from_when").and_then(|node| read_paths_when(reader, node));
+    let others = [
+        ("required_when", required_when.as_ref().map(|(other, _)| other)),
+        ("required_without", required_without.as_ref()),
+        ("from_when", paths_when.as_ref().map(|when| &when.column)),
+    ];
+    for (key, other) in others {
+        let place = section.get(key).map_or(place, |node| node.place);
+        mentions.extend(other.map(|other| Mention { place, key, column: column.to_owned(), other: other.clone() }));
+    }
+    Conditions { required_when, required_without, paths_when }
+}
+
+/// A column; its conditions on other ones are checked when all are known.
 fn read_column(
     reader: &mut Reader<'_>,
     vars: &Vars,
     node: &Node,
     defaults: &ColumnDefaults<'_>,
-) -> Option<(ContractColumn, Place)> {
+    mentions: &mut Vec<Mention>,
+) -> Option<ContractColumn> {
     if !matches!(node.data, Data::Map(_)) {
         reader.wrong_type("columns[]", node, "table");
         return None;
@@ -109,8 +155,8 @@ fn read_column(
     let stand_in = if event_time.is_some() { ColumnType::Timestamp } else { ColumnType::Text };
     let (data_type, implied_format) = declared_type.unwrap_or((stand_in, None));
     let must_be_there = event_time.is_some() || indispensable_column(defaults.key) == Some(name.as_str());
-    let condition = section.get("required_when");
-    let required_when = condition.and_then(|node| read_condition(reader, node));
+    let Conditions { required_when, required_without, paths_when } =
+        read_conditions(reader, section, &name, node.place, mentions);
     let mut required = section.get("required").and_then(|node| reader.flag("required", node)).unwrap_or(must_be_there);
     if required && required_when.is_some() {
         let message = format!("column is required always and sometimes, column=`{name}`");
@@ -118,7 +164,8 @@ fn read_column(
         required = false;
     }
     let own_on_missing = section.get("on_missing").and_then(|node| read_on_missing(reader, node, &data_type));
-    let takes_default = data_type == ColumnType::Text && !required && required_when.is_none();
+    let is_conditional = required_when.is_some() || required_without.is_some();
+    let takes_default = data_type == ColumnType::Text && !required && !is_conditional;
     let on_missing = own_on_missing.or_else(|| defaults.on_missing.clone().filter(|_| takes_default));
     let aliases = section.get("aliases").map(|node| read_aliases(reader, node)).unwrap_or_default();
     let accepted_values =
@@ -144,9 +191,14 @@ fn read_column(
 
     let column = ContractColumn {
         description: node.get("description").and_then(Node::text).unwrap_or_default().trim().to_owned(),
-        paths: read_paths(reader, section, &name),
+        paths: match section.get("from") {
+            Some(node) => read_paths(reader, "from", node),
+            None => vec![vec![name.clone()]],
+        },
+        paths_when,
         required,
         required_when,
+        required_without,
         empty_is_missing: section
             .get("empty_is_missing")
             .and_then(|node| reader.flag("empty_is_missing", node))
@@ -171,7 +223,7 @@ fn read_column(
         data_type,
         name,
     };
-    Some((column, condition.map_or(node.place, |condition| condition.place)))
+    Some(column)
 }
 
 fn read_data_type(
@@ -226,22 +278,35 @@ fn check_fit(reader: &mut Reader<'_>, section: Section<'_>, name: &str, data_typ
     }
 }
 
-fn read_paths(reader: &mut Reader<'_>, section: Section<'_>, name: &str) -> Vec<Vec<String>> {
-    let Some(node) = section.get("from") else { return vec![vec![name.to_owned()]] };
+fn read_paths(reader: &mut Reader<'_>, key: &str, node: &Node) -> Vec<Vec<String>> {
     let mut paths = Vec::new();
-    for path in reader.texts("from", node).unwrap_or_default() {
+    for path in reader.texts(key, node).unwrap_or_default() {
         let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
         if keys.iter().any(String::is_empty) {
             reader.fault_hint(
                 node.place,
                 codes::BAD_VALUE,
-                format!("path is not usable, key=`from`, value=`{path}`"),
+                format!("path is not usable, key=`{key}`, value=`{path}`"),
                 "write the keys of the objects with dots: data.id",
             );
         }
         paths.push(keys);
     }
     paths
+}
+
+fn read_paths_when(reader: &mut Reader<'_>, node: &Node) -> Option<PathsWhen> {
+    let section = reader.section("from_when", node, &contract_keys("columns[].from_when"))?;
+    let (Some(column), Some(values), Some(from)) = (section.get("column"), section.get("in"), section.get("from"))
+    else {
+        reader.missing(node.place, "from_when", "write {column: kind, in: [deleted], from: deleted_at}");
+        return None;
+    };
+    Some(PathsWhen {
+        column: reader.text("from_when.column", column)?,
+        values: reader.texts("from_when.in", values)?,
+        paths: read_paths(reader, "from_when.from", from),
+    })
 }
 
 fn read_condition(reader: &mut Reader<'_>, node: &Node) -> Option<(String, Vec<String>)> {

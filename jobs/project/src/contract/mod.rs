@@ -37,6 +37,8 @@ pub struct Contract {
     pub topics: Vec<TopicRule>,
     /// The form of a record's value.
     pub format: Format,
+    /// The reader's Avro schema, beside the contract; without one, each record is read by its writer's alone.
+    pub schema: Option<SchemaFile>,
     /// Where the event time is.
     pub event_time: EventTime,
     /// How the idempotency key is found; the first rule that yields one wins.
@@ -81,6 +83,27 @@ pub struct TopicRule {
 pub enum Format {
     /// One JSON object.
     Json,
+    /// A record in the schema registry's wire format: a zero byte, the id of the writer's Avro schema, its binary encoding.
+    Avro,
+    /// A JSON object behind the same prefix, which names a JSON Schema; or a plain one.
+    JsonSchema,
+}
+
+impl Format {
+    /// Whether records name a schema that the target's registry holds.
+    #[must_use]
+    pub fn needs_registry(self) -> bool {
+        self != Self::Json
+    }
+}
+
+/// A schema that stands in a file beside its contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaFile {
+    /// Where it lies, the folder of the contract's file before it.
+    pub path: PathBuf,
+    /// Its text, JSON.
+    pub text: String,
 }
 
 /// Where the event time is, and in which unit its numbers count (X3): never guessed from magnitude.
@@ -133,12 +156,16 @@ pub struct ContractColumn {
     pub description: String,
     /// JSON paths that are tried in order, each a list of object keys; `[[name]]` unless declared (`from: data.id`).
     pub paths: Vec<Vec<String>>,
+    /// Paths that count instead where another column says so.
+    pub paths_when: Option<PathsWhen>,
     /// The lake's type.
     pub data_type: ColumnType,
     /// Absent or null is `missing_field`, unless `on_missing` gives a value.
     pub required: bool,
     /// Required only for records whose other column holds one of these texts (after renaming).
     pub required_when: Option<(String, Vec<String>)>,
+    /// Required for records in which this other column is absent.
+    pub required_without: Option<String>,
     /// The value of an absent or null field. Text columns take it for `""` as well when `empty_is_missing`.
     pub on_missing: Option<String>,
     /// `""` counts as absent. Always so for times and numbers.
@@ -163,6 +190,18 @@ pub struct ContractColumn {
     pub time_zone: Option<String>,
     /// Never logged, masked in Snowflake.
     pub pii: bool,
+}
+
+/// Where a column is read from in records whose other column holds one of some texts (after renaming). The other column stands
+/// before it in the contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathsWhen {
+    /// The text column that decides.
+    pub column: String,
+    /// Its texts.
+    pub values: Vec<String>,
+    /// JSON paths that are tried in order.
+    pub paths: Vec<Vec<String>>,
 }
 
 /// The lake's types.

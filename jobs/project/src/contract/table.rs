@@ -7,7 +7,8 @@ use regex::Regex;
 use super::columns::{ColumnDefaults, read_columns};
 use super::keys::{KeyDeclaration, check_key, read_key};
 use super::{
-    ColumnType, Contract, ContractColumn, EventTime, Format, KeyRule, OnExtra, PartitionBy, TimeUnit, TopicRule, Vars,
+    ColumnType, Contract, ContractColumn, EventTime, Format, KeyRule, OnExtra, PartitionBy, SchemaFile, TimeUnit,
+    TopicRule, Vars,
 };
 use crate::clock::Micros;
 use crate::config::contract_keys;
@@ -86,7 +87,14 @@ pub(super) fn read_contract(
         location: reader.location(table.get("name").map_or(table.place, |name| name.place)),
         description: table.get("description").and_then(Node::text).unwrap_or_default().trim().to_owned(),
         topics: topics.into_iter().map(|(rule, _)| rule).collect(),
-        format: word(reader, section, "format", &[("json", Format::Json)], Format::Json),
+        schema: section.get("schema").and_then(|node| read_schema(reader, node)),
+        format: word(
+            reader,
+            section,
+            "format",
+            &[("json", Format::Json), ("avro", Format::Avro), ("json_schema", Format::JsonSchema)],
+            Format::Json,
+        ),
         event_time: EventTime { column: event_time?.column },
         key: key.into_iter().map(|declaration| declaration.rule).collect(),
         partition_by: word(
@@ -127,6 +135,25 @@ fn word<T: Copy>(
     default: T,
 ) -> T {
     section.get(key).and_then(|node| reader.word(key, node, words)).unwrap_or(default)
+}
+
+/// Reads the reader's schema, whose path counts from the folder of the contract's file.
+///
+/// It may stand beside `format: json`, too, where it means nothing: a variable can then switch between the formats.
+fn read_schema(reader: &mut Reader<'_>, node: &Node) -> Option<SchemaFile> {
+    let name = reader.text("schema", node)?;
+    let path = reader.folder().join(&name);
+    match std::fs::read_to_string(&path) {
+        Ok(text) if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() => Some(SchemaFile { path, text }),
+        Ok(_) => {
+            reader.bad_value("schema", node, "the file is not JSON; a schema in its usual form (.avsc, .json) is");
+            None
+        }
+        Err(error) => {
+            reader.bad_value("schema", node, format!("the file cannot be read, path=`{}`: {error}", path.display()));
+            None
+        }
+    }
 }
 
 fn read_instant(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<Micros> {

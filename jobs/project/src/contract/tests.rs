@@ -123,6 +123,9 @@ sources:
     - name: note
       data_type: varchar
       config: {meta: {tidemill: {required_when: {column: kind, in: [meal]}, empty_is_missing: true}}}
+    - name: code
+      data_type: text
+      config: {meta: {tidemill: {required_without: user, from_when: {column: kind, in: [old], from: [old.code, no]}}}}
     - {name: amount, data_type: 'numeric(12, 2)', config: {meta: {tidemill: {on_missing: 0.50}}}}
     - {name: host, data_type: text, meta: {tidemill: {text_format: ip, on_missing: ''}}}
 ",
@@ -162,6 +165,14 @@ sources:
     assert!(column("kind").pii);
     assert_eq!(column("note").required_when, Some(("kind".into(), vec!["meal".into()])));
     assert_eq!(column("note").on_missing, None, "a default would make the condition void");
+    assert_eq!(column("code").required_without.as_deref(), Some("user"));
+    assert_eq!(column("code").on_missing, None, "here, too");
+    let when = PathsWhen {
+        column: "kind".into(),
+        values: vec!["old".into()],
+        paths: vec![vec!["old".into(), "code".into()], vec!["no".into()]],
+    };
+    assert_eq!(column("code").paths_when, Some(when));
     assert_eq!(column("amount").on_missing.as_deref(), Some("0.50"), "the spelling is kept");
     assert_eq!(column("amount").data_type, ColumnType::Decimal(12, 2));
     assert_eq!(column("host").on_missing.as_deref(), Some(""), "the column's word counts before the table's");
@@ -256,6 +267,25 @@ fn a_key_that_may_be_absent_or_never_comes_is_refused() {
         "[{name: x, data_type: double}, {name: at, data_type: timestamp}]",
     );
     insta::assert_snapshot!(faults(&double), @"5:66 TM0004 column cannot be part of a key, key=`idempotency_key`, column=`x` -> one value has several spellings in this type; a field is text or bigint, a hash takes times, dates, booleans and decimals too");
+}
+
+#[test]
+fn a_column_that_decides_where_another_is_read_from_stands_before_it() {
+    let column = |name: &str, other: &str| {
+        format!(
+            "    - {{name: {name}, data_type: text, meta: {{tidemill: {{from_when: {{column: {other}, in: [x], from: z}}}}}}}}\n"
+        )
+    };
+    let yaml = format!(
+        "sources:\n- name: s\n  tables:\n  - name: t\n    meta: {{tidemill: {{event_time: at, idempotency_key: id}}}}\n    columns:\n\
+         {}    - {{name: at, data_type: timestamp}}\n    - {{name: id, data_type: text}}\n{}",
+        column("a", "id"),
+        column("b", "kind"),
+    );
+    insta::assert_snapshot!(faults(&yaml), @r"
+    7:63 TM0010 column that decides stands behind, key=`from_when`, column=`a`, other=`id` -> list `id` before `a`
+    10:63 TM0009 column does not exist, key=`from_when`, column=`kind` -> did you mean `id`?
+    ");
 }
 
 #[test]
@@ -411,4 +441,29 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_schema_is_read_from_beside_the_contract_and_its_faults_have_a_place() {
+    let yaml = table("{event_time: at, format: avro, schema: schemas/order.avsc}", ID_AND_AT);
+    let dir = project(&yaml);
+    let load = || load_dir(dir.path(), &Vars::default());
+    let text = describe(&load().unwrap_err());
+    assert!(text.contains("the file cannot be read") && text.contains("schemas/order.avsc"), "{text}");
+    write(dir.path(), "models/staging/schemas/order.avsc", "{");
+    assert!(describe(&load().unwrap_err()).contains("the file is not JSON"));
+    write(dir.path(), "models/staging/schemas/order.avsc", r#"{"type": "record"}"#);
+    let contract = load().unwrap_or_else(|error| panic!("{}", describe(&error))).contracts.remove(0);
+    let schema = contract.schema.expect("a schema");
+    assert_eq!((contract.format, schema.text.as_str()), (Format::Avro, r#"{"type": "record"}"#));
+    assert!(schema.path.ends_with("models/staging/schemas/order.avsc"));
+    assert!(contract.format.needs_registry() && !Format::Json.needs_registry());
+}
+
+#[test]
+fn a_variable_switches_between_avro_and_json() {
+    let yaml = table("{event_time: at, format: \"{{ var('orders_format', 'avro') }}\"}", ID_AND_AT);
+    assert_eq!(contract(&yaml).format, Format::Avro);
+    let json: Vars = [("orders_format".to_owned(), json!("json"))].into_iter().collect();
+    assert_eq!(load_with(&yaml, &json).unwrap().contracts[0].format, Format::Json);
 }

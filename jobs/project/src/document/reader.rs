@@ -42,6 +42,11 @@ impl<'f> Reader<'f> {
         Self { file, faults: Vec::new() }
     }
 
+    /// The folder of the file.
+    pub(crate) fn folder(&self) -> &'f Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
     /// All faults, in the order of the file, each once: what several tables inherit is read several times.
     pub(crate) fn into_faults(self) -> Vec<Fault> {
         let mut faults: Vec<Fault> = Vec::with_capacity(self.faults.len());

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::Field;
+use tidemill_lake::maintain;
 use tidemill_lake::metadata::{Act, CommitNote, PublishNote};
-use tidemill_lake::{CommitOutcome, CommitRequest, Table, TableSpec};
+use tidemill_lake::{CommitOutcome, CommitRequest, DataFile, Table, TableSpec};
 use tidemill_project::crash;
 
 use super::{LocalSink, last_publication, position_of, table_of};
@@ -30,7 +31,8 @@ impl LocalSink {
         context.observer.step("publish.local.after_parquet");
         for _ in 0..MAX_RACES {
             // Counted anew each time: the winner exchanged files.
-            let edits = Edits::merge(&table, &table.files(), changes, lost.clone(), added.clone()).await?;
+            let live: Vec<DataFile> = lost.keys().flat_map(|values| table.files_of(values)).collect();
+            let edits = Edits::merge(&table, &live, changes, lost.clone(), added.clone()).await?;
             let request = CommitRequest {
                 data_change: !(edits.added.is_empty() && edits.removed.is_empty()),
                 add: edits.added,
@@ -45,6 +47,7 @@ impl LocalSink {
                 CommitOutcome::Committed(_) => {
                     crash::point("publish.local.after_commit");
                     context.observer.step("publish.local.after_commit");
+                    maintain::after_commit(&table, context.run_id).await;
                     return Ok(Applied { position, counts: changes.counts() });
                 }
                 CommitOutcome::Lost(winners) => {

@@ -49,6 +49,7 @@ impl World {
             lake: place("lake"),
             warehouse: WarehouseSettings::Local(place("warehouse")),
             collect: None,
+            registry: None,
             sinks: tidemill_project::config::SinkSettings::default(),
             ingest: tidemill_project::config::IngestSettings::default(),
             transform: tidemill_project::config::TransformSettings::default(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tidemill_lake::maintain;
 use tidemill_lake::metadata::{Act, CommitNote, PublishNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, DataFile, Lake, Table, TableId, TableSpec};
 use tidemill_project::TableVersion;
@@ -153,7 +154,10 @@ impl SentRows {
                 note,
             };
             match table.commit(request).await.map_err(fault())? {
-                CommitOutcome::Committed(version) => return Ok(Written { version, commit_id }),
+                CommitOutcome::Committed(version) => {
+                    maintain::after_commit(table, context.run_id).await;
+                    return Ok(Written { version, commit_id });
+                }
                 CommitOutcome::Lost(winners) => {
                     if winners.iter().any(|commit| commit.data_change) {
                         return Err(Error::moved(&publication.target, changes.base().map(|base| base.version), None));

@@ -60,6 +60,7 @@ impl World {
             warehouse: WarehouseSettings::Local(place("warehouse")),
             sinks: SinkSettings { redis: Some(redis), ..SinkSettings::default() },
             collect: None,
+            registry: None,
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),
             maintenance,

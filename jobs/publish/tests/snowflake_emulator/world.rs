@@ -104,6 +104,7 @@ impl World {
             lake: place,
             warehouse: WarehouseSettings::Snowflake(Box::new(snowflake)),
             collect: None,
+            registry: None,
             sinks: tidemill_project::config::SinkSettings::default(),
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),

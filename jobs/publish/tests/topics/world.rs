@@ -56,6 +56,7 @@ impl World {
             warehouse: WarehouseSettings::Local(place("warehouse")),
             sinks: SinkSettings::default(),
             collect: None,
+            registry: None,
             ingest: IngestSettings::default(),
             transform: TransformSettings::default(),
             maintenance,

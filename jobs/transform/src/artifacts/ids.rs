@@ -24,7 +24,7 @@ impl Ids {
                 let model = facts.parents.first().map(NodeId::name).unwrap_or_default();
                 format!("unit_test.{package}.{model}.{name}")
             }
-            other => format!("{}.{package}.{}", kind(other), other.name()),
+            other => format!("{}.{package}.{}", facts.kind(other), other.name()),
         };
         let ids = graph.nodes().map(|(node, facts)| (node.clone(), id(node, &facts.traits.package, facts)));
         Self(ids.collect())
@@ -46,16 +46,5 @@ impl crate::run::Runner {
     #[must_use]
     pub fn unique_ids(&self) -> BTreeMap<NodeId, String> {
         Ids::of(self.graph()).0
-    }
-}
-
-/// dbt's `resource_type`.
-pub(super) fn kind(node: &NodeId) -> &'static str {
-    match node {
-        NodeId::Source(_) => "source",
-        NodeId::Seed(_) => "seed",
-        NodeId::Model(_) => "model",
-        NodeId::Test(_) => "test",
-        NodeId::Exposure(_) => "exposure",
     }
 }

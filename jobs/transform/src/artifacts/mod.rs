@@ -6,12 +6,14 @@
 //! | `run_results.json` | v6 | how the nodes of the last command ended |
 //! | `catalog.json` | v1 | which columns and how many rows the lake holds |
 //! | `sources.json` | v3 | how fresh sources were |
+//! | `column_lineage.json` | ours, v1 | which columns of other nodes each column of a model is computed from |
 //!
 //! Each is one object that is built from plain data and written whole: a reader sees the old file or the new one.
 
 mod catalog;
 mod freshness;
 mod ids;
+mod lineage;
 mod manifest;
 mod nodes;
 mod results;
@@ -24,6 +26,7 @@ use tidemill_project::clock::Micros;
 use tidemill_project::{Diagnostic, ErrorCode, ErrorKind};
 
 pub use freshness::{FreshnessResult, FreshnessStatus};
+pub use lineage::column_lineage;
 pub use results::{PreviousRun, previous_args, run_results};
 pub use state::StateDirs;
 
@@ -42,6 +45,8 @@ pub mod names {
     pub const CATALOG: &str = "catalog.json";
     /// Freshness.
     pub const SOURCES: &str = "sources.json";
+    /// Where columns come from.
+    pub const COLUMN_LINEAGE: &str = "column_lineage.json";
 }
 
 /// The command that artifacts speak of.

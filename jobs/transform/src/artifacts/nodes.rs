@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest, Sha256};
 
-use super::ids::{Ids, kind};
+use super::ids::Ids;
 use super::manifest::MacroBlock;
 use crate::graph::Node;
 use crate::plan::{identifier_of, schema_of};
@@ -97,7 +97,7 @@ impl NodeWriter<'_> {
         let path = node.path.split_once('/').map_or(node.path.as_str(), |(_, inner)| inner);
         into_map(json!({
             "name": name,
-            "resource_type": kind(id),
+            "resource_type": node.kind(id),
             "package_name": node.traits.package,
             "path": path,
             "original_file_path": node.path,
@@ -148,6 +148,11 @@ impl NodeWriter<'_> {
         if let Some(sql) = compiled {
             object.insert("compiled_code".to_owned(), json!(sql));
         }
+        if node.traits.is_snapshot {
+            for of_models in ["access", "constraints", "latest_version", "deprecation_date", "primary_key"] {
+                object.remove(of_models);
+            }
+        }
     }
 
     fn seed(&self, object: &mut Map<String, Json>, id: &NodeId, node: &Node, name: &str) {
@@ -190,6 +195,7 @@ impl NodeWriter<'_> {
             if let Some(column) = &test.column {
                 kwargs.insert("column_name".to_owned(), json!(column));
             }
+            let attached = self.runner.graph().get(&test.attached_to);
             let call = format!("{{{{ test_{}(**_dbt_generic_test_kwargs) }}}}", test.test);
             object.extend(into_map(json!({
                 "checksum": checksum(&format!("{} {}", test.test, json!(kwargs))),
@@ -200,8 +206,8 @@ impl NodeWriter<'_> {
                 "depends_on": self.depends_on(node, &format!("test_{}(", test.test)),
                 "column_name": test.column,
                 "attached_node": self.ids.get(&test.attached_to),
-                "file_key_name": format!("{}s.{}", kind(&test.attached_to), test.attached_to.name()),
-                "test_metadata": {"name": test.test, "kwargs": kwargs, "namespace": Json::Null},
+                "file_key_name": format!("{}s.{}", attached.map_or("model", |attached| attached.kind(&test.attached_to)), test.attached_to.name()),
+                "test_metadata": {"name": test.test, "kwargs": kwargs, "namespace": test.package},
             })));
         } else if let Some(test) = project.singular_tests.iter().find(|test| test.name == name) {
             object.extend(into_map(json!({

@@ -9,14 +9,11 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::artifacts::Invocation;
 use crate::project::NodeId;
-use crate::run::Runner;
+use crate::run::{Lineage, Runner};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("page.js");
-
-/// Columns of a node, each with the columns of other nodes that it is computed from.
-pub type Origins = BTreeMap<NodeId, BTreeMap<String, Vec<(NodeId, String)>>>;
 
 /// What the site is made from.
 #[derive(Clone, Debug)]
@@ -30,7 +27,7 @@ pub struct SiteParts<'a> {
     /// `sources.json` of the last look, or null.
     pub sources: &'a Json,
     /// Lineage of columns; empty when it is not known.
-    pub origins: &'a Origins,
+    pub lineage: &'a Lineage,
 }
 
 /// Builds the page.
@@ -149,15 +146,15 @@ impl Site<'_> {
         let empty = Map::new();
         let there = catalog["columns"].as_object().unwrap_or(&empty);
         let described = own["columns"].as_object().unwrap_or(&empty);
-        let origins = self.parts.origins.get(node);
+        let lineage = self.parts.lineage.get(node);
         let names = there.keys().chain(described.keys().filter(|name| !there.contains_key(*name)));
         let told = names.map(|name| {
             let said = described.get(name).unwrap_or(&Json::Null);
             let found = there.get(name).unwrap_or(&Json::Null);
-            let from: Vec<Json> = origins
-                .and_then(|origins| origins.get(name))
+            let from: Vec<Json> = lineage
+                .and_then(|lineage| lineage.get(name))
                 .into_iter()
-                .flatten()
+                .flat_map(|column| &column.from)
                 .map(|(node, column)| json!([self.id(node), column]))
                 .collect();
             json!({

@@ -4,8 +4,8 @@
   const nodes = new Map(data.nodes.map((node) => [node.id, node]));
   const main = document.getElementById("main");
   const tree = document.getElementById("tree");
-  const kinds = ["model", "seed", "source", "exposure"];
-  const plural = { model: "Models", seed: "Seeds", source: "Sources", exposure: "Exposures" };
+  const kinds = ["model", "snapshot", "seed", "source", "exposure"];
+  const plural = { model: "Models", snapshot: "Snapshots", seed: "Seeds", source: "Sources", exposure: "Exposures" };
 
   // Everything goes through text nodes: nothing that a project says can become markup.
   const el = (tag, attributes = {}, ...children) => {
@@ -208,7 +208,7 @@
   const overview = () => {
     const tests = data.nodes.flatMap((node) => node.tests);
     const failing = tests.filter((test) => test.status === "fail" || test.status === "error").length;
-    const rows = data.nodes.filter((node) => node.kind === "model" || node.kind === "seed").map((node) => el("tr", {},
+    const rows = data.nodes.filter((node) => ["model", "snapshot", "seed"].includes(node.kind)).map((node) => el("tr", {},
       el("td", {}, link(node.id)), el("td", {}, node.materialized || node.kind), el("td", {}, node.rows === null ? "" : count(node.rows)),
       el("td", {}, verdict(node.status)), el("td", {}, inline(node.summary))));
     return [title(data.project), facts([["generated", data.generated_at],

@@ -125,7 +125,11 @@ fn resolve(
         let fault = Fault::new(format!("no source of that name, source=`{name}`, in=`{reader}`"))
             .at(location_of_use(project, reader, location, "source", &name.table))
             .code(codes::UNKNOWN_SOURCE);
-        faults.push(suggest(fault, nearest(&name.to_string(), known.iter().map(String::as_str))));
+        faults.push(if project.disabled.contains(&name.to_string()) {
+            fault.hint(format!("`{name}` is there and switched off; switch it on, or `{reader}` off with it"))
+        } else {
+            suggest(fault, nearest(&name.to_string(), known.iter().map(String::as_str)))
+        });
     }
     parents
 }

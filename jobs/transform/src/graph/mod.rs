@@ -39,6 +39,22 @@ pub struct Node {
     pub test_type: Option<TestType>,
 }
 
+impl Node {
+    /// dbt's `resource_type` of the node, which is `id`: the word of `resource_type:` and of `--resource-type`.
+    #[must_use]
+    pub fn kind(&self, id: &NodeId) -> &'static str {
+        match id {
+            NodeId::Test(_) if self.test_type == Some(TestType::Unit) => "unit_test",
+            NodeId::Model(_) if self.traits.is_snapshot => "snapshot",
+            NodeId::Source(_) => "source",
+            NodeId::Seed(_) => "seed",
+            NodeId::Model(_) => "model",
+            NodeId::Test(_) => "test",
+            NodeId::Exposure(_) => "exposure",
+        }
+    }
+}
+
 /// The kinds of tests, selectors `test_type:`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -160,10 +160,13 @@ fn faults_of(files: &[(&str, &str)]) -> String {
 fn refs_that_lead_nowhere_are_all_told() {
     let text = faults_of(&[
         ("dbt_project.yml", "name: shop"),
-        ("models/orders.sql", "select *\nfrom {{ ref('custmers') }}, {{ ref('off') }}\n, {{ source('s', 'x') }}"),
+        (
+            "models/orders.sql",
+            "select *\nfrom {{ ref('custmers') }}, {{ ref('off') }}\n, {{ source('s', 'x') }}, {{ source('s', 'off') }}",
+        ),
         ("models/customers.sql", "select * from {{ ref('other', 'orders') }}"),
         ("models/off.sql", "{{ config(enabled=false) }} select 1"),
-        ("models/_s__sources.yml", "sources: [{name: s, tables: [{name: xs}]}]"),
+        ("models/_s__sources.yml", "sources: [{name: s, tables: [{name: xs}, {name: off, config: {enabled: false}}]}]"),
         (
             "models/orders.yml",
             "models: [{name: orders, columns: [{name: a, data_tests: [{relationships: {to: ref('nope'), field: a}}]}]}]",
@@ -178,6 +181,8 @@ fn refs_that_lead_nowhere_are_all_told() {
       hint: `off` is there and switched off; remove `enabled: false`
     TM0302 models/orders.sql:3:19: no source of that name, source=`s.x`, in=`orders`
       hint: did you mean `s.xs`?
+    TM0302 models/orders.sql:3:43: no source of that name, source=`s.off`, in=`orders`
+      hint: `s.off` is there and switched off; switch it on, or `orders` off with it
     TM0301 models/orders.yml:1:58: no model or seed of that name, ref=`nope`, in=`relationships_orders_a__ref__nope____a`
     ");
 }

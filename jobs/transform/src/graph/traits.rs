@@ -23,6 +23,8 @@ pub struct Traits {
     pub access: Option<String>,
     /// `group` of a model.
     pub group: Option<String>,
+    /// Whether a model is the history of another relation's rows.
+    pub is_snapshot: bool,
     /// The generic test that a test calls; `None` for singular tests and everything else.
     pub test_name: Option<String>,
 }
@@ -44,6 +46,7 @@ impl Traits {
                 if let Some(model) = project.models.get(name) {
                     traits.patch_path = patch_of(project, &model.location.file, &model.path);
                     traits.config = model_config(model);
+                    traits.is_snapshot = model.config.snapshot.is_some();
                     let extras = project.extras.models.get(name);
                     let raw = |key: &str| model.config.raw.get(key).and_then(Json::as_str).map(str::to_owned);
                     let declared = extras.and_then(|extras| extras.access.clone()).or_else(|| raw("access"));

@@ -31,6 +31,7 @@ pub use file::{PLAN_FORMAT, PlanFile, PlannedFor};
 pub(crate) use inputs::{Leaf, event_time_of, identifier_of, is_stored, schema_of, table_of};
 pub(crate) use planner::{Pinned, Planned, Planner, last_transform};
 pub use range::{RangeSet, Reach, TimeRange};
+pub(crate) use windows::named;
 
 use crate::project::{BatchWindow, Storage};
 

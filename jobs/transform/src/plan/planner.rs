@@ -266,7 +266,16 @@ impl Planner {
     }
 
     pub(crate) fn whole(&self, model: &Model, pinned: &Pinned) -> Result<Action> {
-        if model.config.storage() != Storage::Incremental(Strategy::Microbatch) || !reads_by_event_time(pinned) {
+        let is_microbatch = model.config.storage() == Storage::Incremental(Strategy::Microbatch);
+        if let Some(begin_us) = model.config.begin_us.filter(|begin_us| is_microbatch && *begin_us > self.as_of_us) {
+            return Err(BuildFault::NoBatches {
+                model: model.name.clone(),
+                begin: instant_text(begin_us),
+                now: instant_text(self.as_of_us),
+                location: Some(model.location.clone()),
+            });
+        }
+        if !is_microbatch || !is_cut_by_batch(model, pinned) {
             return Ok(Action::Whole);
         }
         let horizon = self.horizon(model, pinned)?;
@@ -282,7 +291,7 @@ impl Planner {
         watermark_us: Option<Micros>,
         depends_on_watermark: bool,
     ) -> Result<Action> {
-        if !reads_by_event_time(pinned) {
+        if !is_cut_by_batch(model, pinned) {
             return Ok(Action::Whole);
         }
         let horizon = self.horizon(model, pinned)?;
@@ -304,7 +313,8 @@ impl Planner {
 
     fn horizon(&self, model: &Model, pinned: &Pinned) -> Result<Horizon> {
         let size = model.config.batch_size.unwrap_or(crate::project::BatchSize::Day);
-        let mut coverage = Some(Vec::new());
+        // A template that asks for its batch, over inputs without event time, has batches from `begin` to now.
+        let mut coverage = reads_by_event_time(pinned).then(Vec::new);
         for (leaf, input) in &pinned.inputs {
             let (Some(layout), Some(input)) = (&leaf.layout, input) else { continue };
             for reach in leaf.reaches.iter().flatten() {
@@ -326,8 +336,8 @@ impl Planner {
         let existing: BTreeSet<BatchWindow> = pinned
             .own
             .iter()
-            .flat_map(Table::files)
-            .filter_map(|file| size.parse_name(file.partition_values.get(BATCH_COLUMN)?.as_deref()?))
+            .flat_map(Table::live_files)
+            .filter_map(|file| size.parse_name(file.partition_value(BATCH_COLUMN)?))
             .collect();
         if coverage.is_none() && model.config.begin_us.is_none() {
             return Err(BuildFault::NoBegin { model: model.name.clone(), location: Some(model.location.clone()) });
@@ -477,9 +487,19 @@ fn append(pinned: &Pinned, findings: Findings) -> Option<Action> {
     }
 }
 
-/// Whether any input is read batch by batch. Else every batch is a part of the same whole.
+/// Whether any input is read batch by batch, or the template asks which batch it is. Else every batch is a part of the same whole.
+fn is_cut_by_batch(model: &Model, pinned: &Pinned) -> bool {
+    model.raw_sql.contains("model.batch") || reads_by_event_time(pinned)
+}
+
 fn reads_by_event_time(pinned: &Pinned) -> bool {
     pinned.inputs.iter().any(|(leaf, _)| leaf.reaches.iter().any(Option::is_some))
+}
+
+/// `2025-03-09T12:00:00Z`.
+fn instant_text(at_us: Micros) -> String {
+    let at = chrono::DateTime::from_timestamp_micros(at_us);
+    at.map_or_else(|| at_us.to_string(), |at| at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
 }
 
 /// Event times of rows that may fall due when W moves: a row at `t` falls due between `t` and `t + due_after`.

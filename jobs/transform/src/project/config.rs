@@ -77,11 +77,10 @@ pub struct SnapshotConfig {
 }
 
 /// dbt's `on_schema_change`: what an incremental run does with columns that the table does not have, or no longer gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnSchemaChange {
     /// New columns are left out.
-    #[default]
     Ignore,
     /// The build fails.
     Fail,
@@ -279,8 +278,8 @@ pub struct ModelConfig {
     pub full_refresh: Option<bool>,
     /// `contract: {enforced: true}`.
     pub contract_enforced: bool,
-    /// What an incremental run does when the columns change.
-    pub on_schema_change: OnSchemaChange,
+    /// What an incremental run does when the columns change, when the model says so.
+    pub on_schema_change: Option<OnSchemaChange>,
     /// Statements with Jinja that run before the model is built, in order.
     pub pre_hooks: Vec<String>,
     /// Statements with Jinja that run after the model was built, in order.

@@ -188,7 +188,7 @@ pub(super) fn model_config(reader: &mut Reader, merged: Vec<Entry>, at: &Place) 
             ("append_new_columns", OnSchemaChange::AppendNewColumns),
             ("sync_all_columns", OnSchemaChange::SyncAllColumns),
         ];
-        config.on_schema_change = reader.word(value, "on_schema_change", &words).unwrap_or_default();
+        config.on_schema_change = reader.word(value, "on_schema_change", &words);
     }
     config.pre_hooks = read_hooks(reader, &node, ["pre_hook", "pre-hook"]);
     config.post_hooks = read_hooks(reader, &node, ["post_hook", "post-hook"]);

@@ -196,6 +196,7 @@ impl Loader {
             }
         }
         self.load_yaml_snapshots(&mut properties);
+        self.project.disabled.extend(properties.disabled_sources.iter().map(ToString::to_string));
         for (name, (source, tests)) in std::mem::take(&mut properties.sources) {
             self.load_source(name, source, tests);
         }
@@ -571,6 +572,7 @@ impl Loader {
             let mut test = GenericTest {
                 name,
                 test: declared.test,
+                package: declared.package,
                 attached_to: node.clone(),
                 column: declared.column,
                 args: declared.args,
@@ -645,10 +647,13 @@ fn read_properties(reader: &mut Reader, settings: &Settings, values: &YamlValues
     properties
 }
 
-/// Resolves Jinja below every `config:` of models and seeds. Contracts of sources are resolved by who reads them; arguments of
-/// tests stay as they are, because they may call `ref`.
+/// Resolves Jinja below every `config:` of models and seeds, and the switches of sources. Contracts of sources are resolved by
+/// who reads them; arguments of tests stay as they are, because they may call `ref`.
 fn resolve_configs(reader: &mut Reader, values: &YamlValues, root: &mut Node) {
     let Data::Map(top) = &mut root.data else { return };
+    for sources in top.iter_mut().filter(|entry| entry.key == "sources") {
+        resolve_switches(reader, values, &mut sources.value);
+    }
     for entry in top.iter_mut().filter(|entry| matches!(entry.key.as_str(), "models" | "seeds" | "snapshots")) {
         let Data::List(items) = &mut entry.value.data else { continue };
         for item in items {
@@ -657,6 +662,25 @@ fn resolve_configs(reader: &mut Reader, values: &YamlValues, root: &mut Node) {
                 super::settings::change_configs(&mut key.value, &mut |place, text| {
                     resolve_text(reader, values, place, text)
                 });
+            }
+        }
+    }
+}
+
+/// `config: enabled:` of each source of a list, and of each of its tables.
+fn resolve_switches(reader: &mut Reader, values: &YamlValues, sources: &mut Node) {
+    let Data::List(items) = &mut sources.data else { return };
+    for item in items {
+        let Data::Map(keys) = &mut item.data else { continue };
+        for key in keys {
+            match (key.key.as_str(), &mut key.value.data) {
+                ("config", Data::Map(config)) => {
+                    for switch in config.iter_mut().filter(|entry| entry.key == "enabled") {
+                        switch.value.change_texts(&mut |place, text| resolve_text(reader, values, place, text));
+                    }
+                }
+                ("tables", _) => resolve_switches(reader, values, &mut key.value),
+                _ => {}
             }
         }
     }

@@ -62,7 +62,8 @@ pub struct Project {
     pub strict: bool,
     /// What a person may want to know and nothing depends on: keys that we pass over, documentation without a file.
     pub notes: Vec<Fault>,
-    /// Models that are switched off (`enabled: false`): a ref to one is explained, not just "not found".
+    /// Models, seeds and tables of sources (`source.table`) that are switched off (`enabled: false`): a ref to one is
+    /// explained, not just "not found", and a story about one is left out.
     pub disabled: Vec<String>,
     /// Exposures, groups, freshness, selectors: what commands read beside the rest.
     pub extras: Extras,
@@ -294,8 +295,10 @@ pub struct SourceTable {
 pub struct GenericTest {
     /// Unique name: the declared one, else `<test>_<node>_<column or arguments>`, with a hash at the end when it would be long.
     pub name: String,
-    /// Name of the test macro without its `test_`: `not_null`. `package.name` loses the package.
+    /// Name of the test macro without its `test_` and its package: `not_null`.
     pub test: String,
+    /// The package that its name was written with; a test of that package then, when it has one of that name.
+    pub package: Option<String>,
     /// What it stands on.
     pub attached_to: NodeId,
     /// The column, for tests below `columns:`.

@@ -1,7 +1,8 @@
 //! Packages: projects whose models and macros a project takes in.
 //!
 //! `packages.yml` (or `dependencies.yml`) names them. Those with `local:` are read where they lie; all others must have been
-//! installed into `packages-install-path`, as `dbt deps` does. Nothing is downloaded. `dbt_utils` comes with the engine.
+//! installed into `packages-install-path`, as `dbt deps` does. Nothing is downloaded. `dbt_utils` and `dbt_date`
+//! come with the engine.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use super::yaml::{Node, Reader};
 use crate::error::codes;
 
 /// Packages whose macros come with the engine, so that nobody misses them.
-const SHIPPED: [&str; 2] = ["dbt_utils", "dbt-utils"];
+const SHIPPED: [&str; 4] = ["dbt_utils", "dbt-utils", "dbt_date", "dbt-date"];
 
 /// The packages of a project, those of packages among them, each once. A `local:` folder that is not there is a fault; a
 /// package that was not installed is a note, as its absence shows only where it is used.

@@ -146,6 +146,8 @@ impl NodeProperties {
 /// A generic test where it is declared.
 #[derive(Debug)]
 pub(super) struct TestDeclaration {
+    /// What stands before the test's name: `dbt_utils.unique` has `dbt_utils`.
+    pub(super) package: Option<String>,
     pub(super) test: String,
     pub(super) name: Option<String>,
     pub(super) column: Option<String>,
@@ -164,6 +166,8 @@ pub(super) struct Properties {
     /// `orders.v2`, and `orders` for the latest -> the model's name.
     pub(super) versions: BTreeMap<String, String>,
     pub(super) sources: IndexMap<SourceName, (SourceTable, Vec<TestDeclaration>)>,
+    /// Tables of sources that are switched off.
+    pub(super) disabled_sources: Vec<SourceName>,
     /// Configs of singular tests, by name.
     pub(super) singular: IndexMap<String, Vec<Entry>>,
     /// Entries of `unit_tests:`, to be read when the models are known.
@@ -266,6 +270,7 @@ impl Properties {
             }
             let config = Node { place: table.place.clone(), data: Data::Map(config) };
             if config.get("enabled").and_then(|value| reader.boolean(value, "enabled")) == Some(false) {
+                self.disabled_sources.push(name);
                 continue;
             }
             let meta = config.get("meta").and_then(|meta| reader.object(meta, "meta")).unwrap_or_default();
@@ -460,6 +465,7 @@ fn read_test(reader: &mut Reader, node: &Node, column: Option<&str>) -> Option<T
     }
     let column_arg = body.get("column_name").and_then(|value| reader.text(value, "column_name"));
     Some(TestDeclaration {
+        package: test.rsplit_once('.').map(|(package, _)| package.to_owned()),
         test: test.rsplit('.').next().unwrap_or(&test).to_owned(),
         name: body.get("name").and_then(|value| reader.text(value, "name")),
         column: column.map(ToOwned::to_owned).or(column_arg),

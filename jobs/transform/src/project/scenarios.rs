@@ -1,6 +1,7 @@
 //! Reads `scenario_tests:`: stories of arriving rows, and what must stand in tables after each step.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json};
 use tidemill_project::clock::Micros;
@@ -31,7 +32,9 @@ const STEP_KEYS: [&str; 14] = [
     "expect_quarantine",
     "expect_books",
 ];
-const RECORD_KEYS: [&str; 8] = ["topic", "partition", "value", "raw", "tombstone", "key", "headers", "at"];
+const RECORD_KEYS: [&str; 9] = ["topic", "partition", "value", "raw", "tombstone", "key", "headers", "at", "repeat"];
+/// Every record of a story is held in memory.
+const MAX_REPEATS: u64 = 100_000;
 const BOOK_KEYS: [&str; 5] = ["landed", "duplicates", "quarantined", "tombstones", "skipped"];
 
 /// A story.
@@ -125,6 +128,41 @@ pub struct SentRecord {
     pub location: Location,
 }
 
+impl SentRecord {
+    /// The record with its number, from 0, in place of `{n}` in value, key and headers; `{nnn}` has at least three digits.
+    fn numbered(&self, number: u64) -> Self {
+        let with = |text: &String| numbered(text, number);
+        Self {
+            value: self.value.as_ref().map(with),
+            key: self.key.as_ref().map(with),
+            headers: self.headers.iter().map(|(name, value)| (name.clone(), with(value))).collect(),
+            ..self.clone()
+        }
+    }
+}
+
+fn numbered(text: &str, number: u64) -> String {
+    let mut told = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("{n") {
+        let num_digits = rest[at + 1..].bytes().take_while(|byte| *byte == b'n').count();
+        let end = at + 1 + num_digits;
+        told.push_str(&rest[..at]);
+        rest = match rest[end..].strip_prefix('}') {
+            Some(behind) => {
+                // Writing to a text cannot fail.
+                let _ = write!(told, "{number:0num_digits$}");
+                behind
+            }
+            None => {
+                told.push_str(&rest[at..end]);
+                &rest[end..]
+            }
+        };
+    }
+    told + rest
+}
+
 /// A change to rows that lie in a source already, as other writers of its table make them.
 #[derive(Clone, Debug)]
 pub struct Rewrite {
@@ -160,7 +198,7 @@ pub struct Expected {
     pub location: Location,
 }
 
-/// Reads one entry of `scenario_tests:`. `None` when it is switched off or after noting a fault.
+/// Reads one entry of `scenario_tests:`. `None` when it is switched off, is about something that is, or after noting a fault.
 pub(super) fn read_scenario(reader: &mut Reader, project: &Project, node: &Node) -> Option<ScenarioTest> {
     let num_faults = reader.faults.len();
     reader.check_keys(node, "scenario_tests", &KEYS);
@@ -168,6 +206,9 @@ pub(super) fn read_scenario(reader: &mut Reader, project: &Project, node: &Node)
     let config = node.get("config");
     if config.and_then(|config| config.get("enabled")).and_then(|value| reader.boolean(value, "enabled")) == Some(false)
     {
+        return None;
+    }
+    if tables_of(node).iter().any(|name| project.disabled.contains(name)) {
         return None;
     }
     let mut tags = Vec::new();
@@ -221,6 +262,22 @@ pub(super) fn read_scenario(reader: &mut Reader, project: &Project, node: &Node)
     })
 }
 
+/// The models, seeds and tables of sources that a story names.
+fn tables_of(story: &Node) -> Vec<String> {
+    let mut names = Vec::new();
+    for listed in ["model", "models"].iter().filter_map(|key| story.get(key)) {
+        names.extend(listed.scalar_text());
+        names.extend(listed.items().iter().filter_map(Node::scalar_text));
+    }
+    let steps = story.get("steps").map(Node::items).unwrap_or_default();
+    for level in std::iter::once(story).chain(steps) {
+        for tables in ["seeds", "rows", "update", "delete", "expect"].iter().filter_map(|key| level.get(key)) {
+            names.extend(tables.entries().iter().map(|entry| entry.key.clone()));
+        }
+    }
+    names
+}
+
 fn read_step(reader: &mut Reader, project: &Project, node: &Node) -> Option<Step> {
     if !matches!(node.data, Data::Map(_)) {
         reader.wrong_type(node, "steps", "mapping");
@@ -231,7 +288,7 @@ fn read_step(reader: &mut Reader, project: &Project, node: &Node) -> Option<Step
         |key: &str, otherwise: bool| node.get(key).and_then(|value| reader.boolean(value, key)).unwrap_or(otherwise);
     let (build, rerun, full_refresh) = (flag("build", true), flag("rerun", false), flag("full_refresh", false));
     let send = node.get("send").map(Node::items).unwrap_or_default();
-    let send = send.iter().filter_map(|record| read_record(reader, record)).collect();
+    let send = send.iter().flat_map(|record| read_records(reader, record)).collect();
     let mut rows = Vec::new();
     for entry in node.get("rows").map(Node::entries).unwrap_or_default() {
         if let (Some(source), Some(list)) = (source_of(reader, project, entry), read_rows(reader, &entry.value)) {
@@ -283,6 +340,20 @@ fn read_seeds(reader: &mut Reader, project: &Project, node: &Node) -> Vec<(Strin
         }
     }
     seeds
+}
+
+/// A record, or as many as `repeat` says, each with its number.
+fn read_records(reader: &mut Reader, node: &Node) -> Vec<SentRecord> {
+    let Some(record) = read_record(reader, node) else { return Vec::new() };
+    let Some(repeat) = node.get("repeat") else { return vec![record] };
+    match reader.count(repeat, "repeat") {
+        Some(count) if count <= MAX_REPEATS => (0..count).map(|number| record.numbered(number)).collect(),
+        Some(_) => {
+            reader.fault(&repeat.place, codes::SCENARIO, format!("a record is repeated at most {MAX_REPEATS} times"));
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
 }
 
 fn read_record(reader: &mut Reader, node: &Node) -> Option<SentRecord> {

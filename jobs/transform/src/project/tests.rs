@@ -167,7 +167,6 @@ fn a_project_is_read_whole() {
     tags: ["all","nightly","own"]
     enabled: true
     contract_enforced: false
-    on_schema_change: "ignore"
     pre_hooks: []
     post_hooks: []
     meta: "finance"
@@ -241,6 +240,35 @@ fn what_is_switched_off_is_not_there() {
     assert_eq!(project.models.keys().collect::<Vec<_>>(), ["on"]);
     assert_eq!(project.disabled, ["off"]);
     assert_eq!(project.generic_tests.len(), 0);
+}
+
+#[test]
+fn a_variable_switches_a_source_its_models_and_the_stories_about_them() {
+    let files = [
+        (
+            "dbt_project.yml",
+            "name: p\nvars: {shop_enabled: false}\nmodels: {p: {+enabled: \"{{ var('shop_enabled') }}\"}}",
+        ),
+        ("models/m.sql", "select * from {{ source('shop', 'orders') }}"),
+        (
+            "models/sources.yml",
+            "sources: [{name: shop, tables: [{name: orders, config: {enabled: \"{{ var('shop_enabled') }}\"}}]}]",
+        ),
+        (
+            "tests/stories.yml",
+            "scenario_tests:\n- {name: of_model, steps: [{expect: {m: []}}]}\n\
+             - {name: of_source, steps: [{rows: {shop.orders: [{id: 1}]}}]}",
+        ),
+    ];
+    let dir = folder(&files);
+    let load = |is_on: bool| {
+        let vars = json!({"shop_enabled": is_on}).as_object().cloned().unwrap();
+        load_project(dir.path(), LoadOptions { vars, ..LoadOptions::default() }).unwrap()
+    };
+    let (off, on) = (load(false), load(true));
+    assert_eq!(off.disabled, ["m", "shop.orders"]);
+    assert_eq!((off.models.len(), off.sources.len(), off.scenario_tests.len()), (0, 0, 0));
+    assert_eq!((on.models.len(), on.sources.len(), on.scenario_tests.len()), (1, 1, 2));
 }
 
 #[test]

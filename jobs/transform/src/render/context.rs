@@ -13,7 +13,7 @@ use tidemill_project::clock::Micros;
 use super::constant::constant;
 use super::relation::{Adapter, Api, relation_value};
 use super::session::Session;
-use super::values::{from_data, look_up_env, look_up_var, to_json};
+use super::values::{from_data, look_up_env, look_up_var, target_facts, to_json};
 use super::{modules, mutable, statement, translate};
 use crate::project::RefCall;
 
@@ -89,10 +89,9 @@ impl Root {
             "schema" => Value::from(session.target().schema.as_str()),
             "dbt_version" => Value::from("1.11.0"),
             "invocation_args_dict" | "dbt_metadata_envs" => from_data(json!({})),
-            "builtins" => ["ref", "source", "config", "var"]
-                .into_iter()
-                .filter_map(|name| Some((name, self.built_in(name)?)))
-                .collect(),
+            "builtins" => Value::from_pairs(
+                ["ref", "source", "config", "var"].into_iter().filter_map(|name| Some((name, self.built_in(name)?))),
+            ),
             _ => return None,
         })
     }
@@ -103,11 +102,7 @@ fn started(session: &Session) -> Micros {
 }
 
 fn target(session: &Session) -> Value {
-    let target = session.target();
-    from_data(json!({
-        "name": target.name, "target_name": target.name, "schema": target.schema, "type": "tidemill",
-        "profile_name": session.known.project, "threads": 1, "database": "datafusion", "dbname": "datafusion",
-    }))
+    from_data(target_facts(session.target(), &session.known.project))
 }
 
 fn model(session: &Session) -> Value {
@@ -204,6 +199,7 @@ enum Function {
     WrapMacro,
     List,
     Dict,
+    Given,
     ToJson,
     FromJson,
     ToYaml,
@@ -243,6 +239,7 @@ impl Function {
             super::macros::WRAP => Self::WrapMacro,
             translate::LIST => Self::List,
             translate::DICT => Self::Dict,
+            translate::GIVEN => Self::Given,
             _ => return None,
         })
     }
@@ -276,7 +273,7 @@ impl Object for Call {
                 session.note_var(name);
                 let overrides = session.context().and_then(|context| context.vars.get(name));
                 match overrides {
-                    Some(value) => Ok(from_data(value)),
+                    Some(value) => Ok(mutable::from_json(value)),
                     None => look_up_var(&session.known.vars, session.own_package(), name, default),
                 }
             }
@@ -320,6 +317,14 @@ impl Object for Call {
             Function::WrapMacro => wrap_macro(session, args),
             Function::List => mutable::list(args.first().unwrap_or(&Value::UNDEFINED)),
             Function::Dict => mutable::dict(args.first().unwrap_or(&Value::UNDEFINED)),
+            Function::Given => {
+                let value = args.first().cloned().unwrap_or_default();
+                if value.is_undefined() {
+                    // Asking it for anything is the way to the error that knows its name.
+                    value.get_attr("value")?;
+                }
+                Ok(value)
+            }
             Function::ToJson => {
                 let (value, _, _): (Value, Option<Value>, Kwargs) = from_args(args)?;
                 Ok(Value::from(to_json(&value).to_string()))
@@ -327,7 +332,7 @@ impl Object for Call {
             Function::FromJson => {
                 let (text, default): (&str, Option<Value>) = from_args(args)?;
                 match serde_json::from_str::<Json>(text) {
-                    Ok(value) => mutable::from_json(&value),
+                    Ok(value) => Ok(mutable::from_json(&value)),
                     Err(_) => Ok(default.unwrap_or_default()),
                 }
             }
@@ -339,7 +344,7 @@ impl Object for Call {
             Function::FromYaml => {
                 let (text, default): (&str, Option<Value>) = from_args(args)?;
                 match crate::project::yaml_to_json(text) {
-                    Some(value) => mutable::from_json(&value),
+                    Some(value) => Ok(mutable::from_json(&value)),
                     None => Ok(default.unwrap_or_default()),
                 }
             }
@@ -463,7 +468,7 @@ impl Open {
             }
         }
         if self.kwargs {
-            passed.push(("kwargs".to_owned(), mutable::dict(&rest.into_iter().collect())?));
+            passed.push(("kwargs".to_owned(), mutable::dict(&Value::from_pairs(rest))?));
         }
         given.push(Value::from(passed.into_iter().collect::<Kwargs>()));
         Ok(given)

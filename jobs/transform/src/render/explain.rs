@@ -8,6 +8,7 @@ use tidemill_project::error::nearest;
 use tidemill_project::{Fault, Location};
 
 use super::macros::Macros;
+use super::scan::is_word;
 use super::translate::Translated;
 use crate::error::codes;
 
@@ -28,6 +29,9 @@ const FUNCTIONS: [&str; 14] = [
     "range",
     "namespace",
 ];
+
+/// How our Jinja engine begins when a method is called on a name without value.
+const NO_OWNER: &str = "undefined has no method named ";
 
 /// One template as it was rendered.
 #[derive(Clone, Copy, Debug)]
@@ -105,20 +109,44 @@ fn place(macros: &Macros, origin: Origin<'_>, frame: &minijinja::Error) -> Optio
 fn describe(macros: &Macros, error: &minijinja::Error) -> (String, Option<String>) {
     let detail = error.detail().map(ToOwned::to_owned).unwrap_or_default();
     match error.kind() {
-        ErrorKind::UnknownFunction => {
-            let name = detail.strip_suffix(" is unknown").unwrap_or(&detail);
-            let known = macros.names().chain(FUNCTIONS);
-            let hint = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
-            (format!("macro is not known, name=`{name}`"), hint)
+        ErrorKind::UnknownFunction => unknown(macros, detail.strip_suffix(" is unknown").unwrap_or(&detail)),
+        // A macro closes over names that nothing has given a value yet.
+        ErrorKind::InvalidOperation if detail.starts_with("value of type undefined is not callable") => {
+            match called(macros, error) {
+                Some(name) => unknown(macros, name),
+                None => (detail, None),
+            }
         }
         // Our own functions say all in the detail; a hint follows after a semicolon.
         ErrorKind::InvalidOperation if !detail.is_empty() => match detail.split_once("; ") {
             Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
             None => (detail, None),
         },
+        ErrorKind::UnknownMethod if detail.starts_with(NO_OWNER) => {
+            let method = detail[NO_OWNER.len()..].split(' ').next().unwrap_or_default();
+            let owner = detail.split('`').nth(1).or_else(|| called(macros, error)?.split('.').next());
+            let owner = owner.unwrap_or("undefined");
+            let hint = "a package is installed into `dbt_packages`, or its folder named in packages.yml: `local: …`";
+            (
+                format!("there is no package or variable of that name, name=`{owner}`, call=`{owner}.{method}`"),
+                Some(hint.to_owned()),
+            )
+        }
         // The detail says that something is undefined, and what.
         ErrorKind::UndefinedError if !detail.is_empty() => (detail, None),
         kind if detail.is_empty() => (kind.to_string(), None),
         kind => (format!("{kind}: {detail}"), None),
     }
+}
+
+fn unknown(macros: &Macros, name: &str) -> (String, Option<String>) {
+    let hint = nearest(name, macros.names().chain(FUNCTIONS)).map(|near| format!("did you mean `{near}`?"));
+    (format!("macro is not known, name=`{name}`"), hint)
+}
+
+/// The name that a macro file calls where an error happened.
+fn called<'a>(macros: &'a Macros, error: &minijinja::Error) -> Option<&'a str> {
+    let text = macros.text_of(error.name()?)?.get(error.range()?)?;
+    let name = text.split('(').next()?.trim();
+    (!name.is_empty() && name.chars().all(|letter| is_word(letter) || letter == '.')).then_some(name)
 }

@@ -20,9 +20,8 @@ pub(super) const WRAP: &str = "__wrap_macro";
 /// What stands in front of a macro's name where it is defined.
 const HIDDEN: &str = "__macro_";
 
-/// Macros that come with the engine, by package; those of a project win over `dbt` and `tidemill`, and a package
-/// `dbt_utils` that the project brings along replaces ours.
-const SHIPPED: [(&str, &str, &str); 10] = [
+/// Macros that come with the engine, by package; those of a project win over `dbt` and `tidemill`.
+const SHIPPED: [(&str, &str, &str); 11] = [
     ("tidemill", "tidemill/time.sql", include_str!("shipped/time.sql")),
     ("tidemill", "tidemill/tests.sql", include_str!("shipped/tests.sql")),
     ("dbt", "dbt/dates.sql", include_str!("shipped/dbt_dates.sql")),
@@ -33,7 +32,11 @@ const SHIPPED: [(&str, &str, &str); 10] = [
     ("dbt_utils", "dbt_utils/relations.sql", include_str!("shipped/utils_relations.sql")),
     ("dbt_utils", "dbt_utils/series.sql", include_str!("shipped/utils_series.sql")),
     ("dbt_utils", "dbt_utils/tests.sql", include_str!("shipped/utils_tests.sql")),
+    ("dbt_date", "dbt_date/dates.sql", include_str!("shipped/date_dates.sql")),
 ];
+
+/// Packages of others that come with the engine; one that the project brings along replaces ours.
+pub(super) const STAND_INS: [&str; 2] = ["dbt_utils", "dbt_date"];
 
 /// Packages that come with the engine, in the order in which an unqualified name is looked up.
 pub(super) const SHIPPED_PACKAGES: [&str; 3] = ["tidemill", "dbt", "dbt_utils"];
@@ -87,7 +90,7 @@ impl Macros {
         let brought: BTreeSet<&str> = files.iter().map(|file| file.package.as_str()).collect();
         for (package, path, text) in SHIPPED {
             // A project may be called like one of ours; its macros then stand beside them, and win.
-            if package != "dbt_utils" || !brought.contains(package) {
+            if !STAND_INS.contains(&package) || !brought.contains(package) {
                 macros.add(package, Path::new(path), text, true);
             }
         }
@@ -212,6 +215,11 @@ impl Macros {
         found.first().map(|definition| definition.package.as_str())
     }
 
+    /// Whether a package has a macro of that name.
+    pub(super) fn has(&self, package: &str, name: &str) -> bool {
+        self.qualified().any(|known| known == (package, name))
+    }
+
     /// The text that defines a macro, and its name there.
     pub(super) fn definition_of(&self, package: &str, name: &str) -> Option<(&str, String)> {
         let found = self.definitions.iter().rev().find(|found| found.package == package && found.name == name)?;
@@ -233,6 +241,11 @@ impl Macros {
         let file = self.files.iter().position(|file| file.name == template)?;
         let inside = self.definitions.iter().rev().find(|found| found.file == file && found.line <= line);
         Some((self.location(file, line), inside.map(|found| found.name.as_str())))
+    }
+
+    /// The text of a template's name, as it is rendered.
+    pub(super) fn text_of(&self, template: &str) -> Option<&str> {
+        self.files.iter().find(|file| file.name == template).map(|file| file.text.as_str())
     }
 
     fn location(&self, file: usize, line: usize) -> Location {

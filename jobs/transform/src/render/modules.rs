@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, Datelike, Duration, NaiveDate, NaiveDateTime, SecondsFormat, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
-use minijinja::value::{Kwargs, Object, Value, from_args};
+use minijinja::value::{Kwargs, Object, Rest, Value, from_args};
 use minijinja::{Error, ErrorKind, State};
 use regex::Regex;
 use tidemill_project::clock::Micros;
@@ -68,12 +68,27 @@ fn seconds_to_duration(seconds: f64) -> Duration {
 
 /// `datetime(2024, 1, 31, 12)`.
 fn moment(args: &[Value]) -> Result<Value, Error> {
-    let ((year, month, day), clock) = (from_args::<(i32, u32, u32)>(&args[..args.len().min(3)])?, args.get(3..));
-    let part = |index: usize| clock.and_then(|clock| clock.get(index)).and_then(Value::as_usize).unwrap_or_default();
-    let part = |index: usize| u32::try_from(part(index)).unwrap_or(u32::MAX);
-    let local = NaiveDate::from_ymd_opt(year, month, day).and_then(|date| date.and_hms_opt(part(0), part(1), part(2)));
+    let (given, named): (Rest<Value>, Kwargs) = from_args(args)?;
+    let part = |index: usize, name: &str| -> Result<Option<u32>, Error> {
+        let value = given.get(index).cloned().or(named.get(name)?);
+        value.map(|value| u32::try_from(value).map_err(|_| fail("a part of a time is no number"))).transpose()
+    };
+    let (year, month, day) = (part(0, "year")?, part(1, "month")?, part(2, "day")?);
+    let clock = [part(3, "hour")?, part(4, "minute")?, part(5, "second")?, part(6, "microsecond")?];
+    let [hour, minute, second, micro] = clock.map(Option::unwrap_or_default);
+    let zone: Option<Value> = named.get("tzinfo")?;
+    let year = year.and_then(|year| i32::try_from(year).ok());
+    let local = year
+        .and_then(|year| NaiveDate::from_ymd_opt(year, month?, day?))
+        .and_then(|date| date.and_hms_micro_opt(hour, minute, second, micro));
     let local = local.ok_or_else(|| fail("there is no such date or time"))?;
-    Ok(Value::from_object(Instant(Tz::UTC.from_utc_datetime(&local))))
+    Ok(Value::from_object(Instant(in_zone(zone.as_ref(), local))))
+}
+
+/// A wall clock in a `pytz` zone, UTC unless given; the earlier of two instants where clocks go back.
+fn in_zone(zone: Option<&Value>, local: NaiveDateTime) -> DateTime<Tz> {
+    let zone = zone.and_then(|zone| zone.downcast_object_ref::<Zone>()).map_or(Tz::UTC, |zone| zone.0);
+    zone.from_local_datetime(&local).earliest().unwrap_or_else(|| zone.from_utc_datetime(&local))
 }
 
 #[derive(Debug)]
@@ -155,7 +170,23 @@ impl Object for Instant {
                 Ok(Value::from(self.0.format_with_items(items.iter()).to_string()))
             }
             "isoformat" => Ok(Value::from(text_of(&self.0))),
-            "date" | "replace" => {
+            "replace" => {
+                let (named,): (Kwargs,) = from_args(args)?;
+                let at = self.0.naive_local();
+                let part =
+                    |name: &str, own: u32| -> Result<u32, Error> { Ok(named.get::<Option<u32>>(name)?.unwrap_or(own)) };
+                let year = named.get::<Option<i32>>("year")?.unwrap_or_else(|| at.year());
+                let date = NaiveDate::from_ymd_opt(year, part("month", at.month())?, part("day", at.day())?);
+                let (hour, minute, second) =
+                    (part("hour", at.hour())?, part("minute", at.minute())?, part("second", at.second())?);
+                let micro = part("microsecond", at.nanosecond() / 1000)?;
+                let local = date.and_then(|date| date.and_hms_micro_opt(hour, minute, second, micro));
+                let local = local.ok_or_else(|| fail("there is no such date or time"))?;
+                let own = Value::from_object(Zone(self.0.timezone()));
+                let zone: Option<Value> = named.get("tzinfo")?;
+                Ok(Value::from_object(Self(in_zone(Some(&zone.unwrap_or(own)), local))))
+            }
+            "date" => {
                 let midnight = self.0.date_naive().and_time(chrono::NaiveTime::MIN);
                 Ok(Value::from_object(Self(Tz::UTC.from_utc_datetime(&midnight))))
             }
@@ -255,7 +286,8 @@ impl Object for Re {
     fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         let pattern = args.first().and_then(Value::as_str).unwrap_or_default();
         let compile = |pattern: &str| {
-            Regex::new(pattern).map_err(|_| {
+            // Python takes a brace that opens no repetition for itself.
+            Regex::new(pattern).or_else(|_| Regex::new(&braces_escaped(pattern))).map_err(|_| {
                 Error::new(
                     ErrorKind::InvalidOperation,
                     format!("regular expression cannot be read, pattern=`{pattern}`"),
@@ -282,6 +314,24 @@ impl Object for Re {
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
         }
     }
+}
+
+/// A pattern in which `{` is a letter unless it begins `{2}` or `{2,5}`.
+fn braces_escaped(pattern: &str) -> String {
+    let mut escaped = String::with_capacity(pattern.len() + 8);
+    let (mut before, mut in_repetition) = (' ', false);
+    for (index, letter) in pattern.char_indices() {
+        let counts = pattern[index + 1..].starts_with(|next: char| next.is_ascii_digit());
+        match letter {
+            '{' if before != '\\' && counts => in_repetition = true,
+            '}' if in_repetition => in_repetition = false,
+            '{' | '}' if before != '\\' => escaped.push('\\'),
+            _ => {}
+        }
+        escaped.push(letter);
+        before = letter;
+    }
+    escaped
 }
 
 fn groups(pattern: &Regex, text: &str) -> Value {

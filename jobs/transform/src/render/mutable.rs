@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use indexmap::IndexMap;
 use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::values::from_data;
 
@@ -33,18 +33,18 @@ pub(super) fn dict(value: &Value) -> Result<Value, Error> {
 }
 
 /// Data as changeable lists and mappings, all the way down.
-pub(super) fn from_json(data: &Json) -> Result<Value, Error> {
+pub(super) fn from_json(data: &Json) -> Value {
     match data {
-        Json::Array(items) => list(&Value::from(items.iter().map(from_json).collect::<Result<Vec<Value>, Error>>()?)),
-        Json::Object(entries) => {
-            let mut changeable = IndexMap::new();
-            for (key, item) in entries {
-                changeable.insert(Value::from(key.as_str()), from_json(item)?);
-            }
-            Ok(Value::from_object(Dict(Mutex::new(changeable))))
-        }
-        scalar => Ok(from_data(scalar)),
+        Json::Array(items) => Value::from_object(List(Mutex::new(items.iter().map(from_json).collect()))),
+        Json::Object(entries) => from_entries(entries),
+        scalar => from_data(scalar),
     }
+}
+
+/// The same of a mapping's entries.
+pub(super) fn from_entries(entries: &Map<String, Json>) -> Value {
+    let entries = entries.iter().map(|(key, item)| (Value::from(key.as_str()), from_json(item))).collect();
+    Value::from_object(Dict(Mutex::new(entries)))
 }
 
 fn none() -> Value {

@@ -17,9 +17,9 @@ use super::macros::Macros;
 use super::marks::{byte_at, mark, place_at, unmark};
 use super::relation::relation_value;
 use super::session::{Known, ModelFacts, Purpose, Session, Subject};
-use super::translate::translate;
+use super::translate::translate_template;
 use super::values::from_data;
-use super::{RenderContext, SharedRelations, pycompat, signature};
+use super::{RenderContext, SharedRelations, mutable, pycompat, signature};
 use crate::error::{Error, Result, codes};
 use crate::project::{GenericTest, Model, NodeId, Project, SingularTest, Uses};
 
@@ -44,7 +44,7 @@ impl Renderer {
     /// Macro files that are no Jinja, and macros of one name; all at once.
     pub fn new(project: &Project) -> Result<Self> {
         let mut env = Environment::new();
-        env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        env.set_undefined_behavior(UndefinedBehavior::Lenient);
         env.set_debug(true);
         env.set_unknown_method_callback(pycompat::call_method);
         for filter in ["as_number", "as_native", "as_bool", "as_text"] {
@@ -71,10 +71,9 @@ impl Renderer {
 
     /// Whether a generic test is the one that comes with the engine, and not a project's of the same name.
     #[must_use]
-    pub fn is_shipped_test(&self, test: &str) -> bool {
-        let name = format!("test_{test}");
-        let package = self.macros.package_of(&name, &self.known.project);
-        package.is_some_and(|package| self.macros.is_shipped(package, &name))
+    pub fn is_shipped_test(&self, test: &GenericTest) -> bool {
+        let name = format!("test_{}", test.test);
+        self.package_of(test, &name).is_some_and(|package| self.macros.is_shipped(package, &name))
     }
 
     /// Learns what a template uses; `path` is for faults.
@@ -277,7 +276,7 @@ impl Renderer {
         if !origin.text.contains('{') {
             return Ok(origin.text.to_owned());
         }
-        let translated = translate(origin.text);
+        let translated = translate_template(origin.text);
         // Importing runs the definitions of a file's macros; most models need few files or none.
         let imports = self.macros.imports(origin.text);
         let root = Value::from_object(Root { session: Arc::clone(session), extra });
@@ -297,9 +296,15 @@ impl Renderer {
         })
     }
 
+    /// The package whose macro a generic test calls: the one that it is written with, else as any macro is looked up.
+    fn package_of<'a>(&'a self, test: &'a GenericTest, name: &str) -> Option<&'a str> {
+        let written = test.package.as_deref().filter(|package| self.macros.has(package, name));
+        written.or_else(|| self.macros.package_of(name, &self.known.project))
+    }
+
     fn test_call(&self, test: &GenericTest) -> Result<TestCall> {
         let name = format!("test_{}", test.test);
-        let Some(package) = self.macros.package_of(&name, &self.known.project) else {
+        let Some(package) = self.package_of(test, &name) else {
             let near = nearest(&test.test, self.macros.tests());
             let mut fault = Fault::new(format!("no generic test of that name, test=`{}`", test.test))
                 .at(test.location.clone())
@@ -333,10 +338,12 @@ impl Renderer {
     fn check_arguments(&self, test: &GenericTest, call: &TestCall) -> Result<()> {
         let Some((text, hidden)) = self.macros.definition_of(&call.package, &call.name) else { return Ok(()) };
         let Some(parameters) = signature::parameters(text, &hidden) else { return Ok(()) };
+        // A macro that reads `kwargs` takes whatever it is given.
+        let is_open = parameters.iter().any(|parameter| parameter.name == "kwargs");
         let mut faults = Vec::new();
         let fault = |message: String| Fault::new(message).at(test.location.clone()).code(codes::GENERIC_TEST);
         for (key, _) in &call.arguments {
-            if parameters.iter().any(|parameter| parameter.name == *key) {
+            if is_open || parameters.iter().any(|parameter| parameter.name == *key) {
                 continue;
             }
             if key == "column_name" {
@@ -354,7 +361,9 @@ impl Renderer {
             faults
                 .push(fault(format!("unknown argument of a test, argument=`{key}`, test=`{}`", test.test)).hint(hint));
         }
-        for parameter in parameters.iter().filter(|parameter| !parameter.has_default) {
+        // A package's macro may well do without what it names: there it has no value.
+        let is_packaged = call.package != self.known.project && !self.macros.is_shipped(&call.package, &call.name);
+        for parameter in parameters.iter().filter(|parameter| !parameter.has_default && !is_packaged) {
             if call.arguments.iter().any(|(key, _)| *key == parameter.name) {
                 continue;
             }
@@ -420,7 +429,7 @@ fn test_arguments(test: &GenericTest, model: Value) -> Vec<(&'static str, Value)
     vec![
         ("__model", model),
         ("__column_name", test.column.as_deref().map(Value::from).unwrap_or_default()),
-        ("__arguments", from_data(&test.args)),
+        ("__arguments", mutable::from_entries(&test.args)),
     ]
 }
 

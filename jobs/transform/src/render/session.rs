@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 use tidemill_project::SourceName;
 use tidemill_project::error::nearest;
 
-use super::macros::SHIPPED_PACKAGES;
+use super::macros::{SHIPPED_PACKAGES, STAND_INS};
 use super::{Relation, RenderContext, SharedRelations, TableRows};
 use crate::project::{EnvVars, NodeId, RefCall, Target, Uses};
 
@@ -39,7 +39,10 @@ pub(super) struct Known {
 impl Known {
     /// Whether a name is that of a package whose macros can be called by it.
     pub(super) fn is_package(&self, name: &str) -> bool {
-        name == self.project || SHIPPED_PACKAGES.contains(&name) || self.packages.iter().any(|package| package == name)
+        name == self.project
+            || SHIPPED_PACKAGES.contains(&name)
+            || STAND_INS.contains(&name)
+            || self.packages.iter().any(|package| package == name)
     }
 
     /// The model or seed of a `ref`.

@@ -135,7 +135,7 @@ impl Object for Row {
             "keys" => Ok(names().collect()),
             "values" => Ok(cells().collect()),
             "items" => Ok(names().zip(cells()).map(|(name, cell)| Value::from(vec![name, cell])).collect()),
-            "dict" => Ok(names().zip(cells()).collect()),
+            "dict" => Ok(Value::from_pairs(names().zip(cells()))),
             "get" => {
                 let (key, default): (Value, Option<Value>) = from_args(args)?;
                 Ok(self.get_value(&key).or(default).unwrap_or_else(|| Value::from(())))
@@ -173,6 +173,14 @@ impl Object for Columns {
     fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         match method {
             "keys" => Ok(self.0.columns.iter().map(|column| Value::from(column.name.as_str())).collect()),
+            "items" => {
+                let column = |index| Value::from_object(Column { rows: Arc::clone(&self.0), index });
+                let named = self.0.columns.iter().enumerate();
+                let pair = |(index, facts): (usize, &super::ColumnFacts)| {
+                    Value::from(vec![Value::from(facts.name.as_str()), column(index)])
+                };
+                Ok(named.map(pair).collect())
+            }
             "get" => {
                 let (key, default): (Value, Option<Value>) = from_args(args)?;
                 Ok(self.get_value(&key).or(default).unwrap_or_else(|| Value::from(())))

@@ -1,14 +1,18 @@
 //! Rewrites templates into what our Jinja engine takes, line by line the same.
 //!
 //! dbt's Jinja runs on Python, whose lists and mappings can be changed in place (`{% do names.append(x) %}`). Ours are values.
-//! So every list or mapping that a template spells out is handed to a function that makes it changeable.
+//! So every list or mapping that a template spells out is handed to a function that makes it changeable. And names that a
+//! node's template prints are held to have a value.
 
-use super::scan::{Kind, Piece, is_word, pieces};
+use super::scan::{Kind, Piece, first_word, is_word, pieces};
 
 /// Makes a list changeable.
 pub(super) const LIST: &str = "__list";
 /// Makes a mapping changeable.
 pub(super) const DICT: &str = "__dict";
+
+/// Hands a printed name through when it has a value.
+pub(super) const GIVEN: &str = "__given";
 
 /// A rewritten template and the way back from its bytes.
 #[derive(Clone, Debug, Default)]
@@ -32,12 +36,39 @@ impl Translated {
     }
 }
 
-/// Rewrites a template.
+/// Rewrites the text of a macro file. A name that nothing gives a value prints as nothing there, as dbt's does: packages set
+/// a name in one branch and print it behind both.
 pub(super) fn translate(text: &str) -> Translated {
+    rewrite(text, &pieces(text), |_| false)
+}
+
+/// Rewrites the template of a node. A name that is printed must have a value, unless some branch of the template sets it.
+pub(super) fn translate_template(text: &str) -> Translated {
+    let pieces = pieces(text);
+    let is_set = |name: &str| {
+        pieces.iter().filter(|piece| piece.kind == Kind::Block).any(|piece| {
+            let part = &text[piece.start..piece.end];
+            let names = part.split(" in ").next().and_then(|part| part.split('=').next()).unwrap_or_default();
+            SETTERS.contains(&first_word(part)) && names.split(|letter| !is_word(letter)).any(|word| word == name)
+        })
+    };
+    rewrite(text, &pieces, |name| !is_set(name))
+}
+
+fn rewrite(text: &str, pieces: &[Piece], must_be_given: impl Fn(&str) -> bool) -> Translated {
     let mut translated = Translated { text: String::with_capacity(text.len() + 64), edits: Vec::new() };
-    for piece in pieces(text) {
+    for piece in pieces.iter().copied() {
         let part = &text[piece.start..piece.end];
-        if matches!(piece.kind, Kind::Output | Kind::Block) && part[2..].contains(['[', '{']) {
+        if piece.kind == Kind::Output
+            && let Some(name) = printed_name(part).filter(|name| must_be_given(name))
+        {
+            let start = part.find(name).unwrap_or_default();
+            translated.text.push_str(&part[..start]);
+            translated.add(&format!("{GIVEN}("));
+            translated.text.push_str(name);
+            translated.add(")");
+            translated.text.push_str(&part[start + name.len()..]);
+        } else if matches!(piece.kind, Kind::Output | Kind::Block) && part[2..].contains(['[', '{']) {
             make_changeable(text, piece, &mut translated);
         } else {
             translated.text.push_str(part);
@@ -45,6 +76,17 @@ pub(super) fn translate(text: &str) -> Translated {
     }
     translated
 }
+
+/// The name in `{{ name }}`.
+fn printed_name(output: &str) -> Option<&str> {
+    let inner = output.strip_prefix("{{")?.strip_suffix("}}")?;
+    let name = inner.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
+    (name.starts_with(|letter: char| letter.is_alphabetic() || letter == '_') && name.chars().all(is_word))
+        .then_some(name)
+}
+
+/// Tags that give names a value.
+const SETTERS: [&str; 4] = ["set", "for", "with", "macro"];
 
 /// Keywords behind which a bracket opens a list and no subscript.
 const KEYWORDS: [&str; 9] = ["in", "and", "or", "not", "if", "else", "elif", "is", "return"];
@@ -118,6 +160,16 @@ mod tests {
         for needle in ["y[0]", "f(x)", "~ z", "1 in"] {
             assert_eq!(translated.original(translated.text.find(needle).unwrap()), text.find(needle).unwrap());
         }
+    }
+
+    #[test]
+    fn names_that_a_template_prints_must_be_given_unless_it_sets_them() {
+        let text =
+            "{{ a }}{{- b -}}{% if a %}{% set b = 1 %}{% endif %}{{ a.b }}{{ a() }}{% for c in a %}{{ c }}{% endfor %}";
+        let translated = translate_template(text);
+        assert_eq!(translated.text, text.replacen("{{ a }}", "{{ __given(a) }}", 1));
+        assert_eq!(translated.original(translated.text.find("a) }}").unwrap()), text.find("a }}").unwrap());
+        assert_eq!(translate(text).text, text);
     }
 
     #[test]

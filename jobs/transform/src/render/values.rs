@@ -3,7 +3,7 @@
 use minijinja::value::{Kwargs, Serde, Value, from_args};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 use serde::Serialize;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use tidemill_project::error::nearest;
 
 use crate::project::{EnvVars, Target};
@@ -25,7 +25,7 @@ impl YamlValues {
         });
         let env_vars = env_vars.clone();
         env.add_function("env_var", move |name: &str, default: Option<Value>| look_up_env(&env_vars, name, default));
-        env.add_global("target", from_data(target));
+        env.add_global("target", from_data(target_facts(target, "")));
         for filter in ["as_number", "as_native", "as_bool", "as_text"] {
             env.add_filter(filter, |value: Value| value);
         }
@@ -48,6 +48,14 @@ impl YamlValues {
     }
 }
 
+/// dbt's `target`; the profile's name is the project's.
+pub(super) fn target_facts(target: &Target, project: &str) -> Json {
+    json!({
+        "name": target.name, "target_name": target.name, "schema": target.schema, "type": "tidemill",
+        "profile_name": project, "threads": 1, "database": "datafusion", "dbname": "datafusion",
+    })
+}
+
 /// Plain data as a value.
 pub(super) fn from_data(data: impl Serialize) -> Value {
     Value::from(Serde(data))
@@ -67,7 +75,7 @@ pub(super) fn look_up_var(
 ) -> Result<Value, Error> {
     let scoped = vars.get(package).and_then(|scoped| scoped.get(name));
     if let Some(value) = scoped.or_else(|| vars.get(name)) {
-        return Ok(from_data(value));
+        return Ok(super::mutable::from_json(value));
     }
     default.ok_or_else(|| {
         let hint = match nearest(name, vars.keys().map(String::as_str)) {

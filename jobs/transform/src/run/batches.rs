@@ -1,6 +1,6 @@
 //! Batches of event time: which of them share a query, how they run side by side, what becomes of one that fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 use datafusion::datasource::empty::EmptyTable;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{DataFrame, SessionContext};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use tidemill_lake::Table;
@@ -21,7 +21,7 @@ use super::rows::{Canonical, event_times};
 use super::session::{beside, register, within};
 use super::writer::Writer;
 use super::{BuildFault, Observer, Result};
-use crate::plan::{Leaf, PlannedBatch, TimeRange, Touched, event_time_of, touched_by};
+use crate::plan::{Leaf, PlannedBatch, TimeRange, Touched, event_time_of, named, touched_by};
 use crate::project::{BatchSize, BatchWindow};
 use crate::render::RenderContext;
 
@@ -74,16 +74,59 @@ pub(super) fn batches_per_query(inputs: &[(Leaf, Option<Arc<Table>>)], size: Bat
 }
 
 impl Job<'_> {
+    /// All batches of a model whose inputs have no event time, and which are therefore parts of one query. When that fails each
+    /// is computed alone, as far as the query tells which there are.
+    pub(super) async fn write_whole(
+        &self,
+        base: &SessionContext,
+        shape: &Shape,
+        writer: &mut Writer,
+        observer: &dyn Observer,
+    ) -> Result<()> {
+        let whole = match self.frame(base, None).await {
+            Ok(frame) => self.collect(frame, &shape.schema).await,
+            Err(fault) => return Err(fault),
+        };
+        let fault = match whole {
+            Ok(rows) => {
+                for (name, rows) in self.split(&rows)? {
+                    writer.replace(Some(name), rows).await?;
+                }
+                return Ok(());
+            }
+            Err(fault) => fault,
+        };
+        let batches = if self.may_leave { self.batches_there(base).await.unwrap_or_default() } else { Vec::new() };
+        if batches.len() < 2 {
+            return Err(fault);
+        }
+        self.write_batches(base, &batches, false, shape, writer, observer).await
+    }
+
+    /// The batches that the query has rows for. Only event times are computed, so that what fails in another column does not
+    /// fail here.
+    async fn batches_there(&self, base: &SessionContext) -> Result<Vec<PlannedBatch>> {
+        let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
+        let begin_us = self.model.config.begin_us.unwrap_or(i64::MIN);
+        let column = self.event_time()?;
+        let times = self.frame(base, None).await?.select_columns(&[column]).and_then(DataFrame::distinct);
+        let times = times.map_err(BuildFault::plan(&self.node, Some(self.location())))?;
+        let rows = self.collect_as_is(times).await?;
+        let times = rows.column_by_name(column).and_then(event_times).unwrap_or_default();
+        let windows: BTreeSet<BatchWindow> = times.into_iter().flatten().map(|at_us| size.window_of(at_us)).collect();
+        Ok(named(size, windows.into_iter().filter(|window| window.end_us > begin_us)))
+    }
+
     /// Batches side by side. Each is computed alone from its own context, so that its rows never depend on which other batches
     /// happen to be stale with it; neighbours share a query only where that provably makes no difference.
     ///
-    /// A batch that cannot be computed is left as it is, unless the table is built anew, whose rows must all be of one making:
-    /// the others are written, and it stays stale. With nothing written the first fault is the model's.
+    /// A batch that cannot be computed is left as it is, unless the rows must all be `of_one_making`, as when changed SQL has the
+    /// table built anew: the others are written, and it stays stale. With nothing written the first fault is the model's.
     pub(super) async fn write_batches(
         &self,
         base: &SessionContext,
         batches: &[PlannedBatch],
-        all: bool,
+        of_one_making: bool,
         shape: &Shape,
         writer: &mut Writer,
         observer: &dyn Observer,
@@ -99,7 +142,7 @@ impl Job<'_> {
             for (name, rows) in group {
                 match rows {
                     Ok(rows) => writer.replace(Some(name), rows).await?,
-                    Err(fault) if all || batches.len() == 1 => return Err(fault),
+                    Err(fault) if of_one_making || batches.len() == 1 => return Err(fault),
                     Err(fault) => {
                         tracing::warn!(model = %self.model.name, batch = %name, error = %fault, "batch failed");
                         writer.leave(name, fault);

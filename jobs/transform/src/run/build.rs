@@ -21,27 +21,38 @@ pub struct Kinds {
     pub seeds: bool,
     /// Build models.
     pub models: bool,
+    /// Bring the history of rows up to date.
+    pub snapshots: bool,
     /// Run data tests.
     pub tests: bool,
 }
 
 impl Kinds {
     /// `build`.
-    pub const ALL: Self = Self { seeds: true, models: true, tests: true };
+    pub const ALL: Self = Self { seeds: true, models: true, snapshots: true, tests: true };
+    const NONE: Self = Self { seeds: false, models: false, snapshots: false, tests: false };
     /// `seed`.
-    pub const SEEDS: Self = Self { seeds: true, models: false, tests: false };
+    pub const SEEDS: Self = Self { seeds: true, ..Self::NONE };
     /// `run-models`.
-    pub const MODELS: Self = Self { seeds: false, models: true, tests: false };
+    pub const MODELS: Self = Self { models: true, ..Self::NONE };
+    /// `snapshot`.
+    pub const SNAPSHOTS: Self = Self { snapshots: true, ..Self::NONE };
     /// `test`.
-    pub const TESTS: Self = Self { seeds: false, models: false, tests: true };
+    pub const TESTS: Self = Self { tests: true, ..Self::NONE };
 
-    fn contains(self, node: &NodeId) -> bool {
-        match node {
-            NodeId::Source(_) | NodeId::Exposure(_) => false,
-            NodeId::Seed(_) => self.seeds,
-            NodeId::Model(_) => self.models,
-            NodeId::Test(_) => self.tests,
+    fn contains(self, kind: &str) -> bool {
+        match kind {
+            "seed" => self.seeds,
+            "model" => self.models,
+            "snapshot" => self.snapshots,
+            "test" | "unit_test" => self.tests,
+            _ => false,
         }
+    }
+
+    /// Whether tables are written.
+    fn writes(self) -> bool {
+        self.seeds || self.models || self.snapshots
     }
 }
 
@@ -98,13 +109,17 @@ impl Runner {
         let run_id = options.run_id.clone().unwrap_or_else(|| self.lake.clock().new_id().to_string());
         let mut selected = self.graph.select(selection)?;
         // Stories have lakes of their own; `test` tells them.
-        selected.retain(|node| options.kinds.contains(node) && self.graph.test_type(node) != Some(TestType::Scenario));
+        let is_wanted = |node: &NodeId| options.kinds.contains(self.kind(node));
+        selected.retain(|node| is_wanted(node) && self.graph.test_type(node) != Some(TestType::Scenario));
         observer.begin(selected.len());
-        let executor = self.executor(&options.plan, &run_id).await?;
+        let mut executor = self.executor(&options.plan, &run_id).await?;
         let mut ledger = Ledger::open(&self.lake, &run_id).await?;
+        if !options.all_tests {
+            executor.passed = Arc::new(ledger.proofs());
+        }
         let as_of_us = executor.planner.as_of_us;
         let tester = Tester { sessions: executor.sessions.clone(), render: Self::looking(&executor) };
-        if options.kinds.models || options.kinds.seeds {
+        if options.kinds.writes() {
             let key = Proof { whole: executor.check_key(&selected), ..Proof::default() };
             if ledger.proof(CHECK) != Some(key) {
                 let faults = Box::pin(executor.check(&selected)).await;
@@ -171,10 +186,13 @@ impl Runner {
             observer.finished(&report);
             nodes.push(report);
         }
-        if options.kinds.models || options.kinds.seeds {
+        if options.kinds.writes() {
             executor.run_project_hooks(&self.project.on_run_end, "on-run-end").await?;
         }
         ledger.commit().await?;
+        for node in nodes.iter_mut().filter(|node| node.outcome == Outcome::Skipped && node.kind == "model") {
+            node.kind = self.kind(&NodeId::Model(node.name.clone()));
+        }
         Ok(Report { run_id, as_of_us, elapsed_ms: millis(watch.elapsed()), nodes })
     }
 }
@@ -217,6 +235,9 @@ impl Work {
             }
             Err(fault) => (NodeReport::failed(&self.node, fault.into()), None),
         };
+        if let Some(node) = self.executor.planner.graph.get(&self.node).filter(|node| node.traits.is_snapshot) {
+            report.kind = node.kind(&self.node);
+        }
         report.elapsed_ms = millis(watch.elapsed());
         report.started_at_us = Some(started_at_us);
         (self.node, report, proof)

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 use datafusion::datasource::empty::EmptyTable;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use sha2::{Digest, Sha256};
-use tidemill_project::{Diagnostic as _, Fault};
+use tidemill_project::{Diagnostic as _, Fault, SourceName};
 
 use super::execute::Executor;
+use super::lineage::{self, Lineage};
 use super::rows::stored_schema;
 use super::session::{beside, register};
 use super::{BuildFault, Result, contract, history, seed};
@@ -29,23 +31,29 @@ type Known = BTreeMap<NodeId, Option<SchemaRef>>;
 impl Executor {
     /// All faults of the selected seeds and models, in the order of the graph.
     pub(crate) async fn check(&self, selected: &[NodeId]) -> Vec<Fault> {
-        let mut check = Check { executor: self, base: self.sessions.empty(), known: Known::new(), faults: Vec::new() };
-        for node in selected {
-            let checked = match node {
-                NodeId::Seed(_) => Box::pin(check.seed(node)).await,
-                NodeId::Model(_) => Box::pin(check.model(node)).await,
-                NodeId::Source(_) | NodeId::Test(_) | NodeId::Exposure(_) => continue,
-            };
-            let columns = match checked {
-                Ok(columns) => columns,
-                Err(fault) => {
-                    check.note(&fault);
-                    None
-                }
-            };
-            check.known.insert(node.clone(), columns);
-        }
-        check.faults
+        Box::pin(self.look_at(selected, Known::new())).await.faults
+    }
+
+    /// Where the columns of these models come from; of those that can be planned.
+    pub(crate) async fn lineage(&self, nodes: &[NodeId]) -> Lineage {
+        Box::pin(self.look_at(nodes, Known::new())).await.lineage
+    }
+
+    async fn look_at(&self, nodes: &[NodeId], known: Known) -> Check<'_> {
+        let mut check = Check::new(self, known);
+        check.all(nodes).await;
+        check
+    }
+
+    /// The plans of the selected models, over stand-ins for all that they read. `sources` are columns of sources that nothing
+    /// may have landed in yet. A model that cannot be planned is left out.
+    pub(crate) async fn plans(
+        &self,
+        selected: &[NodeId],
+        sources: &BTreeMap<SourceName, SchemaRef>,
+    ) -> BTreeMap<NodeId, LogicalPlan> {
+        let given = sources.iter().map(|(name, schema)| (NodeId::Source(name.clone()), Some(Arc::clone(schema))));
+        Box::pin(self.look_at(selected, given.collect())).await.plans
     }
 
     /// A number that changes with everything that [`Self::check`] looks at in files.
@@ -87,9 +95,40 @@ struct Check<'a> {
     base: SessionContext,
     known: Known,
     faults: Vec<Fault>,
+    plans: BTreeMap<NodeId, LogicalPlan>,
+    lineage: Lineage,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    fn new(executor: &'a Executor, known: Known) -> Self {
+        Self {
+            executor,
+            base: executor.sessions.empty(),
+            known,
+            faults: Vec::new(),
+            plans: BTreeMap::new(),
+            lineage: Lineage::new(),
+        }
+    }
+
+    async fn all(&mut self, selected: &[NodeId]) {
+        for node in selected {
+            let checked = match node {
+                NodeId::Seed(_) => Box::pin(self.seed(node)).await,
+                NodeId::Model(_) => Box::pin(self.model(node)).await,
+                NodeId::Source(_) | NodeId::Test(_) | NodeId::Exposure(_) => continue,
+            };
+            let columns = match checked {
+                Ok(columns) => columns,
+                Err(fault) => {
+                    self.note(&fault);
+                    None
+                }
+            };
+            self.known.insert(node.clone(), columns);
+        }
+    }
+
     fn note(&mut self, fault: &BuildFault) {
         if fault.faults().is_empty() {
             self.faults.push(Fault {
@@ -133,6 +172,7 @@ impl Check<'_> {
         let executor = self.executor;
         let Some(model) = executor.planner.project.models.get(&node.name()) else { return Ok(None) };
         let context = beside(&self.base);
+        let mut tables = BTreeMap::new();
         for parent in executor.planner.graph.parents(node).cloned().collect::<Vec<_>>() {
             let (Some(columns), Some(relation)) =
                 (self.columns_of(&parent).await, executor.sessions.compiler.relation(&parent))
@@ -141,13 +181,16 @@ impl Check<'_> {
             };
             let name = TableReference::partial(relation.schema, relation.identifier);
             register(&context, &name, Arc::new(EmptyTable::new(columns))).map_err(BuildFault::plan(node, None))?;
+            tables.insert(name.to_string(), parent);
         }
         if executor.sessions.compiler.waits_for_rows(model) {
             return Ok(None);
         }
         let render = self.render();
         let frame = executor.sessions.compiler.frame(&context, model, &render).await?;
+        self.lineage.insert(node.clone(), lineage::trace(frame.logical_plan(), &tables));
         let columns = self.shown(model, node, frame.schema().as_arrow())?;
+        self.plans.insert(node.clone(), frame.logical_plan().clone());
         self.faults.extend(contract::check(model, &columns, &self.base, executor.planner.project.strict).await);
         if model.config.materialized == Materialized::Incremental {
             self.incremental(model, node, &context, &columns).await?;

@@ -96,6 +96,8 @@ pub(crate) enum BuildFault {
     EventTimeType { model: String, column: String, data_type: String, location: Option<Location> },
     #[error("a microbatch model declares neither where it begins nor an input with event time, model=`{model}`")]
     NoBegin { model: String, location: Option<Location> },
+    #[error("a microbatch model has no batch yet, model=`{model}`, begin=`{begin}`, now=`{now}`")]
+    NoBatches { model: String, begin: String, now: String, location: Option<Location> },
     #[error("source table is not there and no contract lands it, source=`{source_name}`")]
     SourceMissing { source_name: String, location: Option<Location> },
     #[error("an upstream model or seed was not built yet, upstream=`{upstream}`")]
@@ -110,6 +112,8 @@ pub(crate) enum BuildFault {
     AggregateShape { model: String, because: String, location: Option<Location> },
     #[error("the model's SQL changed and its configuration forbids to go on, model=`{model}`, change=`{change}`")]
     SqlChanged { model: String, change: String, location: Option<Location> },
+    #[error("the model's columns changed and its configuration forbids to go on, model=`{model}`, columns=`{change}`")]
+    ColumnsChanged { model: String, change: String, location: Option<Location> },
     #[error("the lake has moved since the plan was made, model=`{model}`")]
     PlanMoved { model: String },
     #[error("the file is no plan, path=`{path}`, because=`{because}`")]
@@ -166,10 +170,12 @@ impl Diagnostic for BuildFault {
             | Self::NoEventTime { .. }
             | Self::EventTimeType { .. }
             | Self::NoBegin { .. }
+            | Self::NoBatches { .. }
             | Self::NoKeyColumn { .. }
             | Self::DeletedType { .. }
             | Self::AggregateShape { .. }
             | Self::SqlChanged { .. }
+            | Self::ColumnsChanged { .. }
             | Self::PlanFile { .. } => ErrorKind::Configuration,
             Self::ReadSeed { .. }
             | Self::Hook { .. }
@@ -194,13 +200,14 @@ impl Diagnostic for BuildFault {
             Self::Execute { .. } => Some(ErrorCode(352)),
             Self::ColumnType { .. } => Some(ErrorCode(353)),
             Self::NoEventTime { .. } | Self::EventTimeType { .. } => Some(ErrorCode(354)),
-            Self::NoBegin { .. } => Some(ErrorCode(355)),
+            Self::NoBegin { .. } | Self::NoBatches { .. } => Some(ErrorCode(355)),
             Self::SourceMissing { .. } => Some(ErrorCode(356)),
             Self::UpstreamMissing { .. } => Some(ErrorCode(357)),
             Self::NoKeyColumn { .. } | Self::DeletedType { .. } => Some(ErrorCode(370)),
             Self::RepeatedKey { .. } => Some(ErrorCode(371)),
             Self::AggregateShape { .. } => Some(ErrorCode(372)),
             Self::SqlChanged { .. } => Some(ErrorCode(373)),
+            Self::ColumnsChanged { .. } => Some(ErrorCode(362)),
             Self::PlanMoved { .. } | Self::PlanFile { .. } => Some(ErrorCode(374)),
             Self::Shape { .. } | Self::Contended { .. } | Self::TaskLost { .. } | Self::UnknownNode { .. } => None,
         }
@@ -218,6 +225,7 @@ impl Diagnostic for BuildFault {
             }
             Self::EventTimeType { column, .. } => Some(format!("cast `{column}` to timestamp or date")),
             Self::NoBegin { .. } => Some("add `begin` to the model's config".to_owned()),
+            Self::NoBatches { .. } => Some("set `begin` to when the first events happened, in UTC".to_owned()),
             Self::SourceMissing { source_name, .. } => Some(format!(
                 "declare a contract for `{source_name}` and run `tidemill ingest`, or add a seed of that name"
             )),
@@ -232,6 +240,9 @@ impl Diagnostic for BuildFault {
             Self::SqlChanged { model, .. } => {
                 Some(format!("run `tidemill build --full-refresh --select {model}`, or set `on_sql_change`"))
             }
+            Self::ColumnsChanged { model, .. } => Some(format!(
+                "set `on_schema_change` to append_new_columns or sync_all_columns, or run `tidemill build --full-refresh --select {model}`"
+            )),
             Self::PlanMoved { .. } => Some("make a new plan with `tidemill build --dry-run --format json`".to_owned()),
             Self::UpstreamMissing { upstream } => Some(format!("run `tidemill build --select +{upstream}` first")),
             _ => None,
@@ -246,11 +257,13 @@ impl Diagnostic for BuildFault {
             | Self::NoEventTime { location, .. }
             | Self::EventTimeType { location, .. }
             | Self::NoBegin { location, .. }
+            | Self::NoBatches { location, .. }
             | Self::NoKeyColumn { location, .. }
             | Self::DeletedType { location, .. }
             | Self::RepeatedKey { location, .. }
             | Self::AggregateShape { location, .. }
             | Self::SqlChanged { location, .. }
+            | Self::ColumnsChanged { location, .. }
             | Self::SourceMissing { location, .. } => location.as_ref(),
             Self::Sql { told, .. } => told.location.as_ref(),
             Self::Project(error) => error.location(),

@@ -1,5 +1,6 @@
 //! Builds one model: plan, compute, commit; after a lost race, plan again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -12,6 +13,7 @@ use tidemill_project::Location;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::batches::{Shape, batches_per_query};
+use super::columns::{self, Columns};
 use super::keyed::{Attempt, Keyed};
 use super::rows::{Canonical, canonical, into_stored, is_event_time_type, stored_schema};
 use super::session::{Narrowed, Narrowing, Sessions, beside, register, within};
@@ -20,6 +22,7 @@ use super::{AuditFailure, BuildFault, Observer, Result, contract, history};
 use crate::plan::{Action, ModelPlan, Pinned, Planned, Planner, Reach, Reason, TimeRange, event_time_of, table_of};
 use crate::project::{BatchSize, BatchWindow, Model, NodeId, Storage, Strategy};
 use crate::render::RenderContext;
+use crate::test::Proof;
 
 /// Builds that lose this often against others give up; each loss means that another build has moved the model on.
 const MAX_ATTEMPTS: usize = 8;
@@ -32,6 +35,8 @@ pub(crate) struct Executor {
     /// Batches computed side by side.
     pub threads: usize,
     pub run_id: String,
+    /// What stood when tests passed, by name, before this run: audits look at what is new since.
+    pub passed: Arc<BTreeMap<String, Proof>>,
 }
 
 /// How a model was built.
@@ -82,7 +87,7 @@ impl Executor {
     }
 
     async fn execute(&self, model: &Model, planned: Planned, observer: &dyn Observer) -> Result<Option<Built>> {
-        let Planned { mut plan, pinned } = planned;
+        let Planned { mut plan, mut pinned } = planned;
         if let Action::Skip = plan.action {
             if let Some(own) = pinned.own {
                 self.planner.snapshots.put(own);
@@ -90,12 +95,27 @@ impl Executor {
             return Ok(Some(Built::without_rows(plan)));
         }
         let node = NodeId::Model(model.name.clone());
-        let mut job = Job { executor: self, model, node, render: self.render_context(&plan) };
+        let mut job = Job {
+            executor: self,
+            model,
+            node,
+            render: self.render_context(&plan),
+            columns: None,
+            may_leave: may_leave(&plan.reason),
+        };
         if let Action::Inline = plan.action {
             // Planned only, so that a view that cannot be read fails here and not in its readers.
             let base = job.base(None).await?;
             job.frame(&base, None).await?;
             return Ok(Some(Built::without_rows(plan)));
+        }
+        if !matches!(plan.reason, Reason::NeverBuilt | Reason::FullRefresh) {
+            let replaces_all = matches!(plan.action, Action::Whole | Action::Batches { all: true, .. });
+            match job.settle_columns(&mut pinned.own, pinned.previous.as_ref(), replaces_all).await? {
+                Columns::Own => {}
+                Columns::Kept(columns) => job.columns = Some(columns),
+                Columns::Lost => return Ok(None),
+            }
         }
         if let Some(keeping) = model.config.keeping() {
             let keyed = Keyed { job: &job, keeping, inputs: &pinned };
@@ -124,6 +144,7 @@ impl Executor {
             plan.reason = Reason::SchemaChanged;
             plan.action = restated.unwrap_or(Action::Whole);
             job.render = self.render_context(&plan);
+            job.may_leave = false;
             let pinned = Pinned { own, note: note.clone(), ..Pinned::default() };
             let (writer, _) = job.rows_into_writer(&plan.action, pinned, batched, observer).await?;
             let Some(writer) = writer else { return Ok(None) };
@@ -177,6 +198,19 @@ impl Executor {
     }
 }
 
+/// Whether the batches that a build leaves alone are such as it would have made itself: those from before, unless what the model
+/// is computed by has changed.
+fn may_leave(reason: &Reason) -> bool {
+    matches!(
+        reason,
+        Reason::NeverBuilt
+            | Reason::NewData { .. }
+            | Reason::BatchesFailed
+            | Reason::WatermarkMoved { .. }
+            | Reason::Requested
+    )
+}
+
 /// The table of a snapshot as it stands.
 async fn own_table(job: &Job<'_>) -> Result<Option<Table>> {
     job.executor.planner.snapshots.open_fresh(&job.table_id()?).await
@@ -188,13 +222,17 @@ pub(super) struct Job<'a> {
     pub(super) model: &'a Model,
     pub(super) node: NodeId,
     pub(super) render: RenderContext,
+    /// Columns that the rows are brought into; those of the query unless given.
+    pub(super) columns: Option<SchemaRef>,
+    /// A batch that cannot be computed may be left as it is: those that are there are of the same making, or none is.
+    pub(super) may_leave: bool,
 }
 
 impl Job<'_> {
     /// The same model with `is_incremental()` true.
     pub(super) fn incremental(&self) -> Job<'_> {
         let render = RenderContext { incremental: true, ..self.render.clone() };
-        Job { executor: self.executor, model: self.model, node: self.node.clone(), render }
+        Job { render, node: self.node.clone(), columns: self.columns.clone(), ..*self }
     }
 
     pub(super) fn table_id(&self) -> Result<tidemill_lake::TableId> {
@@ -216,8 +254,18 @@ impl Job<'_> {
         Ok(context)
     }
 
-    /// The model's query; with a window, over inputs filtered around it.
+    /// The model's query in the columns that its rows are to have; with a window, over inputs filtered around it.
     pub(super) async fn frame(&self, base: &SessionContext, window: Option<BatchWindow>) -> Result<DataFrame> {
+        let frame = self.query(base, window).await?;
+        match &self.columns {
+            Some(columns) => {
+                columns::select(frame, columns).map_err(BuildFault::plan(&self.node, Some(self.location())))
+            }
+            None => Ok(frame),
+        }
+    }
+
+    async fn query(&self, base: &SessionContext, window: Option<BatchWindow>) -> Result<DataFrame> {
         let fault = |error| BuildFault::plan(&self.node, Some(self.location()))(error);
         let Some(window) = window else {
             let frame = self.executor.sessions.compiler.frame(base, self.model, &self.render).await?;
@@ -268,26 +316,36 @@ impl Job<'_> {
         let base = self.base(narrowed.as_deref()).await?;
         let schema = self.output_schema(&base).await?;
         let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
-        let shape = Shape { schema: Arc::clone(&schema), batches_per_query: batches_per_query(&pinned.inputs, size) };
+        let batches_per_query = match action {
+            Action::Batches { batches, .. } if batches.len() > 1 => batches_per_query(&pinned.inputs, size),
+            _ => 1,
+        };
+        let shape = Shape { schema: Arc::clone(&schema), batches_per_query };
         let mut writer = self.writer(&schema, pinned.own, batched).await?;
         let is_whole = matches!(action, Action::Whole | Action::Batches { all: true, .. });
         if writer.reshapes() && !is_whole {
             return Ok((None, restated));
         }
+        if let Some((input, parts)) = self.files_in_parts(action, &pinned.inputs).await? {
+            if is_whole {
+                writer.remove_the_rest();
+            }
+            self.append_parts(&input, parts, &schema, &mut writer).await?;
+            return Ok((Some(writer), None));
+        }
         match action {
             Action::Batches { batches, all } => {
-                self.write_batches(&base, batches, *all, &shape, &mut writer, observer).await?;
+                let of_one_making = *all && !self.may_leave;
+                self.write_batches(&base, batches, of_one_making, &shape, &mut writer, observer).await?;
                 if *all {
                     writer.remove_the_rest();
                 }
             }
             Action::Whole => {
-                let rows = self.collect(self.frame(&base, None).await?, &schema).await?;
                 if batched {
-                    for (name, rows) in self.split(&rows)? {
-                        writer.replace(Some(name), rows).await?;
-                    }
+                    self.write_whole(&base, &shape, &mut writer, observer).await?;
                 } else {
+                    let rows = self.collect(self.frame(&base, None).await?, &schema).await?;
                     writer.replace(None, self.canonical(&rows)?).await?;
                 }
                 writer.remove_the_rest();
@@ -301,7 +359,7 @@ impl Job<'_> {
         Ok((Some(writer), None))
     }
 
-    async fn writer(&self, schema: &SchemaRef, own: Option<Table>, batched: bool) -> Result<Writer> {
+    pub(super) async fn writer(&self, schema: &SchemaRef, own: Option<Table>, batched: bool) -> Result<Writer> {
         let executor = self.executor;
         let lake = executor.planner.snapshots.lake();
         let target = Target {

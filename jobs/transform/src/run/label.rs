@@ -4,6 +4,11 @@ use super::Runner;
 use crate::project::NodeId;
 
 impl Runner {
+    /// dbt's `resource_type` of a node; `model` for one that is not in the graph.
+    pub(super) fn kind(&self, node: &NodeId) -> &'static str {
+        self.graph().get(node).map_or("model", |facts| facts.kind(node))
+    }
+
     /// The node as dbt's progress lines name it: `table model main.orders`, `seed file main.codes`, the bare name of a test.
     #[must_use]
     pub fn label(&self, node: &NodeId) -> String {
@@ -12,6 +17,7 @@ impl Runner {
             .relation(node)
             .map_or_else(|| node.name(), |relation| format!("{}.{}", relation.schema, relation.identifier));
         match node {
+            NodeId::Model(_) if self.kind(node) == "snapshot" => format!("snapshot {relation}"),
             NodeId::Model(_) => {
                 let config = self.graph().get(node).map(|node| &node.traits.config);
                 let kind = config.and_then(|config| config.get("materialized")?.as_str()).unwrap_or("view");

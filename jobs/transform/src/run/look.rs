@@ -66,7 +66,9 @@ impl Runner {
             let (kind, storage) = match &id {
                 NodeId::Source(_) => ("source", None),
                 NodeId::Seed(_) => ("seed", None),
-                NodeId::Model(name) => ("model", self.project.models.get(name).map(|model| model.config.storage())),
+                NodeId::Model(name) => {
+                    (node.kind(&id), self.project.models.get(name).map(|model| model.config.storage()))
+                }
                 NodeId::Test(_) => ("test", None),
                 NodeId::Exposure(_) => ("exposure", None),
             };

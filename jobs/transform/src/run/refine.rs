@@ -3,6 +3,7 @@
 //! The planner compares texts, which is quick and decides nearly always. Where texts differ the query is planned by the engine
 //! (no data is read), and compared column by column with that of the last build.
 
+use super::columns;
 use super::described::{describe, difference};
 use super::execute::{Executor, Job};
 use super::{BuildFault, Result};
@@ -49,7 +50,8 @@ impl Executor {
     /// The model's query over its inputs as they are, described; for no batch, no watermark and no clock.
     pub(crate) async fn query_note(&self, model: &Model) -> Result<QueryNote> {
         let node = NodeId::Model(model.name.clone());
-        let job = Job { executor: self, model, node, render: RenderContext::default() };
+        let job =
+            Job { executor: self, model, node, render: RenderContext::default(), columns: None, may_leave: false };
         let base = job.base(None).await?;
         Ok(describe(job.frame(&base, None).await?.logical_plan()))
     }
@@ -63,8 +65,9 @@ fn noted(mut planned: Planned) -> Planned {
     planned
 }
 
-/// A model that is never to be refreshed keeps its rows when its SQL changes, unless it says otherwise.
+/// A model that is never to be refreshed, or that says what becomes of other columns, keeps its rows when its SQL changes, unless
+/// it says otherwise.
 fn policy(model: &Model) -> OnSqlChange {
-    let default = if model.config.full_refresh == Some(false) { OnSqlChange::Ignore } else { OnSqlChange::Rebuild };
-    model.config.on_sql_change.unwrap_or(default)
+    let keeps = model.config.full_refresh == Some(false) || columns::policy(model).is_some();
+    model.config.on_sql_change.unwrap_or(if keeps { OnSqlChange::Ignore } else { OnSqlChange::Rebuild })
 }

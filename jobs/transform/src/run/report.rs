@@ -89,7 +89,7 @@ impl TestFacts {
 pub struct NodeReport {
     /// The node, `model.fct_orders`.
     pub node: String,
-    /// `model`, `seed`, `test`.
+    /// `model`, `snapshot`, `seed`, `test`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,

@@ -120,7 +120,13 @@ impl Runner {
             as_of_us,
             watermarks,
         };
-        Ok(Executor { planner: Arc::new(planner), sessions, threads: self.threads, run_id: run_id.to_owned() })
+        Ok(Executor {
+            planner: Arc::new(planner),
+            sessions,
+            threads: self.threads,
+            run_id: run_id.to_owned(),
+            passed: Arc::default(),
+        })
     }
 
     /// What templates know about a run that builds nothing.

@@ -7,6 +7,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::util::display::FormatOptions;
 use datafusion::prelude::SessionContext;
+use serde::Serialize;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use tidemill_lake::metadata::TransformNote;
@@ -17,8 +18,9 @@ use tidemill_project::{Fault, Location};
 use super::rows::{canonical, hex};
 use super::session::sql_type;
 use super::writer::{Target, Writer, Written};
-use super::{BuildFault, Result};
-use crate::plan::last_transform;
+use super::{BuildError, BuildFault, Result, Runner};
+use crate::graph::Selection;
+use crate::plan::{last_transform, table_of};
 use crate::project::{NodeId, Project, Seed};
 
 /// Types that a column without a declared one is tried as, narrowest first. Text takes the rest.
@@ -76,6 +78,45 @@ pub(crate) async fn load(
     match writer.commit(note, false).await? {
         Some((written, _)) => Ok(written),
         None => Err(BuildFault::Contended { model: seed.name.clone(), attempts: 1 }),
+    }
+}
+
+/// What a load would do with a seed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SeedPlan {
+    /// Its name.
+    pub seed: String,
+    /// Rows of its file.
+    pub rows: u64,
+    /// Whether its table holds something else, or does not exist yet.
+    pub is_due: bool,
+}
+
+impl Runner {
+    /// What loading the selected seeds would do. Their files are read and checked; nothing is written.
+    ///
+    /// # Errors
+    /// The selection, the lake, and the faults of the first file that has some.
+    pub async fn plan_seeds(&self, selection: &Selection, full_refresh: bool) -> Result<Vec<SeedPlan>, BuildError> {
+        let context = self.engine.session();
+        crate::udf::register_all(&context);
+        let mut plans = Vec::new();
+        for node in self.graph.select(selection)? {
+            let NodeId::Seed(name) = &node else { continue };
+            let (Some(seed), Some(table)) = (self.project.seeds.get(name), table_of(&self.project, &node)) else {
+                continue;
+            };
+            let text = text_of(&self.project, seed).await?;
+            let rows = parse(&self.project, seed, &text, &context).await?;
+            let own = self.lake.open(&table).await.map_err(BuildFault::lake(&table))?;
+            let held = match &own {
+                Some(own) => last_transform(own, name).await.map_err(BuildFault::lake(&table))?,
+                None => None,
+            };
+            let is_same = held.is_some_and(|note| note.model_fingerprint == fingerprint(seed, &text));
+            plans.push(SeedPlan { seed: name.clone(), rows: rows.num_rows() as u64, is_due: full_refresh || !is_same });
+        }
+        Ok(plans)
     }
 }
 
@@ -213,14 +254,18 @@ fn split(
         };
         let line = record.position().map_or(0, |position| usize::try_from(position.line()).unwrap_or(0));
         if record.len() != columns.len() {
-            faults.push(fault(
+            let wrong = fault(
                 line,
                 format!(
                     "the row has another number of fields than the header, fields=`{}`, columns=`{}`",
                     record.len(),
                     columns.len()
                 ),
-            ));
+            );
+            faults.push(wrong.hint(format!(
+                "write a delimiter for each empty field, and quotes around a field that holds one, delimiter=`{}`",
+                char::from(seed.delimiter).escape_default()
+            )));
             continue;
         }
         for (column, value) in columns.iter_mut().zip(record.iter()) {
@@ -271,7 +316,7 @@ fn convert(texts: &ArrayRef, data_type: &DataType) -> ArrayRef {
     let padded: ArrayRef;
     let texts = match (data_type, texts.as_any().downcast_ref::<StringArray>()) {
         (DataType::Timestamp(..), Some(given)) => {
-            padded = Arc::new(given.iter().map(|text| text.map(pad_hour)).collect::<StringArray>());
+            padded = Arc::new(given.iter().map(|text| text.map(whole_time)).collect::<StringArray>());
             &padded
         }
         _ => texts,
@@ -281,14 +326,16 @@ fn convert(texts: &ArrayRef, data_type: &DataType) -> ArrayRef {
         .unwrap_or_else(|_| arrow::array::new_null_array(data_type, texts.len()))
 }
 
-/// `2020-02-04 4:30:21` is half past four, as spreadsheets write it.
-fn pad_hour(text: &str) -> std::borrow::Cow<'_, str> {
-    match text.get(10..) {
-        Some(rest) if rest.len() > 2 && rest.as_bytes()[2] == b':' && rest.as_bytes()[1].is_ascii_digit() => {
-            format!("{} 0{}", &text[..10], &rest[1..]).into()
-        }
-        _ => text.into(),
+/// `2020-02-04 4:30:21` is half past four and `2020-02-04 16:30` the minute's beginning, as spreadsheets write them.
+fn whole_time(text: &str) -> std::borrow::Cow<'_, str> {
+    let Some((date, clock)) = text.get(..10).zip(text.get(11..)) else { return text.into() };
+    let hour_is_short = clock.find(':') == Some(1);
+    let has_no_seconds = clock.len() == if hour_is_short { 4 } else { 5 };
+    if clock.find(':').is_none() || !(hour_is_short || has_no_seconds) {
+        return text.into();
     }
+    let (hour, seconds) = (if hour_is_short { "0" } else { "" }, if has_no_seconds { ":00" } else { "" });
+    format!("{date} {hour}{clock}{seconds}").into()
 }
 
 fn wants_zone(seed: &Seed, column: &str) -> bool {

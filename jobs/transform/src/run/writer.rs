@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt as _;
+use tidemill_lake::maintain;
 use tidemill_lake::metadata::{Act, CommitNote, TouchedNote, TransformNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, DataFile, Lake, PartitionedBatch, Table, TableId, TableSpec};
 use tidemill_project::TableVersion;
@@ -16,6 +17,7 @@ use super::rows::{Canonical, canonical, into_stored};
 use super::session::Narrowing;
 use crate::plan::BATCH_COLUMN;
 use crate::project::NodeId;
+use crate::test::Subject;
 
 /// The file tag that holds the hash of a batch's rows.
 const CONTENT_TAG: &str = "tidemill.content";
@@ -69,7 +71,8 @@ pub(crate) struct Writer {
     keyed: bool,
     event_time: Option<String>,
     touched_us: Option<Vec<i64>>,
-    live: BTreeMap<Option<String>, Vec<DataFile>>,
+    /// Paths of the files of batches that no row was written for yet.
+    live: BTreeMap<Option<String>, Vec<String>>,
     add: Vec<DataFile>,
     remove: Vec<DataFile>,
     replaced: BTreeSet<Option<String>>,
@@ -101,9 +104,10 @@ impl Writer {
             Some(table) => (table.reshape(&spec).map_err(BuildFault::lake(&spec.id))?, true),
             None => (lake.open_or_create(&spec, run_id).await.map_err(BuildFault::lake(&spec.id))?, false),
         };
-        let mut live: BTreeMap<Option<String>, Vec<DataFile>> = BTreeMap::new();
-        for file in table.files() {
-            live.entry(batch_of(&file)).or_default().push(file);
+        let mut live: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
+        for file in table.live_files() {
+            let batch = file.partition_value(BATCH_COLUMN).map(str::to_owned);
+            live.entry(batch).or_default().push(file.path().to_owned());
         }
         Ok(Self {
             lake: lake.clone(),
@@ -159,6 +163,7 @@ impl Writer {
     /// Replaces the rows of one batch (`None`: of the whole table). Equal rows leave the files alone.
     pub(crate) async fn replace(&mut self, batch: Option<String>, rows: Canonical) -> Result<(), BuildFault> {
         let old = self.live.remove(&batch).unwrap_or_default();
+        let old = self.files_at(&old);
         if !self.reshapes && self.holds(&old, &rows).await? {
             return Ok(());
         }
@@ -169,6 +174,7 @@ impl Writer {
 
     /// Leaves a batch as it is, because of a fault.
     pub(crate) fn leave(&mut self, batch: String, fault: BuildFault) {
+        self.live.remove(&Some(batch.clone()));
         self.left.push((batch, fault));
     }
 
@@ -188,17 +194,25 @@ impl Writer {
         (std::iter::once(first).chain(left.map(|(name, _)| name)).collect(), Some(fault))
     }
 
+    /// Whether the commit would change rows.
+    pub(crate) fn changes_rows(&self) -> bool {
+        !self.add.is_empty() || !self.remove.is_empty()
+    }
+
     /// The table as a commit would make it, without the partition column of batches; `None` when no row would change.
     pub(crate) fn preview(&self, context: &SessionContext) -> Result<Option<Narrowing>, BuildFault> {
-        let Some(table) = &self.table else { return Ok(None) };
-        if self.add.is_empty() && self.remove.is_empty() {
-            return Ok(None);
-        }
+        let Some(table) = self.table.as_ref().filter(|_| self.changes_rows()) else { return Ok(None) };
         let goes: BTreeSet<&str> = self.remove.iter().map(|file| file.path.as_str()).collect();
         let mut files: Vec<DataFile> =
             table.files().into_iter().filter(|file| !goes.contains(file.path.as_str())).collect();
         files.extend(self.add.iter().cloned());
         Narrowing::files(context, table, files).map(Some)
+    }
+
+    /// The table and what the commit would change of it; `None` when it would change its columns, too.
+    pub(crate) fn subject(&self) -> Option<Subject<'_>> {
+        let table = self.table.as_ref().filter(|_| !self.reshapes)?;
+        Some(Subject { table, add: &self.add, remove: &self.remove })
     }
 
     /// Adds rows and keeps what is there.
@@ -208,10 +222,16 @@ impl Writer {
 
     /// Removes every batch that was neither replaced nor found equal.
     pub(crate) fn remove_the_rest(&mut self) {
-        for (batch, files) in std::mem::take(&mut self.live) {
+        for (batch, paths) in std::mem::take(&mut self.live) {
+            let files = self.files_at(&paths);
             self.remove.extend(files);
             self.replaced.insert(batch);
         }
+    }
+
+    fn files_at(&self, paths: &[String]) -> Vec<DataFile> {
+        let live = self.table.iter().flat_map(|table| paths.iter().filter_map(|path| table.live_file(path)));
+        live.map(|file| file.data_file()).collect()
     }
 
     async fn write(&mut self, batch: Option<String>, rows: Canonical) -> Result<(), BuildFault> {
@@ -268,7 +288,7 @@ impl Writer {
         mut note: TransformNote,
         batched: bool,
     ) -> Result<Option<(Written, Table)>, BuildFault> {
-        let changed = self.reshapes || !self.add.is_empty() || !self.remove.is_empty();
+        let changed = self.reshapes || self.changes_rows();
         let batches: Option<Vec<String>> = batched.then(|| self.replaced.iter().flatten().cloned().collect());
         note.batches.clone_from(&batches);
         note.rows_written = self.rows;
@@ -295,6 +315,7 @@ impl Writer {
             match table.commit(request).await.map_err(BuildFault::lake(&self.spec.id))? {
                 CommitOutcome::Committed(version) => {
                     crash::point("transform.after_commit");
+                    maintain::after_commit(&table, &self.run_id).await;
                     let written = Written { version: Some(version), rows: self.rows, batches };
                     return Ok(Some((written, table)));
                 }
@@ -357,13 +378,15 @@ fn is_complete(files: &[DataFile], rows: &Canonical) -> bool {
 
 fn same_shape(table: &Table, spec: &TableSpec) -> bool {
     let shape = |schema: &Schema| -> Vec<(String, DataType)> {
-        schema.fields().iter().map(|field| (field.name().clone(), comparable(field.data_type()))).collect()
+        // Where the column of batches stands depends on which columns came before it; that it is there, the partitions say.
+        let fields = schema.fields().iter().filter(|field| field.name() != BATCH_COLUMN);
+        fields.map(|field| (field.name().clone(), comparable(field.data_type()))).collect()
     };
     shape(&table.schema()) == shape(&spec.schema) && table.partition_columns() == spec.partition_columns
 }
 
 /// A type without the names and nullability of nested fields' wrappers, which Delta does not keep.
-fn comparable(data_type: &DataType) -> DataType {
+pub(crate) fn comparable(data_type: &DataType) -> DataType {
     match data_type {
         DataType::List(item) => {
             DataType::List(std::sync::Arc::new(Field::new("item", comparable(item.data_type()), true)))

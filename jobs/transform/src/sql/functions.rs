@@ -99,6 +99,10 @@ pub(super) fn rewrite(function: &mut Function) -> Option<Expr> {
         ("to_double", [value]) => format!("cast({value} as double precision)"),
         ("to_boolean", [value]) => format!("cast({value} as boolean)"),
         ("to_varchar" | "to_char" | "string" | "to_json_string", [value]) => format!("cast({value} as text)"),
+        // Weeks that begin with the year's first day.
+        ("to_varchar" | "to_char", [value, "'WW'"]) => {
+            format!("lpad(cast((date_part('doy', {value}) - 1) / 7 + 1 as text), 2, '0')")
+        }
         ("strftime", [value, format]) if value.starts_with('\'') => format!("to_char({format}, {value})"),
         ("strftime" | "to_varchar", [value, format]) => format!("to_char({value}, {format})"),
         ("getdate" | "sysdate" | "systimestamp" | "current_timestamp" | "localtimestamp", []) => "now()".to_owned(),
@@ -186,37 +190,38 @@ fn arrange(function: &mut Function, name: &str) {
         _ => return,
     };
     let FunctionArguments::List(list) = &mut function.args else { return };
-    let count = list.args.len();
-    for arg in &mut list.args {
-        let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg else { continue };
-        let word = match expr {
-            Expr::Identifier(ident) if ident.quote_style.is_none() => unit(&ident.value),
-            Expr::Value(value) => match &value.value {
-                Value::SingleQuotedString(text) => unit(text),
-                _ => None,
-            },
-            _ => None,
-        };
-        if let Some(word) = word {
-            *expr = Expr::Value(Value::SingleQuotedString(word.to_owned()).into());
-        }
-    }
-    let is_unit = |arg: &FunctionArg| match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => {
-            matches!(&value.value, Value::SingleQuotedString(text) if unit(text).is_some())
-        }
-        _ => false,
+    let Some(last) = list.args.len().checked_sub(1).filter(|last| *last > 0) else { return };
+    // One argument is the unit: a column may be named like another.
+    let places = if units_first { [0, last] } else { [last, 0] };
+    let Some((place, word)) = places.into_iter().find_map(|place| Some((place, unit_in(&list.args[place])?))) else {
+        return;
     };
-    let last_is_unit = count >= 2 && list.args.last().is_some_and(is_unit) && !list.args.first().is_some_and(is_unit);
-    if last_is_unit && name != "last_day" {
-        if let Some(unit) = list.args.pop() {
-            list.args.insert(0, unit);
-        }
+    list.args[place] = text_argument(word);
+    if place > 0 && name != "last_day" {
+        let unit = list.args.remove(place);
+        list.args.insert(0, unit);
         // `date_diff(later, earlier, unit)` counts the other way round.
-        if !units_first && count == 3 && name.ends_with("diff") {
+        if !units_first && last == 2 && name.ends_with("diff") {
             list.args.swap(1, 2);
         }
     }
+}
+
+/// The unit that an argument names, bare or as text.
+fn unit_in(argument: &FunctionArg) -> Option<&'static str> {
+    let FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) = argument else { return None };
+    match expression {
+        Expr::Identifier(ident) if ident.quote_style.is_none() => unit(&ident.value),
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => unit(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn text_argument(text: &str) -> FunctionArg {
+    FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(Value::SingleQuotedString(text.to_owned()).into())))
 }
 
 /// The arguments, when all are plain expressions.
@@ -262,7 +267,9 @@ fn chrono_format(function: &mut Function) {
 }
 
 fn translated(format: &str) -> String {
-    const WORDS: [(&str, &str); 20] = [
+    const WORDS: [(&str, &str); 21] = [
+        // Fill mode: names without padding, as ours are.
+        ("FM", ""),
         ("HH24", "%H"),
         ("HH12", "%I"),
         ("YYYY", "%Y"),

@@ -16,6 +16,27 @@ pub(crate) struct Trouble {
     pub word: Option<String>,
 }
 
+/// Names of types, for suggestions.
+const TYPES: [&str; 17] = [
+    "bigint",
+    "boolean",
+    "char",
+    "date",
+    "decimal",
+    "double",
+    "float",
+    "int",
+    "integer",
+    "interval",
+    "numeric",
+    "real",
+    "smallint",
+    "string",
+    "text",
+    "timestamp",
+    "varchar",
+];
+
 /// Explains an error of the planner.
 pub(crate) fn trouble(error: &DataFusionError) -> Trouble {
     let span = error
@@ -51,7 +72,17 @@ pub(crate) fn trouble(error: &DataFusionError) -> Trouble {
                 });
             } else if let Some((message, near)) = found.message.clone().split_once("Did you mean '") {
                 message.trim().trim_end_matches(['.', '\n']).clone_into(&mut found.message);
-                found.hint = near.split('\'').next().map(|near| format!("did you mean `{near}`?"));
+                // The planner names the nearest of all functions, however far it is.
+                let near = near
+                    .split('\'')
+                    .next()
+                    .filter(|near| found.word.as_deref().is_some_and(|word| nearest(word, [*near]).is_some()));
+                found.hint = near.map(|near| format!("did you mean `{near}`?"));
+            } else if let Some(data_type) = text.strip_prefix("Unsupported SQL type ") {
+                let data_type = data_type.trim().to_ascii_lowercase();
+                found.hint = nearest(&data_type, TYPES).map(|near| format!("did you mean `{near}`?"));
+                found.message = format!("no type of that name, type=`{data_type}`");
+                found.word = Some(data_type);
             }
             found
         }
@@ -117,6 +148,14 @@ fn place_of(text: &str) -> Option<(usize, usize)> {
 /// Without the words that DataFusion puts around everything.
 fn plain(text: &str) -> String {
     let mut text = text.trim();
+    // Of a function that fits nothing it tells one error for each way to call it, and takes that for a fault of its own.
+    if let Some((_, errors)) = text.split_once("failed to match any signature, errors: ") {
+        let (errors, candidates) = errors.split_once(" No function matches").unwrap_or((errors, ""));
+        let first = errors.trim_start_matches("Error during planning: ").split(",Error during planning").next();
+        let first = first.unwrap_or_default().split("\nThis issue").next().unwrap_or_default();
+        let rest = if candidates.is_empty() { String::new() } else { format!(" No function matches{candidates}") };
+        return format!("{}{rest}", first.trim());
+    }
     for prefix in [
         "Error during planning: ",
         "This feature is not implemented: ",

@@ -337,7 +337,7 @@ impl Tester {
     }
 
     /// Hashes all that a test's answer follows from. Views count with their SQL and with what they read.
-    async fn proof(&self, test: &CompiledTest, generic: Option<&GenericTest>) -> Result<Proof> {
+    pub(crate) async fn proof(&self, test: &CompiledTest, generic: Option<&GenericTest>) -> Result<Proof> {
         let tested = generic.map(|test| &test.attached_to).filter(|node| is_stored(&self.sessions.project, node));
         let mut texts = vec![test.sql.clone(), format!("{:?}", test.config)];
         let mut own = String::new();

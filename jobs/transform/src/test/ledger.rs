@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
+use tidemill_lake::maintain;
 use tidemill_lake::metadata::{Act, CommitNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, Lake, Table, TableId, TableSpec};
 
@@ -45,6 +46,13 @@ impl Ledger {
         })
     }
 
+    /// The proofs of all tests that passed, by name.
+    pub(crate) fn proofs(&self) -> BTreeMap<String, Proof> {
+        let prefix = app_id(WHOLE, "");
+        let names = self.table.iter().flat_map(|table| table.txns().keys()).filter_map(|key| key.strip_prefix(&prefix));
+        names.filter_map(|name| Some((name.to_owned(), self.proof(name)?))).collect()
+    }
+
     /// Notes a pass; [`Self::commit`] makes it last.
     pub(crate) fn pass(&mut self, test: &str, proof: Proof) {
         if self.proof(test) == Some(proof) {
@@ -64,7 +72,7 @@ impl Ledger {
         if self.passed.is_empty() {
             return Ok(());
         }
-        let id = id();
+        let (id, run_id) = (id(), self.run_id);
         let mut table = if let Some(table) = self.table.take() {
             table
         } else {
@@ -75,7 +83,7 @@ impl Ledger {
                 bloom_columns: Vec::new(),
                 description: "Data tests that passed, as txn actions: what each of them has seen.".to_owned(),
             };
-            self.lake.open_or_create(&spec, &self.run_id).await.map_err(BuildFault::lake(&id))?
+            self.lake.open_or_create(&spec, &run_id).await.map_err(BuildFault::lake(&id))?
         };
         let request = CommitRequest {
             add: Vec::new(),
@@ -83,11 +91,13 @@ impl Ledger {
             txns: self.passed,
             operation: "WRITE",
             data_change: false,
-            note: CommitNote { commit_id: self.lake.clock().new_id(), run_id: self.run_id, act: Act::Maintain },
+            note: CommitNote { commit_id: self.lake.clock().new_id(), run_id: run_id.clone(), act: Act::Maintain },
         };
         match table.commit(request).await.map_err(BuildFault::lake(&id))? {
-            CommitOutcome::Committed(_) | CommitOutcome::Lost(_) => Ok(()),
+            CommitOutcome::Committed(_) => maintain::after_commit(&table, &run_id).await,
+            CommitOutcome::Lost(_) => {}
         }
+        Ok(())
     }
 }
 

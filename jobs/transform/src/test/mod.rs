@@ -12,6 +12,7 @@
 
 mod compare;
 mod data;
+mod kin;
 mod ledger;
 mod narrow;
 mod rows;
@@ -23,7 +24,8 @@ mod store;
 mod tests;
 mod unit;
 
-pub(crate) use data::{Finding, Manner, Tester, Verdict};
+pub(crate) use data::{CompiledTest, Finding, Manner, Tester, Verdict};
+pub(crate) use kin::Subject;
 pub(crate) use ledger::Ledger;
 pub(crate) use narrow::Proof;
 pub use run::TestOptions;

@@ -7,18 +7,18 @@
 //! | --- | --- |
 //! | judges each row by itself (`not_null`, `accepted_values`, `accepted_range`, …) | rows in files that came since |
 //! | judges a row by other tables too (`relationships`) | the same, while those other tables stand still |
-//! | judges a row by its fellows (`unique`, `unique_combination`) | rows, wherever they lie, that share their key with a row in files that came since |
+//! | judges a row by its fellows (`unique`, `unique_combination`) | rows, wherever they lie, that share their key with a row in files that came since; files whose batch or whose bounds rule that out are not opened |
 //! | any other | everything |
 //!
 //! A custom test may ask anything, so it is one of "any other", and so is a condition that holds a query or asks for the time.
 
 use datafusion::common::TableReference;
 use datafusion::prelude::SessionContext;
-use tidemill_lake::{DataFile, Table};
 use tidemill_project::TableVersion;
 
 use super::data::{CompiledTest, Tester};
-use crate::plan::{is_stored, table_of};
+use super::kin::Subject;
+use crate::plan::{event_time_of, is_stored, table_of};
 use crate::project::{GenericTest, NodeId};
 use crate::render::Relation;
 use crate::run::session::{Narrowing, register};
@@ -56,48 +56,72 @@ pub(crate) struct Narrow {
 }
 
 impl Tester {
-    /// The test over what came since `clean_at`; `None` when it must look at everything. The caller has found that nothing
-    /// but the tested table changed.
+    /// The test over what came into its table since `clean_at`; `None` when it must look at everything. The caller has found
+    /// that nothing but the tested table changed.
     pub(crate) async fn narrow(
         &self,
         test: &GenericTest,
         full: &CompiledTest,
         clean_at: i64,
     ) -> Result<Option<Narrow>> {
+        let Some(id) = table_of(&self.sessions.project, &test.attached_to) else { return Ok(None) };
+        let Some(table) = self.sessions.snapshots.get(&id).await? else { return Ok(None) };
+        self.narrow_on(Subject { table: &table, add: &[], remove: &[] }, test, full, clean_at).await
+    }
+
+    /// The same on a table as the caller sees it.
+    pub(crate) async fn narrow_on(
+        &self,
+        subject: Subject<'_>,
+        test: &GenericTest,
+        full: &CompiledTest,
+        clean_at: i64,
+    ) -> Result<Option<Narrow>> {
         let sight = self.sight(test);
-        let node = &test.attached_to;
-        let project = &self.sessions.project;
-        if sight == Sight::Table || !is_stored(project, node) {
+        let (node, table) = (&test.attached_to, subject.table);
+        if sight == Sight::Table || !is_stored(&self.sessions.project, node) {
             return Ok(None);
         }
-        let (Some(id), Some(relation)) = (table_of(project, node), self.sessions.compiler.relation(node)) else {
-            return Ok(None);
-        };
-        let Some(table) = self.sessions.snapshots.get(&id).await? else { return Ok(None) };
-        let Some(files) = files_since(&table, clean_at).await else { return Ok(None) };
-        let part = Narrowing::files(&self.sessions.empty(), &table, files)?;
+        let Ok(clean_at) = u64::try_from(clean_at) else { return Ok(None) };
+        let Some(fresh) = subject.fresh(TableVersion(clean_at)).await else { return Ok(None) };
+        let over = |files| Narrowing::files(&self.sessions.empty(), table, files);
         if sight == Sight::Row {
-            let part = std::slice::from_ref(&part);
-            let context = self.sessions.over(full.inputs.clone(), &self.render, Some(part)).await?;
-            return Ok(Some(Narrow { context, test: full.clone() }));
+            return self.over_part(full, over(fresh)?).await.map(Some);
         }
         let Some(key) = key_of(test) else { return Ok(None) };
-        let context = self.sessions.over(full.inputs.clone(), &self.render, None).await?;
-        register(&context, &TableReference::bare(NEW_ROWS), part.shown).map_err(BuildFault::plan(node, None))?;
+        let kin = subject.kin_of(&fresh, &key, event_time_of(&self.sessions.project, node));
+        if kin.is_empty() {
+            return self.over_part(full, over(fresh)?).await.map(Some);
+        }
+        let (Some(first), Some(relation)) = (key.first(), self.sessions.compiler.relation(node)) else {
+            return Ok(None);
+        };
         // Rows without a value there may still be copies of each other.
         let narrowed = Relation {
             sql: format!(
-                "(select * from {} where {key} in (select {key} from {NEW_ROWS}) or {key} is null) as tidemill_shared_keys",
+                "(select * from {} where {first} in (select {first} from {NEW_ROWS}) or {first} is null) \
+                 as tidemill_shared_keys",
                 relation.sql
             ),
             ..relation
         };
-        let test = self.compile_over(&test.name, node, &narrowed)?;
-        Ok(Some(Narrow { context, test }))
+        let new_rows = over(fresh.clone())?.shown;
+        let part = over(fresh.into_iter().chain(kin).collect())?;
+        let mut narrow = self.over_part(full, part).await?;
+        register(&narrow.context, &TableReference::bare(NEW_ROWS), new_rows).map_err(BuildFault::plan(node, None))?;
+        narrow.test = self.compile_over(&test.name, node, &narrowed)?;
+        Ok(Some(narrow))
+    }
+
+    /// A test in a session in which its table shows a part of its rows.
+    async fn over_part(&self, test: &CompiledTest, part: Narrowing) -> Result<Narrow> {
+        let part = std::slice::from_ref(&part);
+        let context = self.sessions.over(test.inputs.clone(), &self.render, Some(part)).await?;
+        Ok(Narrow { context, test: test.clone() })
     }
 
     fn sight(&self, test: &GenericTest) -> Sight {
-        if !self.sessions.compiler.renderer().is_shipped_test(&test.test) {
+        if !self.sessions.compiler.renderer().is_shipped_test(test) {
             return Sight::Table;
         }
         let reads: Vec<&NodeId> = self.sessions.graph.parents(&NodeId::Test(test.name.clone())).collect();
@@ -130,30 +154,17 @@ fn asks_more(sql: &str) -> bool {
     })
 }
 
-/// The expression that two rows must share to be copies of each other, or one part of it.
-fn key_of(test: &GenericTest) -> Option<String> {
+/// The expressions that two rows must share to be copies of each other; `None` for names that are quoted on their way into
+/// the query.
+fn key_of(test: &GenericTest) -> Option<Vec<String>> {
     if let Some(column) = &test.column {
-        return Some(column.clone());
+        return Some(vec![column.clone()]);
+    }
+    if test.args.contains_key("quote_columns") {
+        return None;
     }
     let columns = test.args.get("combination_of_columns").or_else(|| test.args.get("columns"))?;
-    columns.as_array()?.first()?.as_str().map(ToOwned::to_owned)
-}
-
-/// The live files that came after a version; `None` when the log does not say.
-///
-/// Files of maintenance count: they hold rows of files that came since and are gone.
-async fn files_since(table: &Table, clean_at: i64) -> Option<Vec<DataFile>> {
-    let from = TableVersion(u64::try_from(clean_at).ok()?);
-    if from > table.version() {
-        return None;
-    }
-    let commits = table.commits(Some(from), table.version()).await.ok()?;
-    if commits.iter().any(|commit| commit.changes_schema) {
-        return None;
-    }
-    let came: std::collections::BTreeSet<String> =
-        commits.into_iter().flat_map(|commit| commit.add).map(|file| file.path).collect();
-    Some(table.files().into_iter().filter(|file| came.contains(&file.path)).collect())
+    columns.as_array()?.iter().map(|column| column.as_str().map(ToOwned::to_owned)).collect()
 }
 
 #[cfg(test)]

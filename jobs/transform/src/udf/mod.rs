@@ -13,14 +13,18 @@
 //! | [`sha256_hex(text)`](text) | SHA-256, 64 lower-case hex digits |
 //! | [`dateadd(unit, count, at)`](dates) | calendar arithmetic; a date stays a date when whole days are added |
 //! | [`datediff(unit, from, to)`](dates) | borders of the unit between two times |
+//! | [`coalesce`](coalesce) | DataFusion's own, which reads a text beside dates as a date |
+//! | [`abs`, `sqrt`, `ln`, …](ordered) | DataFusion's own, which can be sorted by |
 //!
 //! All are deterministic: the same rows in any order and any partition give the same result.
 
+mod coalesce;
 mod counts;
 mod dates;
 mod extremes;
 mod intervals;
 mod local;
+mod ordered;
 mod text;
 
 #[cfg(test)]
@@ -46,7 +50,7 @@ pub fn register_all(ctx: &SessionContext) {
 /// The scalar functions, for engines that are not a session: Ballista's registries.
 #[must_use]
 pub fn scalar_functions() -> Vec<ScalarUDF> {
-    vec![
+    let own = [
         ScalarUDF::from(local::LocalTs::default()),
         ScalarUDF::from(local::NightOf::default()),
         ScalarUDF::from(local::LocalToUtc::default()),
@@ -55,7 +59,9 @@ pub fn scalar_functions() -> Vec<ScalarUDF> {
         ScalarUDF::from(text::JsonGet::as_json()),
         ScalarUDF::from(text::JsonGet::as_text()),
         ScalarUDF::from(text::Sha256Hex::default()),
-    ]
+        ScalarUDF::from(coalesce::Coalesce::default()),
+    ];
+    own.into_iter().chain(ordered::functions()).collect()
 }
 
 /// The aggregate functions.

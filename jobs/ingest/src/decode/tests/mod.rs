@@ -4,4 +4,4 @@ mod fates;
 mod golden;
 mod properties;
 mod shapes;
-mod support;
+pub(crate) mod support;

@@ -1,7 +1,7 @@
 //! Column types and rules, one by one.
 
 use arrow::datatypes::DataType;
-use tidemill_project::contract::{ColumnType, ContractColumn, KeyRule, TextFormat, TimeUnit};
+use tidemill_project::contract::{ColumnType, ContractColumn, KeyRule, PathsWhen, TextFormat, TimeUnit};
 
 use super::support::{column, contract, decode, landed, refusal, value};
 use crate::decode::{Decoded, Decoder};
@@ -221,6 +221,40 @@ fn required_when_looks_at_another_column() {
     assert!(decode(&contract, r#"{"at":1741478400,"kind":"created","v":1}"#).is_ok());
     assert!(decode(&contract, r#"{"at":1741478400,"kind":"gone"}"#).is_ok());
     assert!(decode(&contract, r#"{"at":1741478400}"#).is_ok());
+}
+
+#[test]
+fn required_without_looks_for_another_column() {
+    let contract = contract(vec![
+        column("id", ColumnType::BigInt),
+        ContractColumn { required_without: Some("id".to_owned()), ..column("v", ColumnType::BigInt) },
+    ]);
+    assert!(refusal(&contract, r#"{"at":1741478400}"#).starts_with("missing_field: `v`"));
+    assert!(refusal(&contract, r#"{"at":1741478400,"id":null}"#).starts_with("missing_field: `v`"));
+    assert!(decode(&contract, r#"{"at":1741478400,"id":1}"#).is_ok());
+    assert!(decode(&contract, r#"{"at":1741478400,"v":1}"#).is_ok());
+}
+
+#[test]
+fn a_column_is_read_from_another_path_where_a_column_before_it_says_so() {
+    let when = PathsWhen {
+        column: "kind".to_owned(),
+        values: vec!["gone".to_owned()],
+        paths: vec![vec!["data".to_owned(), "gone_at".to_owned()], vec!["sent".to_owned()]],
+    };
+    let kind = ContractColumn {
+        aliases: vec![("destroyed".to_owned(), "gone".to_owned())],
+        ..column("kind", ColumnType::Text)
+    };
+    let v = ContractColumn { paths_when: Some(when), ..column("v", ColumnType::BigInt) };
+    let both = contract(vec![kind.clone(), v.clone()]);
+    let read = |fields: &str| landed(&both, format!(r#"{{"at":1741478400,{fields}}}"#), "v");
+    assert_eq!(read(r#""v":1,"sent":2,"kind":"made""#), "1");
+    assert_eq!(read(r#""v":1,"sent":2"#), "1");
+    assert_eq!(read(r#""v":1,"sent":2,"kind":"destroyed""#), "2");
+    assert_eq!(read(r#""v":1,"sent":2,"data":{"gone_at":3},"kind":"gone""#), "3");
+    assert_eq!(read(r#""v":1,"kind":"gone""#), "null", "its usual path does not count then");
+    assert!(Decoder::new(&contract(vec![v, kind])).is_err(), "what decides must stand before");
 }
 
 #[test]

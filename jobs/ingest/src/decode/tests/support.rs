@@ -14,16 +14,18 @@ use tidemill_project::{Location, SourceName};
 use crate::decode::{Decoded, Decoder, NoHeaders, Pushed, Record, Rejection};
 
 /// 2025-03-09T00:00:10Z, the `_timestamp` of GX3.
-pub(super) const NOW_US: i64 = 1_741_478_410_000_000;
+pub(crate) const NOW_US: i64 = 1_741_478_410_000_000;
 
-pub(super) fn column(name: &str, data_type: ColumnType) -> ContractColumn {
+pub(crate) fn column(name: &str, data_type: ColumnType) -> ContractColumn {
     ContractColumn {
         name: name.to_owned(),
         description: String::new(),
         paths: vec![vec![name.to_owned()]],
         data_type,
         required: false,
+        paths_when: None,
         required_when: None,
+        required_without: None,
         on_missing: None,
         empty_is_missing: false,
         accept_text: false,
@@ -40,7 +42,7 @@ pub(super) fn column(name: &str, data_type: ColumnType) -> ContractColumn {
 }
 
 /// A contract whose event time is the column `at`: a timestamp in seconds, unless `columns` declares another one.
-pub(super) fn contract(mut columns: Vec<ContractColumn>) -> Contract {
+pub(crate) fn contract(mut columns: Vec<ContractColumn>) -> Contract {
     if !columns.iter().any(|column| column.name == "at") {
         columns.push(ContractColumn { time_unit: Some(TimeUnit::Second), ..column("at", ColumnType::Timestamp) });
     }
@@ -51,6 +53,7 @@ pub(super) fn contract(mut columns: Vec<ContractColumn>) -> Contract {
         description: String::new(),
         topics: vec![TopicRule { pattern: "events".to_owned(), defaults: Vec::new() }],
         format: Format::Json,
+        schema: None,
         event_time: EventTime { column: "at".to_owned() },
         key: vec![KeyRule::Coordinates],
         partition_by: PartitionBy::Day,
@@ -64,7 +67,7 @@ pub(super) fn contract(mut columns: Vec<ContractColumn>) -> Contract {
     }
 }
 
-pub(super) fn zoner() -> Contract {
+pub(crate) fn zoner() -> Contract {
     let text = |name: &str| column(name, ColumnType::Text);
     let strings = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
     let mut contract = contract(vec![
@@ -110,7 +113,7 @@ pub(super) fn zoner() -> Contract {
     contract
 }
 
-pub(super) fn logins() -> Contract {
+pub(crate) fn logins() -> Contract {
     let names = ["user_id", "app_version", "device_type", "ip", "locale", "device_id"];
     let mut columns: Vec<ContractColumn> = names
         .map(|name| ContractColumn {
@@ -137,9 +140,9 @@ pub(super) fn logins() -> Contract {
 }
 
 /// The example of L2.
-pub(super) const LOGIN: &str = r#"{"user_id": "9f0c2a7e-1111-4000-8000-000000000001", "app_version": "2.4.1", "device_type": "android", "ip": "203.0.113.9", "locale": "MI", "device_id": "5c1d8f00-2222-4000-8000-000000000002", "timestamp": "1730570189"}"#;
+pub(crate) const LOGIN: &str = r#"{"user_id": "9f0c2a7e-1111-4000-8000-000000000001", "app_version": "2.4.1", "device_type": "android", "ip": "203.0.113.9", "locale": "MI", "device_id": "5c1d8f00-2222-4000-8000-000000000002", "timestamp": "1730570189"}"#;
 
-pub(super) fn record(payload: &[u8]) -> Record<'_> {
+pub(crate) fn record(payload: &[u8]) -> Record<'_> {
     Record {
         payload: Some(payload),
         headers: &NoHeaders,
@@ -153,7 +156,7 @@ pub(super) fn record(payload: &[u8]) -> Record<'_> {
 }
 
 /// Decodes payloads as records of one topic.
-pub(super) fn decode_all(contract: &Contract, payloads: &[&[u8]]) -> Decoded {
+pub(crate) fn decode_all(contract: &Contract, payloads: &[&[u8]]) -> Decoded {
     let mut decoder = Decoder::new(contract).expect("a contract that compiles");
     decoder.begin(payloads.len());
     for payload in payloads {
@@ -163,7 +166,7 @@ pub(super) fn decode_all(contract: &Contract, payloads: &[&[u8]]) -> Decoded {
 }
 
 /// Decodes one record: the row as a batch of one, or the rejection.
-pub(super) fn decode_record(contract: &Contract, record: &Record<'_>) -> Result<Decoded, Rejection> {
+pub(crate) fn decode_record(contract: &Contract, record: &Record<'_>) -> Result<Decoded, Rejection> {
     let mut decoder = Decoder::new(contract).expect("a contract that compiles");
     decoder.begin(1);
     let pushed = decoder.push(record);
@@ -183,12 +186,12 @@ pub(super) fn decode_record(contract: &Contract, record: &Record<'_>) -> Result<
     }
 }
 
-pub(super) fn decode(contract: &Contract, payload: impl AsRef<[u8]>) -> Result<Decoded, Rejection> {
+pub(crate) fn decode(contract: &Contract, payload: impl AsRef<[u8]>) -> Result<Decoded, Rejection> {
     decode_record(contract, &record(payload.as_ref()))
 }
 
 /// The class and message of a payload that must not land.
-pub(super) fn refusal(contract: &Contract, payload: impl AsRef<[u8]>) -> String {
+pub(crate) fn refusal(contract: &Contract, payload: impl AsRef<[u8]>) -> String {
     let payload = payload.as_ref();
     match decode(contract, payload) {
         Err(rejection) => format!("{}: {}", rejection.class, rejection.message),
@@ -197,19 +200,19 @@ pub(super) fn refusal(contract: &Contract, payload: impl AsRef<[u8]>) -> String 
 }
 
 /// A value of the first row as text, `null` for null.
-pub(super) fn value(decoded: &Decoded, name: &str) -> String {
+pub(crate) fn value(decoded: &Decoded, name: &str) -> String {
     cell(&decoded.batch, name, 0)
 }
 
 /// The value of a payload that must land.
-pub(super) fn landed(contract: &Contract, payload: impl AsRef<[u8]>, name: &str) -> String {
+pub(crate) fn landed(contract: &Contract, payload: impl AsRef<[u8]>, name: &str) -> String {
     match decode(contract, payload) {
         Ok(decoded) => value(&decoded, name),
         Err(rejection) => panic!("{}: {}", rejection.class, rejection.message),
     }
 }
 
-pub(super) fn cell(batch: &RecordBatch, name: &str, row: usize) -> String {
+pub(crate) fn cell(batch: &RecordBatch, name: &str, row: usize) -> String {
     let column = batch.column_by_name(name).unwrap_or_else(|| panic!("no column {name}"));
     if column.is_null(row) {
         return "null".to_owned();
@@ -219,7 +222,7 @@ pub(super) fn cell(batch: &RecordBatch, name: &str, row: usize) -> String {
 }
 
 /// All rows as text, for comparing whole batches.
-pub(super) fn rows(batch: &RecordBatch) -> Vec<Vec<String>> {
+pub(crate) fn rows(batch: &RecordBatch) -> Vec<Vec<String>> {
     let names: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
     (0..batch.num_rows()).map(|row| names.iter().map(|name| cell(batch, name, row)).collect()).collect()
 }

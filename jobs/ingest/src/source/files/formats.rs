@@ -5,10 +5,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tidemill_project::contract::{ColumnType, Contract};
 
 use crate::Result;
@@ -27,7 +28,7 @@ pub(super) struct Records {
 enum Form {
     Lines(Box<dyn BufRead>),
     Csv(Box<CsvRows>),
-    Parquet(Box<ParquetRows>),
+    Batches(Box<BatchRows>),
 }
 
 struct CsvRows {
@@ -42,8 +43,11 @@ struct CsvColumn {
     is_bare: bool,
 }
 
-struct ParquetRows {
-    batches: ParquetRecordBatchReader,
+/// Rows of a format that is read into columns.
+struct BatchRows {
+    /// The format's name, for messages.
+    format: &'static str,
+    batches: Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>,
     /// Rows of the batch that is being handed out, one JSON object a line.
     lines: std::io::Cursor<Vec<u8>>,
 }
@@ -64,7 +68,8 @@ impl Records {
         let form = match name.rsplit('.').next().unwrap_or_default() {
             "jsonl" | "ndjson" | "json" => Form::Lines(Box::new(BufReader::with_capacity(BUFFER_BYTES, bytes))),
             "csv" => Form::Csv(Box::new(CsvRows::open(path, bytes, contract)?)),
-            "parquet" => Form::Parquet(Box::new(ParquetRows::open(path, bytes)?)),
+            "parquet" => Form::Batches(Box::new(BatchRows::open_parquet(path, bytes)?)),
+            "avro" => Form::Batches(Box::new(BatchRows::open_avro(path, bytes)?)),
             _ => return Err(Cause::FileEnding { path: path.to_owned() }.into()),
         };
         Ok(Self { path: path.to_owned(), num_read: 0, form })
@@ -86,9 +91,9 @@ impl Records {
                 record: self.num_read,
                 source: Box::new(source),
             })?,
-            Form::Parquet(rows) => rows.read(buffer).map_err(|source| Cause::FileFormat {
+            Form::Batches(rows) => rows.read(buffer).map_err(|source| Cause::FileFormat {
                 path: self.path.clone(),
-                format: "Parquet",
+                format: rows.format,
                 record: self.num_read,
                 source: Box::new(source),
             })?,
@@ -173,9 +178,13 @@ impl CsvRows {
     }
 }
 
-impl ParquetRows {
+impl BatchRows {
+    fn new(format: &'static str, batches: impl Iterator<Item = Result<RecordBatch, ArrowError>> + 'static) -> Self {
+        Self { format, batches: Box::new(batches), lines: std::io::Cursor::default() }
+    }
+
     /// A compressed file is unpacked in memory: Parquet is read from its end.
-    fn open(path: &Path, mut bytes: Box<dyn Read>) -> Result<Self> {
+    fn open_parquet(path: &Path, mut bytes: Box<dyn Read>) -> Result<Self> {
         let mut content = Vec::new();
         bytes.read_to_end(&mut content).map_err(|source| Cause::ReadFile { path: path.to_owned(), source })?;
         let format_error = |source: parquet::errors::ParquetError| Cause::FileFormat {
@@ -185,11 +194,19 @@ impl ParquetRows {
             source: Box::new(source),
         };
         let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(content)).map_err(format_error)?;
-        let batches = builder.with_batch_size(1024).build().map_err(format_error)?;
-        Ok(Self { batches, lines: std::io::Cursor::default() })
+        Ok(Self::new("Parquet", builder.with_batch_size(1024).build().map_err(format_error)?))
     }
 
-    fn read(&mut self, buffer: &mut Vec<u8>) -> Result<bool, arrow::error::ArrowError> {
+    /// An Avro container file, which holds its schema; its blocks must not be compressed, the file as a whole may be.
+    fn open_avro(path: &Path, bytes: Box<dyn Read>) -> Result<Self> {
+        let bytes = BufReader::with_capacity(BUFFER_BYTES, bytes);
+        let reader = arrow_avro::reader::ReaderBuilder::new().with_batch_size(1024).build(bytes);
+        let format_error =
+            |source| Cause::FileFormat { path: path.to_owned(), format: "Avro", record: 0, source: Box::new(source) };
+        Ok(Self::new("Avro", reader.map_err(format_error)?))
+    }
+
+    fn read(&mut self, buffer: &mut Vec<u8>) -> Result<bool, ArrowError> {
         loop {
             if read_line(&mut self.lines, buffer)? {
                 return Ok(true);
@@ -200,7 +217,7 @@ impl ParquetRows {
     }
 }
 
-fn to_json_lines(batch: &RecordBatch) -> Result<Vec<u8>, arrow::error::ArrowError> {
+fn to_json_lines(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
     let mut writer = LineDelimitedWriter::new(Vec::new());
     writer.write(batch)?;
     writer.finish()?;

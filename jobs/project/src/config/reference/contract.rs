@@ -46,7 +46,23 @@ pub(super) const CONTRACT: &[KeyDoc] = &[
         "enabled: false",
         "Whether the table is read at all. dbt's own `config.enabled` counts too.",
     ),
-    doc("format", "json", "json", "format: json", "Form of a record's value: one JSON object."),
+    doc(
+        "format",
+        "json, avro or json_schema",
+        "json",
+        "format: avro",
+        "Form of a record's value: one JSON object; an Avro record in the schema registry's wire format; or a JSON object behind \
+         the same prefix (one without it is read as well). The last two need `target.<name>.registry`.",
+    ),
+    doc(
+        "schema",
+        "path",
+        "none",
+        "schema: schemas/user_action.avsc",
+        "The schema that records are read with, in a file relative to this one. Avro: each record is resolved from the schema it \
+         was written with (aliases, defaults); without it, fields are found by name alone. JSON Schema: what `tidemill schema` \
+         compares and registers. `format: json` does without.",
+    ),
     doc(
         "event_time",
         "text or table",
@@ -155,6 +171,34 @@ pub(super) const CONTRACT: &[KeyDoc] = &[
         "Path of the field, keys of objects joined by dots; of a list, the first that is there.",
     ),
     doc(
+        "columns[].from_when",
+        "table",
+        "none",
+        "from_when: {column: event, in: [deleted], from: occurred_at}",
+        "Another path for some records. The column that decides stands before this one.",
+    ),
+    doc(
+        "columns[].from_when.column",
+        "text",
+        "required",
+        "from_when: {column: event, in: [deleted], from: occurred_at}",
+        "The text column that decides, after its aliases.",
+    ),
+    doc(
+        "columns[].from_when.in",
+        "list of texts",
+        "required",
+        "from_when: {column: event, in: [deleted], from: occurred_at}",
+        "The texts for which the other path counts.",
+    ),
+    doc(
+        "columns[].from_when.from",
+        "text or list of texts",
+        "required",
+        "from_when: {column: event, in: [deleted], from: occurred_at}",
+        "Path of the field in these records; of a list, the first that is there.",
+    ),
+    doc(
         "columns[].required",
         "boolean",
         "`false`; `true` for the event time",
@@ -181,6 +225,13 @@ pub(super) const CONTRACT: &[KeyDoc] = &[
         "required",
         "required_when: {column: event, in: [created]}",
         "The texts for which the field is required.",
+    ),
+    doc(
+        "columns[].required_without",
+        "text",
+        "none",
+        "required_without: order_id",
+        "Required for records in which this other column is absent.",
     ),
     doc(
         "columns[].on_missing",

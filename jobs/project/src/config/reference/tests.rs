@@ -32,7 +32,7 @@ fn sections_know_their_keys() {
     );
     assert_eq!(
         settings_keys("target.<name>"),
-        ["kafka", "lake", "warehouse", "collect", "sinks", "ingest", "transform", "maintenance"]
+        ["kafka", "lake", "warehouse", "collect", "registry", "sinks", "ingest", "transform", "maintenance"]
     );
     assert_eq!(settings_keys("target.<name>.lake"), ["url", "options"]);
     assert_eq!(contract_keys("topics[]"), ["name", "set"]);
@@ -47,7 +47,7 @@ fn load_toml(text: &str) -> Result<crate::config::Settings, String> {
     for secret in ["new.p8", "old.p8"] {
         std::fs::write(dir.path().join(secret), "-----BEGIN PRIVATE KEY-----").unwrap();
     }
-    let env = ["KAFKA_PASSWORD", "SNOWFLAKE_PASSPHRASE", "SNOWFLAKE_PASSWORD"];
+    let env = ["KAFKA_PASSWORD", "SNOWFLAKE_PASSPHRASE", "SNOWFLAKE_PASSWORD", "REGISTRY_KEY", "REGISTRY_SECRET"];
     let env: BTreeMap<String, String> = env
         .iter()
         .map(|name| ((*name).to_owned(), "x".to_owned()))
@@ -72,6 +72,9 @@ fn file_with(key: &str, line: &str) -> String {
     if key.contains(".collect.") {
         return collect_file_with(key, &line);
     }
+    if key.contains(".registry.") {
+        return registry_file_with(key, &line);
+    }
     let is_snowflake = key.contains(".warehouse.") && key.rsplit('.').next() != Some("path");
     if !is_snowflake {
         return format!("{before}{line}\n");
@@ -91,6 +94,20 @@ fn file_with(key: &str, line: &str) -> String {
         file.push_str("private_key = \"file:new.p8\"\n");
     }
     if is(".<name>") { format!("{file}{before}{line}\n") } else { format!("{file}{line}\n") }
+}
+
+/// A registry with what belongs to the key under test.
+fn registry_file_with(key: &str, line: &str) -> String {
+    let line = line.replace("file:/run/secrets/registry_token", "file:new.p8");
+    let others = match key.rsplit('.').next().unwrap_or_default() {
+        "url" => "",
+        "username" => "url = \"http://r\"\npassword = \"p\"",
+        "password" => "url = \"http://r\"\nusername = \"u\"",
+        "tls_certificate" => "url = \"http://r\"\ntls_key = \"k\"",
+        "tls_key" => "url = \"http://r\"\ntls_certificate = \"c\"",
+        _ => "url = \"http://r\"",
+    };
+    format!("[target.local.registry]\n{others}\n{line}\n")
 }
 
 /// The HTTP door with all that it must have, and `line` instead of its own key.
@@ -183,6 +200,7 @@ sources:
     - {{name: event_id, data_type: text}}
     - {{name: activity, data_type: text}}
     - {{name: event, data_type: text}}
+    - {{name: order_id, data_type: text}}
     - name: under_test
       data_type: {data_type}
       config:
@@ -195,8 +213,9 @@ sources:
 
 fn load_contract(yaml: &str) -> Result<Contract, String> {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("models")).unwrap();
+    std::fs::create_dir_all(dir.path().join("models/schemas")).unwrap();
     std::fs::write(dir.path().join("models/s.yml"), yaml).unwrap();
+    std::fs::write(dir.path().join("models/schemas/user_action.avsc"), "{}").unwrap();
     let vars: Vars = [("zoner_grace_s".to_owned(), serde_json::json!(900))].into_iter().collect();
     let contracts =
         load_dir(dir.path(), &vars).map_err(|error| format!("{error}: {:?} {:?}", error.hint(), error.faults()))?;

@@ -1,6 +1,7 @@
 //! Where events come in by HTTP, and where rows go out beside the warehouse.
 
 use super::{HIDDEN, faults, load_toml};
+use crate::config::RegistryAuth;
 
 #[test]
 fn sinks_are_read_and_stand_beside_the_warehouse() {
@@ -74,4 +75,45 @@ fn the_http_door_lets_nobody_in_by_default_and_quotes_no_key() {
     tidemill.toml:1:1 TM0007 key is missing, key=`target.local.collect.tls_certificate` -> TLS needs both, certificate chain and key
     tidemill.toml:1:1 TM0007 key is missing, key=`target.local.collect.keys` -> add [[….keys]] with the SHA-256 of an API key, or `oauth`; `anonymous = true` lets everybody in
     ");
+}
+
+#[test]
+fn a_registry_is_read_with_its_login_and_never_printed() {
+    let settings = load_toml(
+        r#"
+[target.local.registry]
+url = "https://registry:8081/apis/ccompat/v7"
+username = "key"
+password = "hunter2"
+tls_ca = "certs/ca.pem"
+timeout = "3s"
+"#,
+    );
+    let registry = settings.registry.as_ref().expect("a registry");
+    assert_eq!(registry.url.as_str(), "https://registry:8081/apis/ccompat/v7/", "paths are joined behind a slash");
+    assert_eq!(registry.timeout, std::time::Duration::from_secs(3));
+    assert!(registry.ca.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("certs/ca.pem")));
+    assert!(matches!(&registry.auth, RegistryAuth::Basic { username, .. } if username == "key"));
+    assert!(!format!("{settings:?}").contains(HIDDEN));
+    let token = load_toml("[target.local.registry]\nurl = \"http://r\"\ntoken = \"hunter2\"\n").registry.unwrap();
+    assert!(matches!(token.auth, RegistryAuth::Bearer(_)) && token.client_certificate.is_none());
+    assert!(load_toml("").registry.is_none());
+}
+
+#[test]
+fn registries_that_cannot_work_are_refused_without_quoting_a_login() {
+    for (lines, told) in [
+        ("", "`target.local.registry.url`"),
+        ("url = \"registry:8081\"", "write http:// or https:// with a host"),
+        ("url = \"https://key:hunter2@registry\"", "put user and password into `username` and `password`"),
+        ("url = \"http://r\"\nusername = \"key\"", "`target.local.registry.password`"),
+        ("url = \"http://r\"\npassword = \"hunter2\"", "`target.local.registry.username`"),
+        ("url = \"http://r\"\nusername = \"key\"\npassword = \"hunter2\"\ntoken = \"t\"", "two ways to log in"),
+        ("url = \"http://r\"\ntls_key = \"k.pem\"", "`target.local.registry.tls_certificate`"),
+        ("url = \"http://r\"\nuser = \"key\"", "key is not known"),
+    ] {
+        let text = faults(&format!("[target.local.registry]\n{lines}\n"));
+        assert!(text.contains(told), "{lines}\n{text}");
+        assert!(!text.contains(HIDDEN), "{text}");
+    }
 }

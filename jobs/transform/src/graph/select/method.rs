@@ -147,7 +147,7 @@ impl Method {
                 NodeId::Exposure(own) => glob(name, own) || *name == format!("{}.{own}", node.traits.package),
                 _ => false,
             },
-            Self::Kind(kind) => kind_of(id, node) == kind,
+            Self::Kind(kind) => node.kind(id) == kind,
             Self::Config(keys, value) => matches_config(&node.traits.config, keys, value),
             Self::Package(package) => package == "this" || glob(package, &node.traits.package),
             Self::TestType(word) => node.test_type.is_some_and(|test_type| test_type.is(word)),
@@ -183,18 +183,6 @@ impl Method {
         };
         is_missing
             .then(|| Fault::new(format!("selector needs {what}, selector=`{text}`")).code(codes::NO_STATE).hint(hint))
-    }
-}
-
-/// The word of `resource_type:` and of `--resource-type`.
-pub(super) fn kind_of(id: &NodeId, node: &Node) -> &'static str {
-    match id {
-        NodeId::Test(_) if node.test_type == Some(TestType::Unit) => "unit_test",
-        NodeId::Source(_) => "source",
-        NodeId::Seed(_) => "seed",
-        NodeId::Model(_) => "model",
-        NodeId::Test(_) => "test",
-        NodeId::Exposure(_) => "exposure",
     }
 }
 

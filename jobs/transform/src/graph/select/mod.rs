@@ -152,7 +152,7 @@ impl Graph {
             return Err(Error::from_faults(walk.faults));
         }
         let wanted = |id: &NodeId, node: &Node| {
-            let kind = method::kind_of(id, node);
+            let kind = node.kind(id);
             let names = |kinds: &[String]| kinds.iter().any(|other| other == kind || other == "all");
             (selection.resource_types.is_empty() || names(&selection.resource_types))
                 && !names(&selection.exclude_resource_types)

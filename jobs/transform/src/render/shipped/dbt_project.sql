@@ -24,6 +24,11 @@
     {{ return(flags.FULL_REFRESH if configured is none else configured) }}
 {%- endmacro %}
 
+{# Whether a test keeps its failing rows; those that it finds are kept as they are either way. #}
+{% macro should_store_failures() -%}
+    {{ return(true) }}
+{%- endmacro %}
+
 {% macro get_columns_in_query(select_sql) -%}
     {%- set rows = run_query("select * from (" ~ select_sql ~ ") as asked limit 0") -%}
     {{ return(rows.column_names if rows is not none else []) }}

@@ -31,10 +31,10 @@ left join (select {{ field }} as to_field from {{ to }}) as parent on child.from
 where parent.to_field is null
 {% endtest %}
 
-{# A condition that holds for each row; with a column, `<column> <expression>`. #}
+{# A condition that is false for no row; with a column, `<column> <expression>`. #}
 {% test expression_is_true(model, expression, column_name=none) %}
 select * from {{ model }}
-where not coalesce(({% if column_name %}{{ column_name }} {% endif %}{{ expression }}), false)
+where not ({% if column_name %}{{ column_name }} {% endif %}{{ expression }})
 {% endtest %}
 
 {% test unique_combination_of_columns(model, combination_of_columns, quote_columns=false) %}

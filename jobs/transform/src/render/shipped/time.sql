@@ -34,3 +34,19 @@
 {% macro seconds_between(first, second) -%}
     (({{ epoch_micros(second) }} - {{ epoch_micros(first) }}) / 1000000)
 {%- endmacro %}
+
+{# The rows of a relation with `session_start`: the instant that begins the session which a row lies in. A session is a run of
+   rows of one key (`keys`: a column or a list of them) with at most `gap` seconds between one row and the next.
+   select user_id, session_start, count(*) from {{ session_windows(ref('events'), 'user_id', 'event_at', 1800) }} as events
+   group by user_id, session_start #}
+{% macro session_windows(relation, keys, at, gap) -%}
+    {%- set keys = keys if keys is string else keys | join(", ") -%}
+    (
+        select *, max(session_begins_at) over (partition by {{ keys }} order by {{ at }}) as session_start
+        from (
+            select *, case when {{ at }} - lag({{ at }}) over (partition by {{ keys }} order by {{ at }}) <= interval '{{ gap }} seconds'
+                then null else {{ at }} end as session_begins_at
+            from {{ relation }}
+        ) as begun
+    )
+{%- endmacro %}

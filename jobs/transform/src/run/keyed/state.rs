@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
+use tidemill_lake::maintain;
 use tidemill_lake::metadata::{Act, CommitNote, StateNote, TransformNote};
 use tidemill_lake::{CommitOutcome, CommitRequest, DataFile, Lake, Table, TableId, TableSpec};
 use tidemill_project::TableVersion;
@@ -153,7 +154,9 @@ impl State {
         match self.table.commit(request).await.map_err(BuildFault::lake(&id))? {
             CommitOutcome::Committed(_) => {
                 crash::point("aggregate.after_state");
-                Ok(Some(named(&self.table)))
+                let counts = named(&self.table);
+                maintain::after_commit(&self.table, run_id).await;
+                Ok(Some(counts))
             }
             CommitOutcome::Lost(_) => Ok(None),
         }

@@ -1,5 +1,7 @@
 //! Bad projects: each fault with its file, line and column, before anything runs.
 
+use tidemill_project::Diagnostic as _;
+
 use super::world::World;
 
 fn world(files: &[(&str, &str)]) -> World {
@@ -181,16 +183,39 @@ async fn projects_that_cannot_be_read_say_all_that_is_wrong() {
     TM0313 models/a.py:1:1: models in Python cannot be run
       hint: write it in SQL, or hide the file in .tidemillignore
     -- package of a macro
-    TM0321 models/a.sql:1:20: unknown method: undefined has no method named expect (`dbt_expectations` is undefined), in=`a`
+    TM0321 models/a.sql:1:20: there is no package or variable of that name, name=`dbt_expectations`, call=`dbt_expectations.expect`, in=`a`
+      hint: a package is installed into `dbt_packages`, or its folder named in packages.yml: `local: …`
     -- snapshot
     TM0314 snapshots/s.sql:1:1: a snapshot needs a key, key=`unique_key`
     TM0314 snapshots/s.sql:1:1: a snapshot needs a key, key=`updated_at`
     -- ragged
     TM0358 seeds/ragged.csv:3: the row has another number of fields than the header, fields=`1`, columns=`2`
+      hint: write a delimiter for each empty field, and quotes around a field that holds one, delimiter=`,`
     -- nothing
     TM0351 models/a.sql:1:1: there is no SQL in it, in=`model.a`
     -- docs
     TM0320 models/a.yml:1:10: no docs block of that name, doc=`order`
       hint: did you mean `orders`?
     ");
+}
+
+#[tokio::test]
+async fn a_microbatch_model_that_begins_later_than_now_is_told() {
+    let world = World::new();
+    world.write("models/m.sql", "select _key, event_at from {{ source('shop', 'events') }}");
+    world.write(
+        "models/m.yml",
+        "models:
+  - name: m
+    config: {materialized: incremental, incremental_strategy: microbatch, event_time: event_at, batch_size: day, begin: \"2035-01-01\"}
+",
+    );
+    let report = world.try_build(&crate::run::BuildOptions::default()).await;
+    let error = report.node("m").unwrap().error.as_ref().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "a microbatch model has no batch yet, model=`m`, begin=`2035-01-01T00:00:00Z`, now=`2025-04-08T00:00:00Z`"
+    );
+    assert_eq!(error.location().unwrap().to_string().rsplit('/').next(), Some("m.yml:2:5"));
+    assert!(error.hint().unwrap().contains("`begin`"));
 }

@@ -1,6 +1,12 @@
 //! Snapshots: what their tables hold after each run.
 
+use serde_json::json;
+
 use super::world::World;
+use crate::artifacts::Invocation;
+use crate::graph::Selection;
+use crate::project::NodeId;
+use crate::run::{BuildOptions, Kinds, Report};
 
 const CONFIG: &str = "unique_key='id', strategy='check', check_cols=['city']";
 
@@ -113,4 +119,40 @@ async fn a_snapshot_may_be_yaml_alone_and_end_in_the_future() {
         world.rows("select city, valid_until from people_history").await,
         ["Bonn | 2025-02-01", "Ulm | 9999-12-31"]
     );
+}
+
+#[tokio::test]
+async fn snapshots_are_selected_run_and_recorded_as_what_they_are() {
+    let world = world(CONFIG);
+    world.write("models/towns.sql", "select city from {{ ref('people_history') }}");
+    world.write(
+        "snapshots/people.yml",
+        "snapshots: [{name: people_history, columns: [{name: dbt_scd_id, data_tests: [unique]}]}]",
+    );
+    world.build().await;
+    world.write("seeds/people.csv", "id,city,changed_at\n1,Berlin,2025-02-02\n2,Köln,2025-01-01\n");
+    let of_kind = |kinds| BuildOptions { kinds, ..BuildOptions::default() };
+    let names = |report: &Report| -> Vec<String> {
+        report.nodes.iter().map(|node| format!("{} {}", node.kind, node.name)).collect()
+    };
+    assert_eq!(names(&world.build_with(&of_kind(Kinds::MODELS)).await), ["model towns"]);
+    assert_eq!(world.rows("select count(*) from people_history").await, ["2"], "models are built without snapshots");
+    world.build_with(&of_kind(Kinds::SEEDS)).await;
+    assert_eq!(names(&world.build_with(&of_kind(Kinds::SNAPSHOTS)).await), ["snapshot people_history"]);
+    assert_eq!(world.rows("select count(*) from people_history").await, ["3"]);
+
+    let runner = world.runner();
+    let selection = Selection { select: vec!["resource_type:snapshot".to_owned()], ..Selection::default() };
+    let listed = runner.ls(&selection).unwrap();
+    let listed: Vec<&str> =
+        listed.iter().filter(|node| node.kind == "snapshot").map(|node| node.name.as_str()).collect();
+    assert_eq!(listed, ["people_history"]);
+    let snapshot = NodeId::Model("people_history".to_owned());
+    assert_eq!(runner.label(&snapshot), "snapshot main.people_history");
+    let invocation = Invocation { id: "one".to_owned(), started_at_us: 0, now_us: 0 };
+    let manifest = runner.manifest(&invocation, &std::collections::BTreeMap::new());
+    let node = &manifest["nodes"]["snapshot.shop.people_history"];
+    assert_eq!((&node["resource_type"], &node["config"]["strategy"]), (&json!("snapshot"), &json!("check")), "{node}");
+    assert_eq!(node["access"], json!(null));
+    assert_eq!(manifest["parent_map"]["model.shop.towns"], json!(["snapshot.shop.people_history"]));
 }

@@ -86,6 +86,40 @@ async fn a_late_event_rebuilds_its_batch_and_what_stands_on_it() {
     assert_eq!(rows, ["2 | 102"]);
 }
 
+/// Rows of an append model, and of one that counts as it appends, which no part of the rows could tell.
+#[tokio::test]
+async fn rows_are_appended_in_parts_only_where_each_makes_its_own() {
+    let world = world();
+    world.write(
+        "models/numbered.sql",
+        "{{ config(materialized='incremental', incremental_strategy='append') }}
+         select event_key, row_number() over (order by event_key) as number from {{ ref('stg_events') }}",
+    );
+    for part in 0..5 {
+        let events: Vec<Event> = (0..5)
+            .map(|index| part * 5 + index)
+            .map(|index| event(&format!("e{index:02}"), 1, index, START_US + index * HOUR_US))
+            .collect();
+        world.land(&events).await;
+    }
+    let report = world.build().await;
+    assert_eq!(report.node("latest").unwrap().rows_written, 25);
+    let files = world.lake.open(&tidemill_lake::TableId::model("main", "latest")).await.unwrap().unwrap().files();
+    assert!(files.len() > 2, "{} files", files.len());
+    let keys = world.rows("select event_key, doubled from latest order by event_key").await;
+    assert_eq!((keys.len(), keys[0].as_str(), keys[24].as_str()), (25, "e00 | 0", "e24 | 48"));
+    assert_eq!(world.rows("select max(number), count(*) from numbered").await, ["25 | 25"]);
+
+    let more: Vec<Event> =
+        (25..45).map(|index| event(&format!("e{index}"), 1, index, START_US + index * HOUR_US)).collect();
+    world.land(&more[..10]).await;
+    world.land(&more[10..]).await;
+    assert_eq!(world.build().await.node("latest").unwrap().rows_written, 20);
+    let before = world.rows("select * from latest").await;
+    world.full_refresh().await;
+    assert_eq!(world.rows("select * from latest").await, before);
+}
+
 #[tokio::test]
 async fn a_run_with_nothing_new_commits_nothing() {
     let world = world();

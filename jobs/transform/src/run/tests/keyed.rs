@@ -255,6 +255,14 @@ async fn dbts_merge_keeps_what_it_is_told_to_keep() {
          group by user_id",
     );
     world.write(
+        "models/updated.sql",
+        "{{ config(materialized='incremental', incremental_strategy='merge', unique_key='user_id',
+                   merge_update_columns=['amount']) }}
+         select user_id, max(amount) as amount, min(_key) as first_key, min(event_at) as first_at from {{ source('shop', 'events') }}
+         {% if is_incremental() %} where event_at > (select max(event_at) - interval '1 hour' from {{ source('shop', 'events') }}) {% endif %}
+         group by user_id",
+    );
+    world.write(
         "models/replaced.sql",
         "{{ config(materialized='incremental', incremental_strategy='delete+insert', unique_key='user_id') }}
          select user_id, _key from {{ source('shop', 'events') }}
@@ -272,6 +280,10 @@ async fn dbts_merge_keeps_what_it_is_told_to_keep() {
     let report = world.build().await;
     assert_eq!(report.node("merged").unwrap().reason, Some(Reason::NewData { inputs: vec!["shop.events".to_owned()] }));
     assert_eq!(world.rows("select * from merged").await, ["1 | 5 | a", "2 | 1 | b", "3 | 2 | e"]);
+    assert_eq!(
+        world.rows("select user_id, amount, first_key, cast(first_at as date) from updated").await,
+        ["1 | 5 | a | 2025-03-09", "2 | 1 | b | 2025-03-09", "3 | 2 | e | 2025-03-10"]
+    );
     assert_eq!(world.rows("select * from replaced").await, ["1 | a", "2 | d", "3 | e"]);
     assert_eq!(world.rows("select _key from overwritten").await, ["a", "b", "c", "d", "e"]);
 }

@@ -1,5 +1,8 @@
 //! Building, seen from outside: what stands in the tables after runs.
 
+mod columns;
+mod dependents;
+mod documented;
 mod faults;
 mod history;
 mod increments;

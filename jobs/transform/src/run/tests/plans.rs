@@ -104,6 +104,46 @@ async fn a_batch_that_fails_takes_no_other_with_it_and_is_built_again_alone() {
 }
 
 #[tokio::test]
+async fn a_batch_fails_alone_where_inputs_have_no_event_time() {
+    let model =
+        "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='day', batch_size='day',
+                            begin='2025-01-01') }}
+        select cast(at as date) as day, sum(10 / (amount - 5)) as shares from {{ ref('sold') }} group by 1";
+    let world = world(&[("daily", model)]);
+    world.write("seeds/sold.csv", "at,amount\n2025-01-01 10:00:00,7\n2025-01-03 10:00:00,5\n2025-01-04 10:00:00,6\n");
+    let report = world.try_build(&BuildOptions::default()).await;
+    let node = report.node("daily").unwrap();
+    assert_eq!((node.outcome, node.failed_batches.as_slice()), (Outcome::Error, ["2025-01-03".to_owned()].as_slice()));
+    assert_eq!(world.rows("select day, shares from daily").await, ["2025-01-01 | 5", "2025-01-04 | 10"]);
+
+    world.write("seeds/sold.csv", "at,amount\n2025-01-01 10:00:00,7\n2025-01-03 10:00:00,15\n2025-01-04 10:00:00,6\n");
+    let report = world.build().await;
+    assert_eq!(report.node("daily").unwrap().batches.as_deref(), Some(["2025-01-03".to_owned()].as_slice()));
+    assert_eq!(
+        world.rows("select day, shares from daily").await,
+        ["2025-01-01 | 5", "2025-01-03 | 1", "2025-01-04 | 10"]
+    );
+
+    // Of changed SQL all batches are of one making.
+    world.write("models/daily.sql", &model.replace("amount - 5", "amount - 6"));
+    let report = world.try_build(&BuildOptions::default()).await;
+    assert_eq!(report.node("daily").unwrap().failed_batches, Vec::<String>::new());
+    assert_eq!(world.rows("select shares from daily").await, ["1", "10", "5"]);
+}
+
+#[tokio::test]
+async fn a_template_may_ask_for_its_batch_where_inputs_have_no_event_time() {
+    let model = "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='at', batch_size='day',
+                            begin='2025-04-04') }}
+        select at, '{% if model.batch %}{{ model.batch.id }}{% endif %}' as batch from {{ ref('sold') }}
+        {% if model.batch %}where at >= '{{ model.batch.event_time_start }}' and at < '{{ model.batch.event_time_end }}'{% endif %}";
+    let world = world(&[("daily", model)]);
+    world.write("seeds/sold.csv", "at\n2025-04-03 10:00:00\n2025-04-05 10:00:00\n");
+    world.build().await;
+    assert_eq!(world.rows("select cast(at as date), left(batch, 10) from daily").await, ["2025-04-05 | 2025-04-05"]);
+}
+
+#[tokio::test]
 async fn changed_sql_is_told_apart_and_goes_by_policy() {
     let world = world(&[("per_user", PER_USER)]);
     world.land(&[event("a", 1, 1, START_US)]).await;

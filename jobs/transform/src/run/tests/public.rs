@@ -210,3 +210,132 @@ async fn hooks_that_ask_are_run_and_others_are_passed_over() {
     let error = report.node("m").unwrap().error.as_ref().unwrap().to_string();
     assert!(error.starts_with("a hook failed, hook=`post_hook`, of=`m`"), "{error}");
 }
+
+#[tokio::test]
+async fn macros_of_packages_may_leave_names_without_a_value() {
+    let world = World::new();
+    world.write("dbt_packages/acme_utils/dbt_project.yml", "name: acme_utils\nversion: '1.0'\n");
+    world.write(
+        "dbt_packages/acme_utils/macros/totals.sql",
+        "{% macro totals(relation, by=[]) %}{{ return(adapter.dispatch('totals', 'acme_utils')(relation, by)) }}{% endmacro %}
+         {% macro default__totals(relation, by) %}
+         {% if by | length > 0 %}{% set selected = by | join(', ') ~ ', ' %}{% set grouped = 'group by ' ~ by | join(', ') %}{% endif %}
+         select {{ selected }} sum(amount) as total from {{ relation }} {{ grouped }}
+         {% endmacro %}",
+    );
+    world.write(
+        "dbt_packages/acme_utils/macros/at_most.sql",
+        "{% test at_most(model) %}{{ return(adapter.dispatch('test_at_most', 'acme_utils')(model, **kwargs)) }}{% endtest %}
+         {% macro default__test_at_most(model) %}
+         {% set wanted = kwargs.get('values', []) %}{% do wanted.append(kwargs.get('column_name')) %}
+         select {{ '*' if should_store_failures() else '1' }} from {{ model }} where {{ wanted[1] }} > {{ wanted[0] }}
+         {% endmacro %}",
+    );
+    // A test of that name in the project does not stand in for the package's.
+    world.write("macros/at_most.sql", "{% test at_most(model, column_name, limit) %}select 1 where true{% endtest %}");
+    world.write(
+        "seeds/sold.csv",
+        "item,amount,at\na,1,2021-01-01 00:00\na,2,2021-01-01 4:30\nb,5,2021-01-01 10:00:01\n",
+    );
+    world.write("seeds/sold.yml", "seeds: [{name: sold, config: {column_types: {at: timestamp}}}]");
+    world.write("models/all_items.sql", "{{ acme_utils.totals(ref('sold')) }}");
+    world.write("models/by_item.sql", "{{ acme_utils.totals(ref('sold'), ['item']) }}");
+    world.write(
+        "models/by_item.yml",
+        "models: [{name: by_item, columns: [{name: total, data_tests: [acme_utils.at_most: {values: [5]}]}]}]",
+    );
+    world.build().await;
+    assert_eq!(world.rows("select * from all_items").await, ["8"]);
+    assert_eq!(world.rows("select * from by_item").await, ["a | 3", "b | 5"]);
+    assert_eq!(
+        world.rows("select date_part('hour', at), date_part('minute', at) from sold").await,
+        ["0 | 0", "10 | 0", "4 | 30"]
+    );
+}
+
+#[tokio::test]
+async fn dates_of_dbt_date_come_with_the_engine() {
+    let world = World::new();
+    world.write("packages.yml", "packages:\n  - {package: godatadriven/dbt_date, version: 0.17.1}\n");
+    world.write("models/days.sql", "{{ dbt_date.get_date_dimension('2024-12-28', '2025-01-06') }}");
+    world.write(
+        "models/last_days.sql",
+        "select * from ({{ dbt_date.get_base_dates(n_dateparts=3, datepart='day') }}) as d",
+    );
+    world.write(
+        "models/local.sql",
+        "select {{ dbt_date.convert_timezone(\"cast('2025-07-01 12:00:00' as timestamp)\", 'America/New_York') }} as there,
+            {{ dbt_date.to_unixtimestamp(\"timestamp '2021-06-07 14:35:20'\") }} as seconds,
+            {{ dbt_date.from_unixtimestamp(1623076520) }} as moment,
+            {{ dbt_date.n_months_away(-1) }} = date_trunc('month', {{ dbt_date.today() }} - interval '1 month') as is_last_month",
+    );
+    world.build().await;
+    assert_eq!(
+        world
+            .rows(
+                "select date_day, next_date_day, day_of_week, day_of_week_iso, day_of_week_name, day_of_year, week_start_date,
+                    iso_week_start_date, iso_week_of_year, month_name_short, month_end_date, quarter_of_year, prior_year_date_day
+                 from days where date_day in (date '2024-12-29', date '2025-01-05')"
+            )
+            .await,
+        [
+            "2024-12-29 | 2024-12-30 | 1 | 7 | Sunday | 364 | 2024-12-29 | 2024-12-23 | 52 | Dec | 2024-12-31 | 4 | 2023-12-29",
+            "2025-01-05 | 2025-01-06 | 1 | 7 | Sunday | 5 | 2025-01-05 | 2024-12-30 | 1 | Jan | 2025-01-31 | 1 | 2024-01-05",
+        ]
+    );
+    assert_eq!(world.rows("select count(*), min(prior_year_week_start_date) from days").await, ["9 | 2023-12-24"]);
+    assert_eq!(world.rows("select count(*) from last_days").await, ["4"]);
+    assert_eq!(
+        world.rows("select * from local").await,
+        ["2025-07-01T08:00:00 | 1623076520 | 2021-06-07T14:35:20Z | true"]
+    );
+}
+
+#[tokio::test]
+async fn ranks_may_be_ordered_by_functions_of_functions() {
+    let world = World::new();
+    world.write("seeds/names.csv", "name,born\nabc,2025-01-04\nz,2025-01-11\nlong name,2026-01-03\n");
+    for (model, function) in
+        [("a", "abs(datediff('day', born, date '2025-01-10'))"), ("s", "sqrt(length(name))"), ("l", "ln(length(name))")]
+    {
+        world.write(
+            &format!("models/{model}.sql"),
+            &format!("select name, rank() over (order by {function}) as place from {{{{ ref('names') }}}}"),
+        );
+    }
+    world.build().await;
+    assert_eq!(world.rows("select place, name from a").await, ["1 | z", "2 | abc", "3 | long name"]);
+    assert_eq!(world.rows("select place, name from s").await, ["1 | z", "2 | abc", "3 | long name"]);
+    assert_eq!(world.rows("select place, name from l").await, ["1 | z", "2 | abc", "3 | long name"]);
+}
+
+#[tokio::test]
+async fn a_text_beside_dates_is_read_as_a_date() {
+    let world = World::new();
+    world.write("seeds/spans.csv", "id,valid_to,seen_at\n1,2024-01-31,2024-01-31 10:00:00\n2,,\n");
+    world.write(
+        "models/m.sql",
+        "select id, coalesce(valid_to, '2099-01-01') as valid_to, coalesce(null, seen_at, '2099-01-01 12:00:00') as seen_at,
+            coalesce(cast(valid_to as text), 'never') as told from {{ ref('spans') }}",
+    );
+    world.build().await;
+    assert_eq!(
+        world.rows("select * from m").await,
+        ["1 | 2024-01-31 | 2024-01-31T10:00:00Z | 2024-01-31", "2 | 2099-01-01 | 2099-01-01T12:00:00Z | never"]
+    );
+}
+
+#[tokio::test]
+async fn answers_are_read_by_column_and_built_ins_can_be_called_by_name() {
+    let world = World::new();
+    world.write("seeds/codes.csv", "code,name\na,Anna\nb,Bert\n");
+    world.write("macros/ref.sql", "{% macro ref(name) %}{{ return(builtins.ref(name)) }}{% endmacro %}");
+    world.write(
+        "models/m.sql",
+        "{% set known = {} %}{% if execute %}{% for name, column in run_query('select * from ' ~ ref('codes')).columns.items() %}
+            {% do known.update({name: column.values()}) %}{% endfor %}{% endif %}
+         select '{{ known.get('name', []) | join('+') }}' as names from {{ ref('codes') }} limit 1",
+    );
+    world.build().await;
+    assert_eq!(world.rows("select * from m").await, ["Anna+Bert"]);
+}

@@ -1,6 +1,7 @@
 //! Seeds: types, faults with their lines, and that an unchanged file is not loaded again.
 
 use super::world::{World, tell};
+use crate::graph::Selection;
 use crate::run::Outcome;
 
 fn world() -> World {
@@ -33,6 +34,24 @@ async fn an_unchanged_file_is_not_loaded_again() {
     world.write("seeds/codes.csv", "code,rate,since,active\n007,1.5,2025-03-09,true\n");
     assert_eq!(world.build().await.node("codes").unwrap().rows_written, 1);
     assert_eq!(world.rows("select count(*) from codes").await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_plan_says_which_seeds_would_be_loaded_and_loads_none() {
+    let world = world();
+    let told = async |full_refresh| {
+        let plans = world.runner().plan_seeds(&Selection::all(), full_refresh).await.unwrap();
+        plans.into_iter().map(|plan| (plan.seed, plan.rows, plan.is_due)).collect::<Vec<_>>()
+    };
+    let before = world.versions().await;
+    assert_eq!(told(false).await, [("codes".to_owned(), 2, true)]);
+    assert_eq!(world.versions().await, before);
+    world.build().await;
+    assert_eq!(told(false).await, [("codes".to_owned(), 2, false)]);
+    assert_eq!(told(true).await, [("codes".to_owned(), 2, true)]);
+    world.write("seeds/codes.csv", "code,rate\n7\n");
+    let error = world.runner().plan_seeds(&Selection::all(), false).await.unwrap_err();
+    assert!(tell(&error).contains("line: 2"), "{}", tell(&error));
 }
 
 #[tokio::test]

@@ -293,7 +293,7 @@ pub(super) async fn rows_of(runner: &Runner, sql: &str) -> Vec<String> {
     rows
 }
 
-fn raw_schema() -> Arc<Schema> {
+pub(super) fn raw_schema() -> Arc<Schema> {
     let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     Arc::new(Schema::new(vec![
         Field::new("user_id", DataType::Int64, true),

@@ -95,7 +95,7 @@ struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     fn set(runner: &Runner, test: &'a ScenarioTest, feeder: Option<&Arc<dyn Feeder>>) -> Result<Self> {
-        let (clock, hand) = Clock::manual(FAR_AHEAD_US, 1);
+        let (clock, hand) = Clock::manual(FAR_AHEAD_US, seed_of(&test.name));
         let table = TableId::Ops("scenario".to_owned());
         let (lake, switch) = Lake::rehearsal(clock).map_err(BuildFault::lake(&table))?;
         let own = stand_in(runner, test, lake.clone())?;
@@ -307,6 +307,14 @@ impl<'a> Stage<'a> {
         }
         Ok(None)
     }
+}
+
+/// The seed of a story's ids. Each story has its own: the engine remembers what it has read of a file by the file's path, and
+/// the lakes of all stories lie in one place.
+fn seed_of(name: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    std::hash::Hash::hash(name, &mut hasher);
+    std::hash::Hasher::finish(&hasher)
 }
 
 /// The story's own runner: its lake, and its variables where it has any.

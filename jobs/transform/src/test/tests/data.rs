@@ -10,7 +10,11 @@ const PROJECT: &str = "name: shop\n";
 
 /// A seed that a test may rewrite, and a table over it in daily batches.
 fn world(tests: &str, csv: &str) -> World {
-    World::new(&[
+    World::new(&files(tests, csv))
+}
+
+fn files<'a>(tests: &'a str, csv: &'a str) -> [(&'a str, &'a str); 5] {
+    [
         ("dbt_project.yml", PROJECT),
         ("seeds/raw.csv", csv),
         (
@@ -23,7 +27,7 @@ fn world(tests: &str, csv: &str) -> World {
              begin='2025-03-01') }} select id, at, status from {{ ref('raw') }}",
         ),
         ("models/daily.yml", tests),
-    ])
+    ]
 }
 
 const TESTS: &str = "
@@ -86,6 +90,43 @@ async fn a_copy_in_another_batch_is_found_although_only_new_rows_are_looked_at()
     world.write("seeds/raw.csv", TWO_DAYS);
     let report = world.build().await;
     assert_eq!((report.count(Outcome::Fail), report.count(Outcome::Error)), (0, 0), "{}", told(&report));
+}
+
+const KEYS: &str = "
+models:
+  - name: daily
+    config: {audit: before}
+    columns:
+      - {name: id, data_tests: [not_null, unique]}
+    data_tests:
+      - unique_combination_of_columns: {arguments: {combination_of_columns: [at, status]}}
+";
+
+#[tokio::test]
+async fn neither_test_nor_audit_of_a_key_opens_a_file_that_cannot_hold_a_copy_of_a_new_row() {
+    let world = World::on_disk(&files(KEYS, TWO_DAYS));
+    world.build().await;
+    // Whoever opened one of these files would fail.
+    assert_eq!(world.lose_batch("daily", "2025-03-09"), 1);
+    world.write("seeds/raw.csv", &format!("{TWO_DAYS}3,2025-03-11T01:00:00Z,open\n"));
+    insta::assert_snapshot!(told(&world.build().await), @"
+    Pass 0 (new rows) not_null_daily_id
+    Pass 0 (new rows) unique_combination_of_columns_daily__at__status
+    Pass 0 (new rows) unique_daily_id
+    ");
+    // A test of all rows opens it, unless the log itself says that no row is null.
+    assert_eq!(world.test_with(&TestOptions { full: true, ..TestOptions::default() }).await.count(Outcome::Error), 2);
+}
+
+#[tokio::test]
+async fn an_audit_that_looks_at_new_rows_finds_the_copy_of_an_old_one() {
+    let world = World::new(&files(KEYS, TWO_DAYS));
+    world.build().await;
+    world.write("seeds/raw.csv", &format!("{TWO_DAYS}1,2025-03-11T01:00:00Z,open\n"));
+    let report = world.build().await;
+    let daily = report.node("daily").unwrap();
+    assert_eq!((daily.outcome, daily.failures), (Outcome::Fail, Some(1)), "{:?}", daily.message);
+    assert_eq!(world.rows("select id from daily").await, ["1", "2"]);
 }
 
 #[tokio::test]

@@ -29,10 +29,31 @@ struct World {
 
 impl World {
     fn new(files: &[(&str, &str)]) -> Self {
+        Self::over(folder(files), "memory:///lake/")
+    }
+
+    /// With a lake in the folder `lake` beside the project's files, for tests that look at its files.
+    fn on_disk(files: &[(&str, &str)]) -> Self {
+        let dir = folder(files);
+        let lake = dir.path().join("lake");
+        std::fs::create_dir_all(&lake).unwrap();
+        let url = format!("file://{}/", lake.display());
+        Self::over(dir, &url)
+    }
+
+    fn over(dir: TempDir, url: &str) -> Self {
         let (clock, _) = Clock::manual(1_741_478_400_000_000, 11);
-        let settings = LakeSettings { url: "memory:///lake/".parse().unwrap(), options: BTreeMap::new() };
+        let settings = LakeSettings { url: url.parse().unwrap(), options: BTreeMap::new() };
         let lake = Lake::connect(&settings, &MaintenanceSettings::default(), clock).unwrap();
-        Self { dir: folder(files), lake }
+        Self { dir, lake }
+    }
+
+    /// Deletes the data files of one batch of a model's table from the lake on disk, behind its back; says how many there were.
+    fn lose_batch(&self, model: &str, batch: &str) -> usize {
+        let batch = self.dir.path().join(format!("lake/models/main/{model}/_batch={batch}"));
+        let files = std::fs::read_dir(&batch).unwrap().count();
+        std::fs::remove_dir_all(batch).unwrap();
+        files
     }
 
     fn write(&self, path: &str, text: &str) {

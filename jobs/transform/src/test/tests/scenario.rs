@@ -2,6 +2,7 @@
 
 use super::{World, told};
 use crate::test::TestOptions;
+use crate::{LoadOptions, load_project};
 
 const SOURCES: &str = "
 sources:
@@ -158,7 +159,7 @@ scenario_tests:
         expect: {dayly: []}
         kil: daily
       - kill: dail
-        send: [{topic: orders}, {topic: orders, value: 1, raw: x}]
+        send: [{topic: orders}, {topic: orders, value: 1, raw: x}, {topic: orders, value: 1, repeat: 1000000}]
         expect_books: {landet: 1}
   - name: nothing
   - name: unknown
@@ -178,6 +179,7 @@ scenario_tests:
       hint: did you mean `daily`?
     TM0332 tests/scenarios/stories.yml:9:16: a record has one of `value` (JSON), `raw` (its bytes as text) and `tombstone: true`
     TM0332 tests/scenarios/stories.yml:9:33: a record has one of `value` (JSON), `raw` (its bytes as text) and `tombstone: true`
+    TM0332 tests/scenarios/stories.yml:9:102: a record is repeated at most 100000 times
     TM0312 tests/scenarios/stories.yml:10:24: unknown key, key=`landet`, in=`expect_books`
       hint: did you mean `landed`?
     TM0314 tests/scenarios/stories.yml:11:5: key is missing, key=`steps`, in=`nothing`
@@ -200,4 +202,26 @@ async fn stories_are_told_by_test_and_never_by_a_build() {
     let report = world.select(&["test_type:scenario"], &TestOptions::default()).await;
     assert_eq!(told(&report), "Pass 0 told\n");
     assert_eq!(report.nodes.len(), 1);
+}
+
+#[test]
+fn a_repeated_record_is_as_many_records_each_with_its_number() {
+    let world = world(
+        "
+scenario_tests:
+  - name: many
+    steps:
+      - send:
+          - {topic: orders, repeat: 11, key: 'k{nn}', headers: {h: '{n}'}, value: {id: '{nnn}', other: '{name} {n'}}
+          - {topic: orders, key: '{n}', tombstone: true}
+",
+    );
+    let project = load_project(world.dir.path(), LoadOptions::default()).unwrap();
+    let records = &project.scenario_tests[0].steps[0].send;
+    assert_eq!(records.len(), 12);
+    assert_eq!(records[10].key.as_deref(), Some("k10"));
+    assert_eq!(records[3].key.as_deref(), Some("k03"));
+    assert_eq!(records[3].headers, [("h".to_owned(), "3".to_owned())]);
+    assert_eq!(records[3].value.as_deref(), Some(r#"{"id":"003","other":"{name} {n"}"#));
+    assert_eq!(records[11].key.as_deref(), Some("{n}"));
 }

@@ -1,0 +1,21 @@
+with
+
+zones as (
+    select user_id, valid_from, tz
+    from {{ ref('user_time_zones') }}
+    where system = 'activity'
+),
+
+final as (
+    select
+        user_id as device_id,
+        valid_from,
+        lead(valid_from) over (
+            partition by user_id
+            order by valid_from
+        ) as valid_to,
+        tz
+    from zones
+)
+
+select * from final

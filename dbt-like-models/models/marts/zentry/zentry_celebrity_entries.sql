@@ -1,0 +1,31 @@
+with
+
+celebrities as (
+    select user_id
+    from {{ ref('int_celebrities_flagged') }}
+),
+
+entries as (
+    select
+        sleep_entry_id,
+        user_id,
+        sleep_duration,
+        sleep_start_at,
+        created_at,
+        updated_at
+    from {{ ref('zentry_sleep_entries') }}
+),
+
+final as (
+    select
+        entries.user_id as author_id,
+        entries.sleep_entry_id,
+        entries.sleep_duration,
+        entries.sleep_start_at,
+        entries.created_at,
+        entries.updated_at
+    from entries
+    inner join celebrities on entries.user_id = celebrities.user_id
+)
+
+select * from final

@@ -1,0 +1,29 @@
+with
+
+source as (
+    select * from {{ source('clicks', 'transactions') }}
+),
+
+final as (
+    select
+        _key as event_key,
+        event_id,
+        transaction_id,
+        user_id,
+        kind,
+        status,
+        amount,
+        currency,
+        event_at as occurred_at,
+        {{ micros_to_seconds(lateness_us('event_at', '_timestamp')) }}
+            as lateness_s,
+        _extra as extra,
+        _topic as kafka_topic,
+        _partition as kafka_partition,
+        _offset as kafka_offset,
+        _timestamp as kafka_timestamp,
+        _ingested_at as ingested_at
+    from source
+)
+
+select * from final
