@@ -28,6 +28,8 @@ pub mod exit {
 pub struct Tidemill {
     project: PathBuf,
     target: Option<String>,
+    /// Arguments that every call has.
+    always: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
@@ -73,13 +75,27 @@ impl Tidemill {
     /// Calls for the project in a folder.
     #[must_use]
     pub fn new(project: &Path) -> Self {
-        Self { project: project.to_path_buf(), target: None, environment: Vec::new() }
+        Self { project: project.to_path_buf(), target: None, always: Vec::new(), environment: Vec::new() }
     }
 
     /// Chooses a target of `tidemill.toml`.
     #[must_use]
     pub fn target(mut self, name: &str) -> Self {
         self.target = Some(name.to_owned());
+        self
+    }
+
+    /// Sets the clock of every call: an instant such as 2025-03-09T12:00:00Z.
+    #[must_use]
+    pub fn as_of(mut self, instant: &str) -> Self {
+        self.always.extend(["--as-of".to_owned(), instant.to_owned()]);
+        self
+    }
+
+    /// Sets variables of models and contracts for every call, as YAML.
+    #[must_use]
+    pub fn vars(mut self, map: &str) -> Self {
+        self.always.extend(["--vars".to_owned(), map.to_owned()]);
         self
     }
 
@@ -113,6 +129,7 @@ impl Tidemill {
             command.args(["--target", target]);
         }
         command
+            .args(&self.always)
             .args(arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("NO_COLOR", "1")

@@ -187,10 +187,10 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// Systems whose traffic is sent
-    #[arg(long, value_enum, num_args = 1.., default_values_t = [SystemArg::Zoner, SystemArg::Logins])]
+    #[arg(long, value_enum, num_args = 1.., default_values_t = [SystemArg::All])]
     pub(crate) system: Vec<SystemArg>,
     /// Base events to send, shared among the systems
-    #[arg(long, default_value_t = 60_000)]
+    #[arg(long, default_value_t = 30_000)]
     pub(crate) events: u64,
     /// Records per second that producers send
     #[arg(long, default_value_t = 10_000)]

@@ -2,6 +2,7 @@
 //!
 //! The judgement that counts is the one at ingest, which keeps a broken record in quarantine. Here it only tells the phone's
 //! owner early. The two are written apart, because the rooms may not know each other; where they differ, ingest is right.
+//! `tests/tests/e2e/collect.rs` posts every kind of broken reading and compares the two.
 
 use serde_json::Value;
 use tidemill_project::clock::Micros;

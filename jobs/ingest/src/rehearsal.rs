@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::batch::Batcher;
 use crate::commit::RunContext;
 use crate::deadline::Deadline;
-use crate::decode::{Decoder, NoHeaders, Record};
+use crate::decode::{Decoder, Headers, Record};
 use crate::error::Cause;
 use crate::request::{IngestReport, NoObserver};
 use crate::retry::Retry;
@@ -154,6 +154,15 @@ async fn read_source(
     Ok(committer.finish().await)
 }
 
+/// Headers of a record that is told; a key may stand in one.
+struct SentHeaders<'a>(&'a [(String, Vec<u8>)]);
+
+impl Headers for SentHeaders<'_> {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().rev().find(|(header, _)| header == name).map(|(_, value)| value.as_slice())
+    }
+}
+
 /// Reads event times by the contract itself.
 struct EventTimes<'a> {
     decoder: Decoder,
@@ -172,7 +181,7 @@ impl<'a> EventTimes<'a> {
         self.decoder.begin(1);
         self.decoder.push(&Record {
             payload: record.value.as_deref(),
-            headers: &NoHeaders,
+            headers: &SentHeaders(&record.headers),
             topic: Some(&record.topic),
             topic_rule: self.rules.rule_of(&record.topic),
             partition: Some(record.partition),

@@ -24,7 +24,7 @@ const TIME_NS: i64 = 1_741_521_605_000_000_000;
 /// The shipped project with the activity source switched on and its topic renamed.
 fn project(bootstrap: &str, topic: &str, port: u16) -> Result<Project> {
     let shipped = std::fs::read_to_string(tidemill_tests::installed::repository().join(SOURCES))?;
-    let own = shipped.replace("enabled: false", "enabled: true").replace(TOPIC, topic);
+    let own = shipped.replace("\"{{ var('activity_enabled') }}\"", "true").replace(TOPIC, topic);
     // The table keeps its name; the topic alone is this test's own.
     let own = own.replace(&format!("- name: {topic}"), &format!("- name: {TOPIC}"));
     let settings = format!(

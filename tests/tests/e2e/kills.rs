@@ -104,7 +104,7 @@ fn survive(random: &mut Seeded) -> Result<()> {
         .kafka_property("heartbeat.interval.ms", "300")
         .ingest("max_batch_rows", "500")
         .build()?;
-    let tidemill = project.tidemill();
+    let tidemill = project.tidemill().as_of(&truth.as_of());
 
     let mut points = Vec::new();
     for prefix in ["ingest.", "transform.", "publish.local."] {

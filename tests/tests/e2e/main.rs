@@ -19,5 +19,6 @@ mod secrets;
 mod servers;
 mod snowflake;
 mod soak;
+mod systems;
 mod topics;
 mod truth;

@@ -4,8 +4,10 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tidemill_simulate::avro::{
-    Kind, Status, TRANSACTION, Transaction, USER_ACTION_V1, USER_ACTION_V2, UserAction, UserActionVersion,
+    Kind, SYSTEM_METRIC, Status, SystemMetric, TRANSACTION, Transaction, USER_ACTION_V1, USER_ACTION_V2, UserAction,
+    UserActionVersion,
 };
+use tidemill_tests::kafka::Broker;
 use tidemill_tests::project::{Project, ProjectBuilder};
 use tidemill_tests::registry::{Registry, url_at};
 use tidemill_tests::shared;
@@ -330,5 +332,59 @@ fn c5_a_schema_is_checked_against_registry_contract_models_and_warehouse_and_the
     )?;
     ensure!(next["ok"] == true && scene.registry.versions(&subject)? == json!([1, 2]), "{next}");
     tidemill.expect(exit::USAGE, &["schema", "check", "no-such-file.avsc", "--select", "clicks.nothing"])?;
+    Ok(())
+}
+
+#[test]
+fn c3_the_shipped_contracts_read_what_producers_write_in_avro() -> Result<()> {
+    // A broker of its own: the shipped contracts name their topics.
+    let broker = Broker::start()?;
+    let topics = Topics::connect(&broker.bootstrap())?;
+    let registry = Registry::start()?;
+    let id = |topic: &str, schema: &str| -> Result<u32> {
+        topics.create(topic, 1, &[])?;
+        registry.register(&format!("{topic}-value"), schema)
+    };
+    let action = id("events.user-actions", USER_ACTION_V2)?;
+    let transaction = id("events.transactions", TRANSACTION)?;
+    let metric = id("events.system", SYSTEM_METRIC)?;
+    let value = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut value = Vec::new();
+        write(&mut value);
+        Record::value(value)
+    };
+    let payment = Transaction {
+        event_id: "t1",
+        transaction_id: "o1",
+        user_id: "u1",
+        kind: Kind::Payment,
+        status: Status::Completed,
+        amount: 75_000,
+        currency: "USD",
+        occurred_at_ms: AT_MS,
+    };
+    // Producers of metrics give no id: each sample counts, also one that equals another.
+    let sample =
+        SystemMetric { event_id: None, service: "api", metric: "load", value: 0.5, occurred_at_ms: AT_MS, tags: &[] };
+    let producer = topics.producer()?;
+    let click = click("a1", action, UserActionVersion::V2);
+    producer.deliver("events.user-actions", &[click.clone(), click])?;
+    producer.deliver("events.transactions", &[value(&|out| payment.write(transaction, out))])?;
+    producer.deliver("events.system", &vec![value(&|out| sample.write(metric, out)); 2])?;
+
+    let project = ProjectBuilder::shipped()
+        .kafka(&broker.bootstrap(), &shared::unique_name("group"))
+        .registry(&registry.url())
+        .build()?;
+    let tidemill = project.tidemill();
+    let vars = "{clicks_enabled: true, clicks_format: avro}";
+    tidemill.succeed(&["ingest", "--select", "clicks", "--vars", vars])?;
+    let count = |table: &str| tidemill.json(&["sql", "--vars", vars, &format!("select count(*) as n from {table}")]);
+    for (table, rows) in [("stg_clicks__user_actions", 1), ("stg_clicks__transactions", 1), ("stg_clicks__system", 2)] {
+        let counted = count(table)?;
+        ensure!(counted == json!([{"n": rows}]), "{table}: {counted}");
+    }
+    tidemill.succeed(&["schema", "check", "--select", "clicks", "--vars", vars])?;
+    tidemill.succeed(&["reconcile", "--deep", "--vars", vars])?;
     Ok(())
 }

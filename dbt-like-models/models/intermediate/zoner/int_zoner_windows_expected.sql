@@ -13,9 +13,16 @@ defaults as (
     from {{ ref('int_zoner_windows_by_date') }}
 ),
 
-segments as (
-    select user_id, valid_from, valid_to, tz
-    from {{ ref('int_zoner_zones_segmented') }}
+zones as (
+    select
+        user_id,
+        valid_from,
+        tz,
+        lead(valid_from) over (
+            partition by user_id
+            order by valid_from
+        ) as valid_to
+    from {{ ref('zoner_user_time_zones') }}
 ),
 
 plans as (
@@ -25,15 +32,15 @@ plans as (
         standing.activity,
         standing.window_start,
         standing.window_end,
-        coalesce(segments.tz, '{{ var("zoner_default_tz") }}') as tz
+        coalesce(zones.tz, '{{ var("zoner_default_tz") }}') as tz
     from {{ ref('int_zoner_plans_standing') }} as standing
-    left join segments
+    left join zones
         on
-            standing.user_id = segments.user_id
-            and standing.window_start >= segments.valid_from
+            standing.user_id = zones.user_id
+            and standing.window_start >= zones.valid_from
             and (
-                standing.window_start < segments.valid_to
-                or segments.valid_to is null
+                standing.window_start < zones.valid_to
+                or zones.valid_to is null
             )
 ),
 

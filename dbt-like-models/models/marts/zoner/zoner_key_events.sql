@@ -61,9 +61,16 @@ flights as (
     from {{ ref('int_zoner_flights_standing') }}
 ),
 
-segments as (
-    select user_id, valid_from, valid_to, tz
-    from {{ ref('int_zoner_zones_segmented') }}
+zones as (
+    select
+        user_id,
+        valid_from,
+        tz,
+        lead(valid_from) over (
+            partition by user_id
+            order by valid_from
+        ) as valid_to
+    from {{ ref('zoner_user_time_zones') }}
 ),
 
 flights_with_zone as (
@@ -73,15 +80,15 @@ flights_with_zone as (
         flights.scheduled_at,
         flights.estimated_at,
         flights.updated_at,
-        coalesce(segments.tz, '{{ var("zoner_default_tz") }}') as tz
+        coalesce(zones.tz, '{{ var("zoner_default_tz") }}') as tz
     from flights
-    left join segments
+    left join zones
         on
-            flights.user_id = segments.user_id
-            and flights.scheduled_at >= segments.valid_from
+            flights.user_id = zones.user_id
+            and flights.scheduled_at >= zones.valid_from
             and (
-                flights.scheduled_at < segments.valid_to
-                or segments.valid_to is null
+                flights.scheduled_at < zones.valid_to
+                or zones.valid_to is null
             )
 ),
 

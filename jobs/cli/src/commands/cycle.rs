@@ -181,6 +181,8 @@ impl Cycle {
     pub(crate) fn new(context: &Context, selection: Selection) -> anyhow::Result<Self> {
         let runner = runner(context)?;
         let mut contracts = context.selected_contracts(&[])?;
+        // What only files feed is nothing to wait for.
+        contracts.retain(|contract| !contract.topics.is_empty());
         if !selection.select.is_empty() || !selection.exclude.is_empty() {
             let graph = runner.graph();
             let mut wanted = Vec::new();

@@ -88,8 +88,10 @@ pub(crate) async fn run(global: &GlobalArgs, args: DemoArgs, printer: Printer) -
     let duplicates: u64 = proofs.iter().flat_map(|proof| &proof.partitions).map(|totals| totals.duplicates).sum();
     let quarantined: u64 = proofs.iter().map(tidemill_ingest::reconcile::Reconciliation::quarantined).sum();
     let closed = proofs.iter().all(tidemill_ingest::reconcile::Reconciliation::is_closed);
-    let session = runner(&context)?.query_context().await?;
-    let compared = compare::models(&session, &truth, |_| true).await?;
+    let runner = runner(&context)?;
+    let session = runner.query_context().await?;
+    let models = &runner.project().models;
+    let compared = compare::models(&session, &truth, |model| models.contains_key(model)).await?;
     let elapsed = watch.elapsed();
 
     let (_, true_landed, true_duplicates, true_quarantined) = truth.totals();
@@ -139,7 +141,7 @@ fn systems(wanted: &[SystemArg]) -> Vec<System> {
 
 /// A system's share of the traffic. Clicks come slowly, so that an hour with its bots is seen.
 fn options(system: System, args: &DemoArgs, num_systems: usize) -> Options {
-    let (rate, users) = if system == System::Clicks { (Some(10.0), Some(2_000)) } else { (None, None) };
+    let (rate, users) = if system == System::Clicks { (Some(4.0), Some(2_000)) } else { (None, None) };
     Options {
         seed: args.seed,
         events: args.events / num_systems.max(1) as u64,

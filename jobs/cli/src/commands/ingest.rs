@@ -28,7 +28,11 @@ pub(crate) async fn run(global: &GlobalArgs, args: IngestArgs, printer: Printer)
             OnGapArg::Skip => OnGap::Skip,
         };
     }
-    let contracts = context.selected_contracts(&args.select)?;
+    let mut contracts = context.selected_contracts(&args.select)?;
+    if args.from_files.is_empty() && contracts.iter().any(|contract| !contract.topics.is_empty()) {
+        // Sources that only files feed come along with a system; alone, one is refused with the reason.
+        contracts.retain(|contract| !contract.topics.is_empty());
+    }
     if contracts.is_empty() {
         let message =
             "the project declares no source with `config.meta.tidemill`, so there is nothing to ingest".to_owned();

@@ -215,7 +215,7 @@ fn write_truth(truth: &Truth, path: &Path) -> anyhow::Result<()> {
 
 fn report(system: System, truth: &Truth, args: &TrafficArgs, printer: Printer) {
     let (records, landed, duplicates, quarantined) = truth.totals();
-    let as_of = chrono::DateTime::from_timestamp_micros(truth.as_of_us).unwrap_or_default().to_rfc3339();
+    let as_of = truth.as_of();
     let mut text = format!(
         "{}: {} records; {} will land, {} are duplicates, {} belong into quarantine\n",
         system.name(),

@@ -86,7 +86,7 @@ impl Registry {
     /// # Errors
     /// A file of certificates or keys cannot be read or used.
     pub fn new(settings: &RegistrySettings) -> Result<Self, RegistryError> {
-        let client = |source: reqwest::Error| RegistryError::Client { url: settings.url.clone(), source };
+        let client = |source: reqwest::Error| RegistryError::Client { url: settings.url.to_string(), source };
         let mut http = reqwest::Client::builder().timeout(settings.timeout).use_rustls_tls();
         if let Some(path) = &settings.ca {
             for certificate in reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(client)? {
@@ -114,10 +114,10 @@ impl Registry {
     /// # Errors
     /// The registry does not answer, refuses, or is none.
     pub async fn schema(&self, id: SchemaId) -> Result<Option<Arc<RegisteredSchema>>, RegistryError> {
+        const ACT: &str = "read a schema";
         if let Some(schema) = self.0.schemas.lock().get(&id) {
             return Ok(Some(Arc::clone(schema)));
         }
-        const ACT: &str = "read a schema";
         let id_text = id.to_string();
         let answer = match self.ask(Method::GET, ACT, &["schemas", "ids", &id_text], None).await {
             Err(error) if error.code_of_refusal() == Some(UNKNOWN_SCHEMA) => return Ok(None),
@@ -255,7 +255,7 @@ impl Registry {
             request = request.header("content-type", "application/vnd.schemaregistry.v1+json").body(body.to_string());
         }
         let silent = |source: reqwest::Error| RegistryError::Silent {
-            url: self.url().clone(),
+            url: self.url().to_string(),
             act,
             source: source.without_url(),
         };
@@ -269,11 +269,11 @@ impl Registry {
         let refusal = serde_json::from_str::<RefusalAnswer>(&text).ok();
         let code = refusal.as_ref().map(|refusal| refusal.error_code);
         let message = refusal.map_or_else(|| first_line(&text), |refusal| refusal.message);
-        Err(RegistryError::Refused { url: self.url().clone(), act, status, code, message })
+        Err(RegistryError::Refused { url: self.url().to_string(), act, status, code, message })
     }
 
     fn senseless(&self, act: &'static str, problem: String) -> RegistryError {
-        RegistryError::Answer { url: self.url().clone(), act, problem }
+        RegistryError::Answer { url: self.url().to_string(), act, problem }
     }
 }
 

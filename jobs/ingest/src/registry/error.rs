@@ -20,7 +20,7 @@ pub enum RegistryError {
     #[error("failed to set up a client of the schema registry, url=`{url}`")]
     Client {
         /// The registry.
-        url: reqwest::Url,
+        url: String,
         /// Cause.
         source: reqwest::Error,
     },
@@ -28,7 +28,7 @@ pub enum RegistryError {
     #[error("schema registry did not answer, url=`{url}`, act=`{act}`")]
     Silent {
         /// The registry.
-        url: reqwest::Url,
+        url: String,
         /// What it was asked to do.
         act: &'static str,
         /// Cause.
@@ -38,7 +38,7 @@ pub enum RegistryError {
     #[error("schema registry refused, url=`{url}`, act=`{act}`, status=`{}`: {message}", status.as_u16())]
     Refused {
         /// The registry.
-        url: reqwest::Url,
+        url: String,
         /// What it was asked to do.
         act: &'static str,
         /// HTTP status.
@@ -52,7 +52,7 @@ pub enum RegistryError {
     #[error("schema registry gave an answer that makes no sense, url=`{url}`, act=`{act}`: {problem}")]
     Answer {
         /// The registry.
-        url: reqwest::Url,
+        url: String,
         /// What it was asked to do.
         act: &'static str,
         /// What is wrong with the answer.

@@ -1,6 +1,7 @@
 //! The client against a registry in this process that answers from a script.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,14 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value as Json, json};
 use tidemill_project::clock::Clock;
 use tidemill_project::config::{RegistryAuth, RegistrySettings};
 use tidemill_project::contract::{ColumnType, Format};
 use tidemill_project::{Diagnostic, ErrorKind, Secret, SourceName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::{Compatibility, Registry, RegistryError, Schemas};
@@ -247,4 +251,45 @@ async fn c6_an_id_that_the_registry_does_not_know_is_quarantined() {
     let mut decoder = decoder();
     schemas(stub.registry().await).teach(&mut decoder, std::iter::once(VALUE)).await.unwrap();
     assert_eq!(decoder.push(&record(VALUE)), Pushed::Rejected(RejectionClass::UnknownSchema));
+}
+
+/// Answers every request over TLS with an empty list.
+async fn serve_tls() -> u16 {
+    let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("src/registry/fixtures").join(name);
+    let chain = CertificateDer::pem_file_iter(file("test.crt")).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(file("test.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // A client that does not trust the certificate leaves in the middle of the handshake.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = [0; 4_096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]").await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn x34_a_registry_is_trusted_by_the_authority_that_the_settings_name() {
+    let url = format!("https://localhost:{}/", serve_tls().await).parse().unwrap();
+    let settings = RegistrySettings { url, ..Stub::default().serve().await };
+    let error = Registry::new(&settings).unwrap().ping().await.expect_err("nobody vouches for it");
+    assert!(matches!(error, RegistryError::Silent { .. }), "{error}");
+    let ca = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/registry/fixtures/test.crt"));
+    Registry::new(&RegistrySettings { ca, ..settings.clone() }).unwrap().ping().await.unwrap();
+    let missing = RegistrySettings { ca: Some("no/such.pem".into()), ..settings };
+    let error = Registry::new(&missing).expect_err("no file");
+    assert_eq!((error.kind(), error.code().unwrap().0), (ErrorKind::Configuration, 411));
 }

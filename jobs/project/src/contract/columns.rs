@@ -91,6 +91,36 @@ fn check_mention(reader: &mut Reader<'_>, mention: &Mention, columns: &[Contract
     }
 }
 
+/// What a column makes depend on other ones.
+struct Conditions {
+    required_when: Option<(String, Vec<String>)>,
+    required_without: Option<String>,
+    paths_when: Option<PathsWhen>,
+}
+
+/// Reads them, and notes which columns they mention.
+fn read_conditions(
+    reader: &mut Reader<'_>,
+    section: Section<'_>,
+    column: &str,
+    place: Place,
+    mentions: &mut Vec<Mention>,
+) -> Conditions {
+    let required_when = section.get("required_when").and_then(|node| read_condition(reader, node));
+    let required_without = section.get("required_without").and_then(|node| reader.text("required_without", node));
+    let paths_when = section.get("from_when").and_then(|node| read_paths_when(reader, node));
+    let others = [
+        ("required_when", required_when.as_ref().map(|(other, _)| other)),
+        ("required_without", required_without.as_ref()),
+        ("from_when", paths_when.as_ref().map(|when| &when.column)),
+    ];
+    for (key, other) in others {
+        let place = section.get(key).map_or(place, |node| node.place);
+        mentions.extend(other.map(|other| Mention { place, key, column: column.to_owned(), other: other.clone() }));
+    }
+    Conditions { required_when, required_without, paths_when }
+}
+
 /// A column; its conditions on other ones are checked when all are known.
 fn read_column(
     reader: &mut Reader<'_>,
@@ -125,19 +155,8 @@ fn read_column(
     let stand_in = if event_time.is_some() { ColumnType::Timestamp } else { ColumnType::Text };
     let (data_type, implied_format) = declared_type.unwrap_or((stand_in, None));
     let must_be_there = event_time.is_some() || indispensable_column(defaults.key) == Some(name.as_str());
-    let condition = section.get("required_when");
-    let required_when = condition.and_then(|node| read_condition(reader, node));
-    let required_without = section.get("required_without").and_then(|node| reader.text("required_without", node));
-    let paths_when = section.get("from_when").and_then(|node| read_paths_when(reader, node));
-    let others = [
-        ("required_when", required_when.as_ref().map(|(other, _)| other)),
-        ("required_without", required_without.as_ref()),
-        ("from_when", paths_when.as_ref().map(|when| &when.column)),
-    ];
-    for (key, other) in others {
-        let place = section.get(key).map_or(node.place, |node| node.place);
-        mentions.extend(other.map(|other| Mention { place, key, column: name.clone(), other: other.clone() }));
-    }
+    let Conditions { required_when, required_without, paths_when } =
+        read_conditions(reader, section, &name, node.place, mentions);
     let mut required = section.get("required").and_then(|node| reader.flag("required", node)).unwrap_or(must_be_there);
     if required && required_when.is_some() {
         let message = format!("column is required always and sometimes, column=`{name}`");

@@ -80,6 +80,13 @@ impl Truth {
         self.models.extend(other.models);
     }
 
+    /// The clock for which it holds, as `--as-of` takes it: `2025-03-10T00:32:43Z`.
+    #[must_use]
+    pub fn as_of(&self) -> String {
+        let instant = chrono::DateTime::from_timestamp_micros(self.as_of_us).unwrap_or_default();
+        instant.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+    }
+
     /// Sums over all topics: records, landed, duplicates, quarantined.
     #[must_use]
     pub fn totals(&self) -> (u64, u64, u64, u64) {

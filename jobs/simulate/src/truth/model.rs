@@ -315,6 +315,11 @@ fn write_cell(line: &mut String, cell: &Cell) {
         Cell::Int(number) => {
             let _ = write!(line, "{number}");
         }
+        Cell::Text(text) if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') => {
+            line.push('"');
+            line.push_str(text);
+            line.push('"');
+        }
         other => line.push_str(&value(other).to_string()),
     }
 }

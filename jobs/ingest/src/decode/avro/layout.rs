@@ -126,10 +126,7 @@ impl From<Broken> for Malformed {
 
 /// How the columns that read `name` want its times. Where they disagree, ISO 8601 is right for all that want a time.
 fn time_form(steps: &Steps, step: StepId, name: &str, contract: &Contract) -> TimeForm {
-    let units: Vec<Option<TimeUnit>> = match steps.get(step) {
-        Step::Union(branches) => branches.iter().filter_map(|branch| unit_of(steps.get(*branch))).collect(),
-        step => unit_of(step).into_iter().collect(),
-    };
+    let units = units_of(steps, step);
     let wants_number = |data_type: &ColumnType, unit: Option<TimeUnit>| match (data_type, unit) {
         (ColumnType::BigInt, None) => true,
         (_, Some(unit)) => units.iter().all(|of| *of == Some(unit)),
@@ -144,12 +141,13 @@ fn time_form(steps: &Steps, step: StepId, name: &str, contract: &Contract) -> Ti
     }
 }
 
-/// The unit that a timestamp's numbers count in; a local one, whose zone only the column knows, and a date have none.
-fn unit_of(step: &Step) -> Option<Option<TimeUnit>> {
-    match step {
-        Step::Timestamp { unit, is_local: false } => Some(Some(*unit)),
-        Step::Timestamp { .. } | Step::Date => Some(None),
-        _ => None,
+/// The units that the times of a step count in; a local one, whose zone only the column knows, and a date have none.
+fn units_of(steps: &Steps, step: StepId) -> Vec<Option<TimeUnit>> {
+    match steps.get(step) {
+        Step::Timestamp { unit, is_local: false } => vec![Some(*unit)],
+        Step::Timestamp { .. } | Step::Date => vec![None],
+        Step::Union(branches) => branches.iter().flat_map(|branch| units_of(steps, *branch)).collect(),
+        _ => Vec::new(),
     }
 }
 

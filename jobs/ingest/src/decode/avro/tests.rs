@@ -427,3 +427,31 @@ fn a_schema_is_told_every_column_that_it_breaks() {
         Err("holds something that is no type: 7".to_owned())
     );
 }
+
+/// Every kind of type, some of them inside each other and themselves.
+const ALL_KINDS: &str = r#"{"name": "at", "type": "long"}, {"name": "v", "type": ["null", "double", {"type": "map", "values": "UserAction"},
+    {"type": "array", "items": ["null", "string", {"type": "enum", "name": "E", "symbols": ["a", "b"]}]},
+    {"type": "fixed", "name": "F", "size": 3}, {"type": "bytes", "logicalType": "decimal", "scale": 2}, "boolean",
+    {"type": "int", "logicalType": "date"}, {"type": "long", "logicalType": "timestamp-nanos"}, "float"]}"#;
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_048))]
+
+    #[test]
+    fn any_bytes_behind_a_prefix_have_one_fate(
+        bytes in proptest::collection::vec(proptest::prop_oneof![0_u8..24, proptest::prelude::any::<u8>()], 0..64),
+        deep in proptest::prelude::any::<bool>(),
+    ) {
+        let mut v = column("v", ColumnType::Json);
+        if deep {
+            v.paths.push(vec!["v".to_owned(), "at".to_owned()]);
+        }
+        let value = Wire::new(7).long(AT_MS / 1000).raw(&bytes);
+        let (batch, rejections) = decode(&one_column(v), &[(7, &avro(ALL_KINDS))], &[value]);
+        proptest::prop_assert_eq!(batch.num_rows() + rejections.len(), 1);
+        if batch.num_rows() == 1 && cell(&batch, "v", 0) != "null" {
+            let json = cell(&batch, "v", 0);
+            proptest::prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{}", json);
+        }
+    }
+}
