@@ -123,11 +123,12 @@ fn gl1_a_login_and_its_window_have_the_fields_of_the_page() -> Result<()> {
     Ok(())
 }
 
-/// GE1, GE5 (E23, E24): documents of both indices as an entry is logged, changed and deleted.
+/// GE1, GE5 (E19 to E24): documents of both indices as an entry is logged, changed and deleted; every table of the warehouse
+/// holds what its model does.
 #[test]
 fn ge1_an_entry_is_indexed_with_its_copy_and_both_end_with_it() -> Result<()> {
     let stage = Stage::new("")?;
-    let models = "+zentry_feed_fanout";
+    let models = "+zentry_feed +zentry_sleep_stats";
     let as_of = "2025-05-01T00:00:00Z";
     let follow = json!({"event": "follow_created", "occurred_at": "2025-04-30T05:00:00Z",
         "data": {"id": 77, "follower_id": 10, "followed_id": 20, "created_at": "2025-04-30T05:00:00Z"}});
