@@ -48,7 +48,6 @@ async fn unknown_and_ambiguous_columns_and_wrong_types_are_found_where_they_stan
     TM0351 models/d.sql:2:26: cannot coerce arithmetic expression Timestamp(µs, "UTC") - Float64 to valid types, in=`model.d`
     TM0351 models/e.sql:2:6: SQL cannot be parsed: expected an expression, found: from, in=`model.e`
     TM0351 models/f.sql:1:8: no function of that name, function=`no_such_function`, in=`model.f`
-      hint: did you mean `list_union`?
     TM0351 models/g.sql:1:1: SQL cannot be parsed: expected: an SQL statement, found: selectcoalesce, in=`model.g`
     "#);
     // Nothing was built.
