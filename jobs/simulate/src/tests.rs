@@ -283,6 +283,16 @@ fn avro_carries_the_same_events_as_json() {
     assert_eq!(known, (1..=4).map(|id| [0, 0, 0, 0, id]).collect());
 }
 
+/// A metric without an id is told by its offset, and a line of a file has none.
+#[test]
+fn everything_in_a_file_has_an_id_of_its_own() {
+    let traffic = generate(System::Clicks, &Options { stamped: false, ..faultless(System::Clicks) });
+    let events: Vec<Value> =
+        traffic.records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect();
+    let ids: BTreeSet<&str> = events.iter().filter_map(|event| event["event_id"].as_str()).collect();
+    assert_eq!(ids.len(), 4_000);
+}
+
 #[test]
 fn followers_of_some_make_them_celebrities_and_feeds_leave_these_out() {
     let truth = generate(System::Zentry, &options(System::Zentry)).truth;

@@ -209,8 +209,9 @@ impl Generator<'_> {
     fn metric(&mut self) -> Body {
         let service = self.random.pick(&["api", "web", "search", "cart", "mail"]);
         let metric = self.random.pick(&["cpu", "memory", "latency_ms", "errors"]);
-        // A copy of a record without an id is another event: whoever replays a stream gives ids.
-        let has_id = self.options.replay_after_us.is_some() || self.random.chance(0.5);
+        // Without an id the record's place is its key: a copy is then another event, and a line of a file has no place.
+        let needs_id = self.options.replay_after_us.is_some() || !self.options.stamped;
+        let has_id = needs_id || self.random.chance(0.5);
         Body::Metric { service, metric, value_millionths: self.random.between(0, 1_000_000_000), has_id }
     }
 
