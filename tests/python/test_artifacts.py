@@ -65,6 +65,27 @@ def test_batches_of_a_microbatch_model_stand_in_the_results(shop: Project) -> No
     assert starts == ["2025-01-01", "2025-01-03"]
 
 
+def test_snapshots_are_nodes_of_their_own(shop: Project) -> None:
+    (shop.folder / "snapshots").mkdir()
+    (shop.folder / "snapshots/orders_history.sql").write_text(
+        "{% snapshot orders_history %}{{ config(unique_key='id', strategy='check', check_cols='all') }}"
+        "select * from {{ ref('orders') }}{% endsnapshot %}"
+    )
+    shop.run("seed")
+    shop.run("snapshot")
+    assert statuses(shop) == {"orders_history": "success"}
+    node = check(shop, "manifest.json")["nodes"]["snapshot.shop.orders_history"]
+    assert (node["resource_type"], node["config"]["strategy"]) == ("snapshot", "check")
+    assert shop.run("ls", "--resource-type", "snapshot").stdout.split() == ["shop.orders_history"]
+    shop.run("docs", "generate")
+    assert "dbt_valid_from" in check(shop, "catalog.json")["nodes"]["snapshot.shop.orders_history"]["columns"]
+    lineage = shop.artifact("column_lineage.json")["nodes"]["model.shop.fct_customers"]["columns"]["total"]
+    assert lineage == {
+        "derivation": "transformation",
+        "from": [{"unique_id": "model.shop.stg_raw__orders", "column": "amount"}],
+    }
+
+
 def test_freshness_is_told_with_its_limits(shop: Project) -> None:
     shop.run("seed")
     # The second source is nowhere: it can be looked at no more than a table that was dropped.

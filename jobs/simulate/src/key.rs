@@ -1,10 +1,21 @@
 //! Idempotency keys as contracts derive them, for models that show them.
 
+use std::fmt::Write;
+
 use sha2::{Digest, Sha256};
 
 /// The key of a canonical JSON array: the first 16 bytes of its SHA-256, in lower-case hexadecimal digits.
 pub(crate) fn derived(canonical: &str) -> String {
-    Sha256::digest(canonical.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(canonical.as_bytes())[..16])
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ mod zoner;
 
 pub use clicks::SchemaIds;
 pub use files::FileWriter;
-pub use options::{Layout, Options};
+pub use options::{Layout, Options, Profile};
 pub use record::{Record, Sink, SinkError};
 pub use send::{SendError, Sender, create_topics};
 pub use system::System;

@@ -18,6 +18,17 @@ pub enum Layout {
     Both,
 }
 
+/// Shape of zoner's traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// Everybody lives a day plan.
+    #[default]
+    DayPlan,
+    /// The system's own demo producer: user 123 does something every two seconds.
+    Demo,
+}
+
 /// What a stream is made of. Shares are drawn per base event; each is within 0 and 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
@@ -54,8 +65,8 @@ pub struct Options {
     pub cross_partition: bool,
     /// Topics of zoner.
     pub layout: Layout,
-    /// Zoner's own demo producer instead of day plans: user 123 does something every two seconds.
-    pub demo_profile: bool,
+    /// Shape of zoner's traffic.
+    pub profile: Profile,
     /// Share of batches of clicks that a producer sends in a transaction and aborts: extra records that nobody may read.
     pub aborted: f64,
     /// Clicks are sent as Avro under these ids of the schema registry; without, as JSON.
@@ -88,7 +99,7 @@ impl Default for Options {
             cross_topic: false,
             cross_partition: false,
             layout: Layout::Both,
-            demo_profile: false,
+            profile: Profile::DayPlan,
             aborted: 0.001,
             avro: None,
             celebrity_threshold: 100,

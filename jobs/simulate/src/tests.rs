@@ -6,7 +6,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::time::{MINUTE_US, floor};
-use crate::{Layout, Options, Record, SchemaIds, System, Traffic, generate, stream};
+use crate::{Layout, Options, Profile, Record, SchemaIds, System, Traffic, generate, stream};
 
 /// A quarter of an hour of clicks and two minutes of readings: enough for windows, sessions and robots.
 fn options(system: System) -> Options {
@@ -36,7 +36,7 @@ fn sha256(traffic: &Traffic) -> String {
         hash.update(&record.value);
         hash.update(b"\n");
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    crate::key::hex(&hash.finalize()[..8])
 }
 
 /// S2: the hashes were made once and hold on every machine.
@@ -205,7 +205,7 @@ fn zoner_keeps_to_the_layout_that_was_asked_for() {
 
 #[test]
 fn the_demo_profile_is_one_user_every_two_seconds() {
-    let options = Options { demo_profile: true, events: 100, ..faultless(System::Zoner) };
+    let options = Options { profile: Profile::Demo, events: 100, ..faultless(System::Zoner) };
     let traffic = generate(System::Zoner, &options);
     assert_eq!(traffic.records.len(), 100);
     assert!(traffic.records.iter().all(|record| record.key.as_deref() == Some("123")));

@@ -64,6 +64,9 @@ fn pass(system: System, options: &Options, shift_ms: i64, sink: &mut Sink<'_>) -
 }
 
 /// Makes the traffic of one system and holds all of it.
+///
+/// # Panics
+/// Never: what holds the records takes every one.
 #[must_use]
 pub fn generate(system: System, options: &Options) -> Traffic {
     let mut records = Vec::new();

@@ -1,6 +1,6 @@
 with
 
-readings as (
+final as (
     select
         session_id,
         device_id,
@@ -22,4 +22,4 @@ readings as (
     from {{ ref('stg_activity__readings') }}
 )
 
-select * from readings
+select * from final

@@ -1,6 +1,6 @@
 with
 
-events as (
+final as (
     select
         event_id,
         transaction_id,
@@ -20,4 +20,4 @@ events as (
     from {{ ref('stg_clicks__transactions') }}
 )
 
-select * from events
+select * from final

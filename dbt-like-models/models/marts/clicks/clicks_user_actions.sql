@@ -1,6 +1,6 @@
 with
 
-events as (
+final as (
     select
         event_id,
         user_id,
@@ -21,4 +21,4 @@ events as (
     from {{ ref('stg_clicks__user_actions') }}
 )
 
-select * from events
+select * from final

@@ -48,12 +48,11 @@ pub(crate) async fn run(global: &GlobalArgs, args: &LsArgs, printer: Printer) ->
         let by_id = runner.unique_ids();
         // Models are planned for it, so it is not there unless it is asked for.
         let wants_lineage = args.output_keys.iter().any(|keys| keys.contains(LINEAGE));
-        let lineage = match wants_lineage {
-            true => {
-                let lineage = runner.column_lineage(&workspace.plan_options()).await?;
-                artifacts::column_lineage(runner, &lineage, &workspace.invocation())
-            }
-            false => Json::Null,
+        let lineage = if wants_lineage {
+            let lineage = runner.column_lineage(&workspace.plan_options()).await?;
+            artifacts::column_lineage(runner, &lineage, &workspace.invocation())
+        } else {
+            Json::Null
         };
         for node in &nodes {
             let Some(id) = by_id.get(node) else { continue };

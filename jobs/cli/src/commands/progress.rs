@@ -153,6 +153,8 @@ fn line(number: u64, total: u64, label: &str, report: &NodeReport) -> String {
         Outcome::Fail | Outcome::Warn if failures > 0 => format!(" {}", thousands(failures)),
         _ => String::new(),
     };
+    // `OK snapshotted main.history`: the verb says what it is.
+    let label = if report.kind == "snapshot" { label.trim_start_matches("snapshot ") } else { label };
     let seconds = report.elapsed_ms / 1000;
     let hundredths = report.elapsed_ms % 1000 / 10;
     let detail = match report.outcome {

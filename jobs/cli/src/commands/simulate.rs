@@ -10,7 +10,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::json;
 use tidemill_project::config::KafkaSettings;
-use tidemill_simulate::{FileWriter, Layout, Options, Record, SchemaIds, Sender, System, Truth, create_topics};
+use tidemill_simulate::{
+    FileWriter, Layout, Options, Profile, Record, SchemaIds, Sender, System, Truth, create_topics,
+};
 use tokio::sync::mpsc::{Receiver, Sender as Queue, channel};
 
 use super::context::{Context, instant, shown};
@@ -30,17 +32,17 @@ const STEP: u64 = 10_000;
 /// Sends traffic, or compares tables with its truth.
 pub(crate) async fn run(global: &GlobalArgs, command: SimulateCommand, printer: Printer) -> anyhow::Result<Exit> {
     match command {
-        SimulateCommand::Zoner(args) => simulate(global, System::Zoner, args, printer).await,
-        SimulateCommand::Activity(args) => simulate(global, System::Activity, args, printer).await,
-        SimulateCommand::Clicks(args) => simulate(global, System::Clicks, args, printer).await,
-        SimulateCommand::Logins(args) => simulate(global, System::Logins, args, printer).await,
-        SimulateCommand::Zentry(args) => simulate(global, System::Zentry, args, printer).await,
+        SimulateCommand::Zoner(args) => simulate(global, System::Zoner, &args, printer).await,
+        SimulateCommand::Activity(args) => simulate(global, System::Activity, &args, printer).await,
+        SimulateCommand::Clicks(args) => simulate(global, System::Clicks, &args, printer).await,
+        SimulateCommand::Logins(args) => simulate(global, System::Logins, &args, printer).await,
+        SimulateCommand::Zentry(args) => simulate(global, System::Zentry, &args, printer).await,
         SimulateCommand::Verify(args) => Box::pin(verify::run(global, &args, printer)).await,
     }
 }
 
-async fn simulate(global: &GlobalArgs, system: System, args: TrafficArgs, printer: Printer) -> anyhow::Result<Exit> {
-    let options = options(&args)?;
+async fn simulate(global: &GlobalArgs, system: System, args: &TrafficArgs, printer: Printer) -> anyhow::Result<Exit> {
+    let options = options(args)?;
     let progress = Progress::new(printer);
     let truth = match (args.to, args.output.clone()) {
         (Destination::Files, Some(dir)) => {
@@ -65,7 +67,7 @@ async fn simulate(global: &GlobalArgs, system: System, args: TrafficArgs, printe
     if let Some(path) = &args.truth {
         write_truth(&truth, path)?;
     }
-    report(system, &truth, &args, printer);
+    report(system, &truth, args, printer);
     Ok(Exit::Done)
 }
 
@@ -93,7 +95,10 @@ fn options(args: &TrafficArgs) -> anyhow::Result<Options> {
             LayoutArg::PerActivity => Layout::PerActivity,
             LayoutArg::Both => Layout::Both,
         },
-        demo_profile: args.profile == ProfileArg::Demo,
+        profile: match args.profile {
+            ProfileArg::DayPlan => Profile::DayPlan,
+            ProfileArg::Demo => Profile::Demo,
+        },
         aborted: args.aborted,
         avro: match args.schema_ids[..] {
             [user_action_v1, user_action_v2, transaction, system_metric] => {

@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::model::{Kind, ModelTruth, hash_sorted, hex};
+use super::model::{Kind, ModelTruth, hash_sorted};
+use crate::key::hex;
 
 /// Doubles differ when they are further apart than this, relative to the greater of them and one.
 const TOLERANCE: f64 = 1e-9;
@@ -57,7 +58,43 @@ pub struct Check<'a> {
 /// What is kept of the rows found: themselves while the truth has its own, else what a long table can be told by.
 enum Found {
     Rows(Vec<Vec<Value>>),
-    Hash { hash: Sha256, group: Vec<String>, first: Option<Value>, sums: Vec<i128>, doubles: Vec<f64> },
+    Totals(Box<Totals>),
+}
+
+/// Hash and sums of the rows so far. Rows with the same first cell wait, to be hashed in the order of their texts.
+struct Totals {
+    hash: Sha256,
+    waiting: Vec<String>,
+    first: Option<Value>,
+    sums: Vec<i128>,
+    doubles: Vec<f64>,
+}
+
+impl Totals {
+    fn new(width: usize) -> Self {
+        Self { hash: Sha256::new(), waiting: Vec::new(), first: None, sums: vec![0; width], doubles: vec![0.0; width] }
+    }
+
+    fn add(&mut self, cells: &[Value], truth: &ModelTruth) {
+        if truth.is_ordered_by_first() && self.first.as_ref() != cells.first() {
+            hash_sorted(&mut self.hash, &mut self.waiting);
+            self.first = cells.first().cloned();
+        }
+        for (index, (cell, column)) in cells.iter().zip(&truth.columns).enumerate() {
+            match column.kind {
+                Kind::Decimal => self.sums[index] += cell.as_str().and_then(units).unwrap_or_default(),
+                Kind::Double => self.doubles[index] += cell.as_f64().unwrap_or_default(),
+                _ => self.sums[index] += i128::from(cell.as_i64().unwrap_or_default()),
+            }
+        }
+        self.waiting.push(line(cells, truth.num_exact()));
+    }
+
+    /// The hash over all rows.
+    fn sha256(&mut self) -> String {
+        hash_sorted(&mut self.hash, &mut self.waiting);
+        hex(&self.hash.finalize_reset())
+    }
 }
 
 impl std::fmt::Debug for Check<'_> {
@@ -73,14 +110,7 @@ impl ModelTruth {
         let found = if self.rows.is_some() {
             Found::Rows(Vec::new())
         } else {
-            let width = self.columns.len();
-            Found::Hash {
-                hash: Sha256::new(),
-                group: Vec::new(),
-                first: None,
-                sums: vec![0; width],
-                doubles: vec![0.0; width],
-            }
+            Found::Totals(Box::new(Totals::new(self.columns.len())))
         };
         Check { truth: self, num_rows: 0, found }
     }
@@ -106,20 +136,7 @@ impl Check<'_> {
         };
         match &mut self.found {
             Found::Rows(rows) => rows.push(cells),
-            Found::Hash { hash, group, first, sums, doubles } => {
-                if self.truth.is_ordered_by_first() && first.as_ref() != cells.first() {
-                    hash_sorted(hash, group);
-                    *first = cells.first().cloned();
-                }
-                for (index, cell) in cells.iter().enumerate() {
-                    match self.truth.columns.get(index).map(|column| column.kind) {
-                        Some(Kind::Decimal) => sums[index] += cell.as_str().and_then(units).unwrap_or_default(),
-                        Some(Kind::Double) => doubles[index] += cell.as_f64().unwrap_or_default(),
-                        _ => sums[index] += i128::from(cell.as_i64().unwrap_or_default()),
-                    }
-                }
-                group.push(line(&cells, self.truth.num_exact()));
-            }
+            Found::Totals(totals) => totals.add(&cells, self.truth),
         }
     }
 
@@ -129,9 +146,9 @@ impl Check<'_> {
         let mut differences = Differences { num_rows: self.num_rows, ..Differences::default() };
         match self.found {
             Found::Rows(rows) => compare_rows(self.truth, &rows, &mut differences),
-            Found::Hash { mut hash, mut group, sums, doubles, .. } => {
-                hash_sorted(&mut hash, &mut group);
-                compare_totals(self.truth, &hex(&hash.finalize()), &sums, &doubles, &mut differences);
+            Found::Totals(mut totals) => {
+                let sha256 = totals.sha256();
+                compare_totals(self.truth, &sha256, &totals, &mut differences);
             }
         }
         differences
@@ -172,7 +189,8 @@ fn changes(truth: &ModelTruth, wanted: &[Value], found: &[Value]) -> Vec<String>
     changes
 }
 
-fn compare_totals(truth: &ModelTruth, sha256: &str, sums: &[i128], doubles: &[f64], differences: &mut Differences) {
+fn compare_totals(truth: &ModelTruth, sha256: &str, found: &Totals, differences: &mut Differences) {
+    let Totals { sums, doubles, .. } = found;
     if differences.num_rows != truth.num_rows {
         differences.changed.push(format!("{} rows instead of {}", differences.num_rows, truth.num_rows));
     }

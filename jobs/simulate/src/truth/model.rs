@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::key::hex;
+
 /// What a column holds, and with it the unit in which the truth writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -300,14 +302,6 @@ pub(super) fn hash_sorted(hash: &mut Sha256, lines: &mut Vec<String>) {
         hash.update(line.as_bytes());
         hash.update(b"\n");
     }
-}
-
-/// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn write_cell(line: &mut String, cell: &Cell) {

@@ -11,7 +11,7 @@ use chrono::{DateTime, NaiveDate};
 use self::people::Person;
 use self::tables::Tables;
 use crate::json::{Field, raw, seconds, text};
-use crate::options::{Layout, Options};
+use crate::options::{Layout, Options, Profile};
 use crate::random::Random;
 use crate::record::SinkError;
 use crate::stream::{Base, Breakage, Encoding, Fate, Shape};
@@ -60,7 +60,7 @@ impl Event {
 
 pub(crate) fn generate(studio: &mut Studio<'_, '_>) -> Result<Vec<Table>, SinkError> {
     let options = studio.stream.options;
-    let (people, tables) = if options.demo_profile { demo(studio)? } else { day_plans(studio)? };
+    let (people, tables) = if options.profile == Profile::Demo { demo(studio)? } else { day_plans(studio)? };
     let as_of_us = studio.stream.as_of_us();
     Ok(tables.finish(people, as_of_us, options.truth_rows))
 }

@@ -208,7 +208,7 @@ impl Loader {
         self.move_misplaced(&mut properties);
         let fixtures: Vec<PathBuf> = self.settings.test_paths.iter().map(|dir| dir.join("fixtures")).collect();
         for node in std::mem::take(&mut properties.unit_tests) {
-            let read = unit_tests::read_unit_test(&mut self.reader, &self.project, &fixtures, &node);
+            let read = unit_tests::read_unit_tests(&mut self.reader, &self.project, &fixtures, &node);
             self.project.unit_tests.extend(read);
         }
         for node in std::mem::take(&mut properties.scenario_tests) {

@@ -148,16 +148,13 @@ fn numbered(text: &str, number: u64) -> String {
         let num_digits = rest[at + 1..].bytes().take_while(|byte| *byte == b'n').count();
         let end = at + 1 + num_digits;
         told.push_str(&rest[..at]);
-        rest = match rest[end..].strip_prefix('}') {
-            Some(behind) => {
-                // Writing to a text cannot fail.
-                let _ = write!(told, "{number:0num_digits$}");
-                behind
-            }
-            None => {
-                told.push_str(&rest[at..end]);
-                &rest[end..]
-            }
+        rest = if let Some(behind) = rest[end..].strip_prefix('}') {
+            // Writing to a text cannot fail.
+            let _ = write!(told, "{number:0num_digits$}");
+            behind
+        } else {
+            told.push_str(&rest[at..end]);
+            &rest[end..]
         };
     }
     told + rest

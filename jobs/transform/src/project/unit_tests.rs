@@ -95,16 +95,55 @@ impl Overrides {
     }
 }
 
-/// Reads one entry of `unit_tests:`. `None` when it is switched off, tests a model that is, or after noting a fault.
-pub(super) fn read_unit_test(
+/// Reads one entry of `unit_tests:`: one test, or one for each version of a model that has versions, named `<name>_v<version>`.
+/// None when it is switched off, tests a model that is, or after noting a fault.
+pub(super) fn read_unit_tests(
     reader: &mut Reader,
     project: &Project,
     folders: &[PathBuf],
     node: &Node,
-) -> Option<UnitTest> {
+) -> Vec<UnitTest> {
     reader.check_keys(node, "unit_tests", &KEYS);
-    let name = required_text(reader, node, "name")?;
-    let model = required_text(reader, node, "model")?;
+    let (Some(name), Some(model)) = (required_text(reader, node, "name"), required_text(reader, node, "model")) else {
+        return Vec::new();
+    };
+    let prefix = format!("{model}.v");
+    let all: Vec<(&str, &String)> =
+        project.latest_versions.iter().filter_map(|(key, model)| Some((key.strip_prefix(&prefix)?, model))).collect();
+    if all.is_empty() {
+        return read_unit_test(reader, project, folders, node, name, model).into_iter().collect();
+    }
+    let listed = |reader: &mut Reader, key: &str| -> Option<Vec<String>> {
+        let versions = node.get("versions")?.get(key)?;
+        let listed: Vec<String> = versions.items().iter().filter_map(Node::scalar_text).collect();
+        for unknown in listed.iter().filter(|version| all.iter().all(|(known, _)| *known != version.as_str())) {
+            let known: Vec<&str> = all.iter().map(|(known, _)| *known).collect();
+            let message = format!("no version of that number, model=`{model}`, version=`{unknown}`");
+            reader.fault_hint(&versions.place, codes::UNKNOWN_REF, message, format!("there are: {}", known.join(", ")));
+        }
+        Some(listed)
+    };
+    let (include, exclude) = (listed(reader, "include"), listed(reader, "exclude").unwrap_or_default());
+    let is_meant = |version: &str| match &include {
+        Some(include) => include.iter().any(|one| one == version),
+        None => exclude.iter().all(|one| one != version),
+    };
+    let meant = all.iter().filter(|(version, _)| is_meant(version));
+    meant
+        .filter_map(|(version, model)| {
+            read_unit_test(reader, project, folders, node, format!("{name}_v{version}"), (*model).clone())
+        })
+        .collect()
+}
+
+fn read_unit_test(
+    reader: &mut Reader,
+    project: &Project,
+    folders: &[PathBuf],
+    node: &Node,
+    name: String,
+    model: String,
+) -> Option<UnitTest> {
     let config = node.get("config").cloned().unwrap_or_else(|| Node { data: Data::Map(Vec::new()), ..node.clone() });
     reader.check_keys(&config, "config of a unit test", &CONFIG_KEYS);
     if config.get("enabled").and_then(|value| reader.boolean(value, "enabled")) == Some(false) {

@@ -83,10 +83,7 @@ impl Job<'_> {
         writer: &mut Writer,
         observer: &dyn Observer,
     ) -> Result<()> {
-        let whole = match self.frame(base, None).await {
-            Ok(frame) => self.collect(frame, &shape.schema).await,
-            Err(fault) => return Err(fault),
-        };
+        let whole = self.collect(self.frame(base, None).await?, &shape.schema).await;
         let fault = match whole {
             Ok(rows) => {
                 for (name, rows) in self.split(&rows)? {

@@ -10,6 +10,7 @@
 //! The table takes on its columns in a commit before the one that brings the new rows. A crash between them leaves the old rows
 //! in the new columns, and the next run goes on from there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
@@ -21,7 +22,7 @@ use datafusion::prelude::DataFrame;
 use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt as _;
 use tidemill_lake::metadata::{Act, CommitNote, TransformNote};
-use tidemill_lake::{CommitOutcome, Table};
+use tidemill_lake::{CommitOutcome, DataFile, Table};
 
 use super::execute::Job;
 use super::writer::comparable;
@@ -76,7 +77,7 @@ impl Difference {
         *self == Self::default()
     }
 
-    /// `added `a`, gone `b``, for people.
+    /// The names, by what became of them, for people.
     fn tell(&self) -> String {
         let added: Vec<String> = self.added.iter().map(|field| field.name().clone()).collect();
         let parts = [("new", &added), ("gone", &self.gone), ("of another type", &self.retyped)];
@@ -161,9 +162,9 @@ impl Job<'_> {
         let cluster = self.model.config.cluster_columns();
         let batched = table.partition_columns().iter().any(|column| column == BATCH_COLUMN);
         let keyed = self.model.config.keeping().is_some();
-        let mut parts = std::collections::BTreeMap::new();
+        let mut parts: BTreeMap<Option<String>, Vec<DataFile>> = BTreeMap::new();
         for file in table.files() {
-            parts.entry(file.partition_values.get(BATCH_COLUMN).cloned().flatten()).or_insert_with(Vec::new).push(file);
+            parts.entry(file.partition_values.get(BATCH_COLUMN).cloned().flatten()).or_default().push(file);
         }
         let old_columns: Vec<String> =
             without_batch(&table.schema()).fields().iter().map(|field| field.name().clone()).collect();

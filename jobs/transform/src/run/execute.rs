@@ -326,11 +326,11 @@ impl Job<'_> {
         if writer.reshapes() && !is_whole {
             return Ok((None, restated));
         }
-        if let Some((input, parts)) = self.files_in_parts(action, &pinned.inputs).await? {
+        if let Some((input, parts)) = Box::pin(self.files_in_parts(action, &pinned.inputs)).await? {
             if is_whole {
                 writer.remove_the_rest();
             }
-            self.append_parts(&input, parts, &schema, &mut writer).await?;
+            Box::pin(self.append_parts(&input, parts, &schema, &mut writer)).await?;
             return Ok((Some(writer), None));
         }
         match action {

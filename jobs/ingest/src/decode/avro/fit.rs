@@ -28,7 +28,7 @@ pub(crate) fn json_misfits(contract: &Contract, schema: &str) -> Result<Vec<Misf
     let schema: serde_json::Value = serde_json::from_str(schema).map_err(|error| format!("is not JSON: {error}"))?;
     let Some(properties) = schema.get("properties") else { return Ok(Vec::new()) };
     let is_there = |path: &Vec<String>| path.first().is_some_and(|name| properties.get(name).is_some());
-    let broken = contract.columns.iter().filter(|column| !column.paths.iter().any(is_there));
+    let broken = contract.columns.iter().filter(|column| !paths_of(column).any(is_there));
     let misfit = |column: &ContractColumn| Misfit {
         column: column.name.clone(),
         problem: format!("reads a field that the schema does not have, field=`{}`", column.paths[0].join(".")),
@@ -36,10 +36,15 @@ pub(crate) fn json_misfits(contract: &Contract, schema: &str) -> Result<Vec<Misf
     Ok(broken.map(misfit).collect())
 }
 
+/// All paths that a column may read, whatever decides between them.
+pub(crate) fn paths_of(column: &ContractColumn) -> impl Iterator<Item = &Vec<String>> {
+    column.paths.iter().chain(column.paths_when.iter().flat_map(|when| &when.paths))
+}
+
 fn problem(column: &ContractColumn, schema: &Schema) -> Option<String> {
     let mut missing = None;
     let mut num_found = 0;
-    for path in &column.paths {
+    for path in paths_of(column) {
         match find(schema, path) {
             Found::Value(of) => {
                 num_found += 1;

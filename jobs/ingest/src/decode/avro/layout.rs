@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use tidemill_project::contract::{ColumnType, Contract, TimeUnit};
 
 use super::binary::{Broken, Cursor, MAX_DEPTH};
+use super::fit::paths_of;
 use super::render::{Renderer, branch, write_date, write_decimal, write_double, write_integer, write_timestamp};
 use super::resolve::{Step, StepId, Steps};
 use super::schema::Schema;
@@ -133,7 +134,7 @@ fn time_form(steps: &Steps, step: StepId, name: &str, contract: &Contract) -> Ti
         _ => false,
     };
     let reads = |path: &Vec<String>| matches!(path.as_slice(), [only] if only == name);
-    let mut readers = contract.columns.iter().filter(|column| column.paths.iter().any(reads));
+    let mut readers = contract.columns.iter().filter(|column| paths_of(column).any(reads));
     if readers.all(|column| wants_number(&column.data_type, column.time_unit)) {
         TimeForm::Number
     } else {

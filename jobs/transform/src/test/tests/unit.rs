@@ -122,6 +122,38 @@ unit_tests:
 }
 
 #[tokio::test]
+async fn every_version_of_a_model_is_tested_unless_the_test_names_some() {
+    let world = World::new(&[
+        ("dbt_project.yml", "name: shop\n"),
+        ("models/numbers.sql", "select 1 as a"),
+        ("models/sums_v1.sql", "select a + 1 as b from {{ ref('numbers') }}"),
+        ("models/sums_v2.sql", "select a + 2 as b from {{ ref('numbers') }}"),
+        (
+            "models/sums.yml",
+            "
+models: [{name: sums, latest_version: 2, versions: [{v: 1}, {v: 2}]}]
+unit_tests:
+  - {name: every, model: sums, given: [{input: ref('numbers'), rows: [{a: 1}]}], expect: {rows: [{b: 3}]}}
+  - name: first
+    model: sums
+    versions: {include: [1]}
+    given: [{input: ref('numbers'), rows: [{a: 1}]}]
+    expect: {rows: [{b: 2}]}
+  - name: later
+    model: sums
+    versions: {exclude: [1]}
+    given: [{input: ref('numbers'), rows: [{a: 1}]}]
+    expect: {rows: [{b: 3}]}
+",
+        ),
+    ]);
+    let report = world.select(&["test_type:unit"], &TestOptions::default()).await;
+    let mut ended: Vec<String> = report.nodes.iter().map(|node| format!("{} {:?}", node.name, node.outcome)).collect();
+    ended.sort();
+    assert_eq!(ended, ["every_v1 Fail", "every_v2 Pass", "first_v1 Pass", "later_v2 Pass"]);
+}
+
+#[tokio::test]
 async fn overrides_reach_variables_macros_the_environment_and_is_incremental() {
     let world = world(
         "
