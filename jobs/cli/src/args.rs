@@ -1,5 +1,6 @@
 //! The command line, as typed.
 
+mod metrics;
 mod models;
 mod simulate;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use metrics::MetricsArgs;
 pub(crate) use models::{
     CleanArgs, CompileArgs, DocsArgs, DocsCommand, IndirectArg, LintArgs, LsArgs, LsOutput, RetryArgs, SelectArgs,
     ShowArgs, SourceCommand, WorkArgs,
@@ -266,24 +268,6 @@ pub(crate) struct IngestArgs {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) metrics: MetricsArgs,
-}
-
-/// Where metrics go.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct MetricsArgs {
-    /// Serve metrics to Prometheus at http://ADDRESS/metrics while the command runs, e.g. 0.0.0.0:9464; port 0 takes any
-    #[arg(long, value_name = "ADDRESS", help_heading = "Metrics")]
-    pub(crate) metrics_addr: Option<std::net::SocketAddr>,
-    /// Write metrics to this file when the command has ended well, for node_exporter's textfile collector
-    #[arg(long, value_name = "FILE", help_heading = "Metrics")]
-    pub(crate) metrics_file: Option<PathBuf>,
-}
-
-impl MetricsArgs {
-    /// Whether anybody asked for metrics.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.metrics_addr.is_some() || self.metrics_file.is_some()
-    }
 }
 
 /// What a gap does.

@@ -70,10 +70,10 @@ async fn preview(
     printer: Printer,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let sources = match cycle.reads(context) {
-        true => offsets_ahead(context, &cycle.contracts, printer).await?,
-        false => Vec::new(),
-    };
+    let mut sources = Vec::new();
+    if cycle.reads(context) {
+        sources = offsets_ahead(context, &cycle.contracts, printer).await?;
+    }
     let options = PlanOptions { as_of_us: context.as_of_us, ..PlanOptions::default() };
     let plan = cycle.runner.plan(&cycle.selection, &options).await?;
     let request = PublishRequest {
