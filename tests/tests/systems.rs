@@ -42,12 +42,12 @@ struct Row {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the repository").to_path_buf()
 }
 
 /// Rows of the page's tables, in order.
 fn rows() -> Vec<Row> {
-    let page = fs::read_to_string(root().join("docs/systems.md")).unwrap();
+    let page = fs::read_to_string(root().join("docs/systems.md")).expect("the page is there");
     page.lines()
         .filter_map(|line| {
             let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").map(str::trim).collect();
@@ -65,7 +65,7 @@ fn quoted(cell: &str) -> Vec<&str> {
 }
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+    for entry in fs::read_dir(folder).expect("the folder is there").filter_map(Result::ok) {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
         if path.is_dir() {
@@ -84,7 +84,7 @@ fn tests() -> BTreeSet<String> {
     files(&root(), &mut found);
     let mut names = BTreeSet::new();
     for path in found {
-        let text = fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(&path).expect("sources are text");
         for line in text.lines().map(str::trim_start) {
             let name =
                 ["fn ", "async fn ", "def ", "- name: ", "name: "].iter().find_map(|lead| line.strip_prefix(lead));

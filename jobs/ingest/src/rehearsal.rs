@@ -94,7 +94,8 @@ impl Rehearsal {
                 self.log.iter().filter(|(partition, _)| rules.rule_of(&partition.topic.0).is_some()).collect();
             // A source that nobody has sent anything to is not begun, as one whose topics do not exist.
             if !read.is_empty() {
-                report.sources.push(read_source(lake, contract, rules, &read, as_of_us, run_id).await?);
+                let landed = Box::pin(read_source(lake, contract, rules, &read, as_of_us, run_id));
+                report.sources.push(landed.await?);
             }
         }
         Ok(report)

@@ -112,15 +112,14 @@ impl Sender {
     }
 
     fn begin(&mut self) -> Result<&BaseProducer, SendError> {
-        let aborting = match self.aborting.take() {
-            Some(producer) => producer,
-            None => {
-                let mut config = self.config.clone();
-                let producer: BaseProducer =
-                    config.set("transactional.id", ABORTING_ID).create().map_err(SendError::Create)?;
-                producer.init_transactions(PATIENCE).map_err(SendError::Abort)?;
-                producer
-            }
+        let aborting = if let Some(producer) = self.aborting.take() {
+            producer
+        } else {
+            let mut config = self.config.clone();
+            let producer: BaseProducer =
+                config.set("transactional.id", ABORTING_ID).create().map_err(SendError::Create)?;
+            producer.init_transactions(PATIENCE).map_err(SendError::Abort)?;
+            producer
         };
         if !self.is_in_transaction {
             aborting.begin_transaction().map_err(SendError::Abort)?;

@@ -155,7 +155,7 @@ fn builds_of_several_processes_at_once_double_nothing_and_mix_nothing() -> Resul
         let builds: Vec<Process> = (0..3).map(|_| tidemill.spawn(&["build"])).collect::<Result<_>>()?;
         let file = truth.file(round, &mut random);
         for mut process in builds.into_iter().chain([land(round, &file)?]) {
-            let status = process.wait(Duration::from_secs(120))?;
+            let status = process.wait(Duration::from_mins(2))?;
             ensure!(status.code() == Some(exit::DONE), "{status}: {}", process.output()?);
         }
         // Whatever the three saw of the file, one more build sees all of it.

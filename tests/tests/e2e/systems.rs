@@ -84,16 +84,12 @@ impl Scene {
     /// Starts a command and kills it after a while, if it lives that long.
     fn kill(&self, command: &[&str], after: Duration) -> Result<bool> {
         let mut process = self.tidemill.spawn(command)?;
-        match process.wait(after) {
-            Ok(status) => {
-                ensure!(matches!(status.code(), Some(exit::DONE | exit::RETRY)), "it failed: {}", process.output()?);
-                Ok(false)
-            }
-            Err(_) => {
-                process.kill()?;
-                Ok(true)
-            }
+        if let Ok(status) = process.wait(after) {
+            ensure!(matches!(status.code(), Some(exit::DONE | exit::RETRY)), "it failed: {}", process.output()?);
+            return Ok(false);
         }
+        process.kill()?;
+        Ok(true)
     }
 
     /// Books, quarantine, marts and warehouse are those of the truth.

@@ -70,7 +70,7 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Clean(args) => clean::run(&global, &args, printer),
         Command::Publish(args) => Box::pin(publish::run(&global, args, printer)).await,
         Command::Run(args) => Box::pin(cycle::run(&global, args, printer)).await,
-        Command::Reconcile(args) => reconcile::run(&global, args, printer).await,
+        Command::Reconcile(args) => Box::pin(reconcile::run(&global, args, printer)).await,
         Command::Status(args) => Box::pin(status::run(&global, args, printer)).await,
         Command::Quarantine(command) => quarantine::run(&global, command, printer).await,
         Command::Schema(command) => schema::run(&global, command, printer).await,

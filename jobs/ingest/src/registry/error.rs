@@ -73,7 +73,7 @@ impl RegistryError {
 impl Diagnostic for RegistryError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::ReadFile { .. } | Self::Client { .. } => ErrorKind::Configuration,
+            Self::ReadFile { .. } | Self::Client { .. } | Self::Answer { .. } => ErrorKind::Configuration,
             Self::Silent { .. } => ErrorKind::Unavailable,
             Self::Refused { status, .. } if may_pass(*status) => ErrorKind::Unavailable,
             Self::Refused { status, code, .. } => match *status {
@@ -81,7 +81,6 @@ impl Diagnostic for RegistryError {
                 StatusCode::NOT_FOUND if code.is_none() => ErrorKind::Configuration,
                 _ => ErrorKind::Invalid,
             },
-            Self::Answer { .. } => ErrorKind::Configuration,
         }
     }
 

@@ -40,6 +40,7 @@ struct Stub {
 }
 
 impl Stub {
+    #[expect(clippy::needless_pass_by_value, reason = "calls give what they have just made")]
     fn answer(self, what: &str, status: u16, body: impl ToString) -> Self {
         self.answers.lock().insert(what.to_owned(), (status, body.to_string()));
         self

@@ -264,18 +264,20 @@ fn entry(leg: &Leg<'_>, head: &Head) -> LedgerEntry {
 }
 
 /// Schemas, stage, ledger, heads and targets, each unless it is there.
+///
+/// Of two that create one thing at the same moment, the later may be told that it exists, whatever it said of that: a refused
+/// statement is sent once more.
 pub(super) async fn set_up<'l>(
     client: &mut Client<'_>,
     database: &str,
     loads: impl Iterator<Item = &'l Load>,
 ) -> Result<()> {
-    for statement in ddl::database(database) {
-        client.run(&statement).await?;
-    }
-    for load in loads {
-        for statement in ddl::target(load) {
-            client.run(&statement).await?;
-        }
+    let statements = ddl::database(database).into_iter().chain(loads.flat_map(ddl::target));
+    for statement in statements {
+        match client.run(&statement).await {
+            Err(SnowflakeError::Refused { .. }) => client.run(&statement).await?,
+            answer => answer?,
+        };
     }
     Ok(())
 }

@@ -100,11 +100,11 @@ pub(crate) fn generate(studio: &mut Studio<'_, '_>) -> Result<Vec<Table>, SinkEr
             num_sent += 1;
             let session = &sessions[reading.session];
             let base = reading.base(session, &phones[reading.phone], options);
-            if let Fate::Lands { is_late, .. } = studio.faults.send(&base, studio.stream)? {
-                if reading.is_acceleration {
-                    let magnitude = reading.magnitude();
-                    tables.book(Reading { us: base.event_us, session: reading.session, magnitude, is_late }, &sessions);
-                }
+            if let Fate::Lands { is_late, .. } = studio.faults.send(&base, studio.stream)?
+                && reading.is_acceleration
+            {
+                let magnitude = reading.magnitude();
+                tables.book(Reading { us: base.event_us, session: reading.session, magnitude, is_late }, &sessions);
             }
         }
         second_us += SECOND_US;

@@ -92,7 +92,8 @@ pub(super) enum Body {
 #[derive(Clone, Debug)]
 pub(super) struct Action {
     pub(super) user: User,
-    pub(super) action: &'static str,
+    /// `click`, `view`, …
+    pub(super) kind: &'static str,
     pub(super) session: Option<String>,
     pub(super) page: &'static str,
     pub(super) has_properties: bool,
@@ -171,7 +172,7 @@ impl Event {
         match &self.body {
             Body::Action(action) => {
                 let mut fields = Vec::with_capacity(9);
-                fields.extend([id, text("user_id", key.to_owned()), text("action", action.action), at]);
+                fields.extend([id, text("user_id", key.to_owned()), text("action", action.kind), at]);
                 fields.extend(action.session.clone().map(|session| text("session_id", session)));
                 fields.push(text("page", action.page));
                 let properties = if action.has_properties { r#"{"ref":"mail"}"# } else { "{}" };

@@ -183,7 +183,7 @@ impl Generator<'_> {
         let exposure = if is_second_version { self.exposure(user) } else { None };
         let body = Body::Action(Action {
             user,
-            action,
+            kind: action,
             session: self.random.chance(0.7).then(|| format!("s{}-{}", user.number(), us / HOUR_US)),
             page: self.random.pick(&["/", "/cart", "/item", "/search", "/account"]),
             has_properties: self.random.chance(0.3),

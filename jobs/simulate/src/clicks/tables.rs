@@ -127,7 +127,7 @@ impl Tables {
         }
         self.window.entry(action.user).or_default().add(one);
 
-        let hour = self.hour_actions.entry(action.action).or_default();
+        let hour = self.hour_actions.entry(action.kind).or_default();
         hour.events += 1;
         hour.late += one.late;
         hour.users.insert(action.user);

@@ -248,7 +248,7 @@ impl Generator<'_> {
         studio: &mut Studio<'_, '_>,
     ) -> Result<(), SinkError> {
         self.num_sent += 1;
-        let event_id = (self.num_sent % 3 == 0).then(|| format!("z{}", self.num_sent));
+        let event_id = self.num_sent.is_multiple_of(3).then(|| format!("z{}", self.num_sent));
         let base = happening.base(us, sent_from_us, event_id, self.options);
         if let Fate::Lands { .. } = studio.faults.send(&base, studio.stream)? {
             match happening {

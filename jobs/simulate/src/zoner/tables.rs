@@ -54,9 +54,15 @@ impl Tables {
             let intervals = intervals(person.id, &person.landed);
             let nights = nights(&intervals);
             let windows = key_events(&person.landed, person.sends_zone, watermark_us);
-            intervals.iter().for_each(|row| interval_row(&mut sleep_intervals, person.id, row));
-            nights.iter().for_each(|(date, row)| night_row(&mut nightly, person.id, *date, row));
-            windows.iter().for_each(|row| key_event_row(&mut expected, person.id, row));
+            for row in &intervals {
+                interval_row(&mut sleep_intervals, person.id, row);
+            }
+            for (date, row) in &nights {
+                night_row(&mut nightly, person.id, *date, row);
+            }
+            for row in &windows {
+                key_event_row(&mut expected, person.id, row);
+            }
             insights_row(&mut summaries, &person, &nights, &windows);
         }
         let hourly = counts("zoner_activity_counts_hourly", HOURLY, self.hourly, keep);

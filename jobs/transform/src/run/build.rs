@@ -16,6 +16,7 @@ use crate::test::{Ledger, Manner, Proof, Tester, Verdict};
 
 /// Which kinds of nodes a run works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a set: each kind is in it or not")]
 pub struct Kinds {
     /// Load seeds.
     pub seeds: bool,

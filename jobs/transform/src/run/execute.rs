@@ -137,7 +137,7 @@ impl Executor {
             note.pending = previous.pending.iter().filter(|name| !built(name)).cloned().collect();
         }
         let batched = model.config.storage() == Storage::Incremental(Strategy::Microbatch);
-        let (writer, restated) = job.rows_into_writer(&plan.action, pinned, batched, observer).await?;
+        let (writer, restated) = Box::pin(job.rows_into_writer(&plan.action, pinned, batched, observer)).await?;
         let Some(writer) = writer else {
             // The columns changed under an incremental plan: only the whole can be written now.
             let own = self.planner.snapshots.open_fresh(&job.table_id()?).await?;
@@ -146,7 +146,7 @@ impl Executor {
             job.render = self.render_context(&plan);
             job.may_leave = false;
             let pinned = Pinned { own, note: note.clone(), ..Pinned::default() };
-            let (writer, _) = job.rows_into_writer(&plan.action, pinned, batched, observer).await?;
+            let (writer, _) = Box::pin(job.rows_into_writer(&plan.action, pinned, batched, observer)).await?;
             let Some(writer) = writer else { return Ok(None) };
             return self.finish(plan, writer, note, batched).await;
         };

@@ -107,7 +107,7 @@ impl Tracer<'_> {
             LogicalPlan::TableScan(scan) => {
                 let node = self.tables.get(&scan.table_name.to_string());
                 let fields = scan.projected_schema.fields().iter();
-                fields.map(|field| self.stored(node, field.name())).collect()
+                fields.map(|field| stored(node, field.name())).collect()
             }
             LogicalPlan::Projection(projection) => self.exprs(&projection.expr, &projection.input),
             LogicalPlan::Aggregate(aggregate) => {
@@ -163,11 +163,6 @@ impl Tracer<'_> {
         origins
     }
 
-    fn stored(&self, node: Option<&NodeId>, column: &str) -> Origin {
-        let from = node.map(|node| (node.clone(), column.to_owned()));
-        Origin { is_plain: from.is_some(), from: from.into_iter().collect() }
-    }
-
     fn exprs(&self, exprs: &[Expr], input: &LogicalPlan) -> Vec<Origin> {
         let inner = self.plan(input);
         exprs.iter().map(|expr| self.expr(expr, input.schema(), &inner)).collect()
@@ -217,6 +212,12 @@ fn grouped(exprs: &[Expr]) -> Vec<Expr> {
         }
     }
     keys
+}
+
+/// A column as the table of a node holds it.
+fn stored(node: Option<&NodeId>, column: &str) -> Origin {
+    let from = node.map(|node| (node.clone(), column.to_owned()));
+    Origin { is_plain: from.is_some(), from: from.into_iter().collect() }
 }
 
 #[cfg(test)]

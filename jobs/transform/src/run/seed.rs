@@ -264,7 +264,7 @@ fn split(
             );
             faults.push(wrong.hint(format!(
                 "write a delimiter for each empty field, and quotes around a field that holds one, delimiter=`{}`",
-                char::from(seed.delimiter).escape_default()
+                seed.delimiter.escape_default()
             )));
             continue;
         }

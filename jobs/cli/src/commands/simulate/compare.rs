@@ -55,7 +55,9 @@ async fn compare(session: &SessionContext, model: &str, truth: &ModelTruth) -> a
     while let Some(batch) = batches.next().await {
         let batch = batch.with_context(|| format!("failed to read rows of `{query}`"))?;
         let rows: Vec<Value> = serde_json::from_slice(&json_array(&[batch])?)?;
-        rows.iter().for_each(|row| check.row(row));
+        for row in &rows {
+            check.row(row);
+        }
     }
     Ok(check.finish())
 }

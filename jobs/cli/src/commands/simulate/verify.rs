@@ -95,11 +95,15 @@ fn text(books: &[String], models: &[Compared], warehouse: &[CheckedTable], limit
     }
     let verdict = if books.is_empty() { "books: equal to the truth\n".to_owned() } else { String::new() };
     text.push_str(&verdict);
-    books.iter().for_each(|difference| text.push_str(&format!("books: {difference}\n")));
+    for difference in books {
+        text.push_str(&format!("books: {difference}\n"));
+    }
     for checked in warehouse {
         let verdict = if checked.is_equal() { "equal to its model" } else { "DIFFERS from its model" };
         text.push_str(&format!("warehouse: {} {verdict}\n", checked.target));
-        checked.examples.iter().for_each(|example| text.push_str(&format!("  {example}\n")));
+        for example in &checked.examples {
+            text.push_str(&format!("  {example}\n"));
+        }
     }
     text
 }
