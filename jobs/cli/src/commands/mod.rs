@@ -72,7 +72,7 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
         Command::Run(args) => Box::pin(cycle::run(&global, args, printer)).await,
         Command::Reconcile(args) => Box::pin(reconcile::run(&global, args, printer)).await,
         Command::Status(args) => Box::pin(status::run(&global, args, printer)).await,
-        Command::Quarantine(command) => quarantine::run(&global, command, printer).await,
+        Command::Quarantine(command) => Box::pin(quarantine::run(&global, command, printer)).await,
         Command::Schema(command) => schema::run(&global, command, printer).await,
         Command::Sql(args) => Box::pin(query::run(&global, args, printer)).await,
         Command::Simulate(command) => Box::pin(simulate::run(&global, command, printer)).await,
