@@ -17,6 +17,8 @@ Why the stock server will not do
    and looks for its schema. Repair: give such a table DuckDB's default schema.
 5. The transaction of a client that was killed stays open for ever, while the service ends it after some minutes. Repair, with
    `--one-session-per-database`: a login ends what other sessions of its database have left open.
+6. In the service a statement outside a transaction is whole: of two that create one thing the second finds it, and a MERGE locks
+   its table. DuckDB runs both at once, and refuses one or keeps the rows of both. Repair: one such statement at a time.
 """
 
 import contextlib
@@ -93,6 +95,21 @@ def tell_failed_transactions() -> None:
     Cursor._execute = execute
 
 
+def write_one_at_a_time() -> None:
+    stock = Cursor.execute
+    turn = threading.RLock()
+
+    def execute(self: Cursor, command: str, *args: object, **kwargs: object) -> Cursor:
+        verb = command.lstrip().split(None, 1)[0].upper() if command.strip() else ""
+        is_alone = not getattr(self._conn, "_tidemill_open", False)
+        if is_alone and verb in ("CREATE", "ALTER", "DROP", "MERGE"):
+            with turn:
+                return stock(self, command, *args, **kwargs)
+        return stock(self, command, *args, **kwargs)
+
+    Cursor.execute = execute
+
+
 def keep_inner_tables_in_the_default_schema() -> None:
     stock = Cursor._execute
 
@@ -137,6 +154,7 @@ def main() -> None:
     read_false_as_false()
     tell_failed_transactions()
     keep_inner_tables_in_the_default_schema()
+    write_one_at_a_time()
     if "--one-session-per-database" in sys.argv:
         end_transactions_at_login()
     stop = threading.Event()

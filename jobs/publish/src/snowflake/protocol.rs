@@ -264,9 +264,6 @@ fn entry(leg: &Leg<'_>, head: &Head) -> LedgerEntry {
 }
 
 /// Schemas, stage, ledger, heads and targets, each unless it is there.
-///
-/// Of two that create one thing at the same moment, the later may be told that it exists, whatever it said of that: a refused
-/// statement is sent once more.
 pub(super) async fn set_up<'l>(
     client: &mut Client<'_>,
     database: &str,
@@ -274,10 +271,7 @@ pub(super) async fn set_up<'l>(
 ) -> Result<()> {
     let statements = ddl::database(database).into_iter().chain(loads.flat_map(ddl::target));
     for statement in statements {
-        match client.run(&statement).await {
-            Err(SnowflakeError::Refused { .. }) => client.run(&statement).await?,
-            answer => answer?,
-        };
+        client.run(&statement).await?;
     }
     Ok(())
 }
