@@ -5,6 +5,7 @@
 //! so that marts can be compared with it.
 
 mod activity;
+mod agenda;
 pub mod avro;
 mod clicks;
 mod faults;

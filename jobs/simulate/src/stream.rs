@@ -3,9 +3,9 @@
 //! Base events come in the order of their event times and nothing is sent before it happened, so that a record may leave as
 //! soon as the stream has passed its sending time: what waits is what is delayed, however long the stream is.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
+use crate::agenda::Agenda;
 use crate::clicks::AvroSchema;
 use crate::json::Field;
 use crate::options::Options;
@@ -73,40 +73,13 @@ pub(crate) enum Fate {
     Quarantined,
 }
 
-/// A record that waits for its sending time.
-struct Waiting {
-    sent_ms: i64,
-    /// Records of one millisecond leave in the order in which they were made.
-    number: u64,
-    record: Record,
-}
-
-impl PartialEq for Waiting {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Waiting {}
-
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.sent_ms, self.number).cmp(&(other.sent_ms, other.number))
-    }
-}
-
 /// Where the events of one system go through.
 pub(crate) struct Stream<'a> {
     pub(crate) system: System,
     pub(crate) options: &'a Options,
     books: BTreeMap<&'static str, TopicTruth>,
-    waiting: BinaryHeap<Reverse<Waiting>>,
+    /// Records by their sending time in milliseconds; those of one millisecond leave in the order in which they were made.
+    waiting: Agenda<Record>,
     next_number: u64,
     /// Added to sending times: a replay comes later.
     shift_ms: i64,
@@ -120,7 +93,7 @@ impl<'a> Stream<'a> {
             system,
             options,
             books: BTreeMap::new(),
-            waiting: BinaryHeap::new(),
+            waiting: Agenda::new(),
             next_number: 0,
             shift_ms,
             last_us: options.start_us,
@@ -149,7 +122,7 @@ impl<'a> Stream<'a> {
     pub(crate) fn push(&mut self, record: Record) {
         let number = self.next_number;
         self.next_number += 1;
-        self.waiting.push(Reverse(Waiting { sent_ms: record.sent_ms, number, record }));
+        self.waiting.plan(record.sent_ms, number, record);
     }
 
     /// Lets leave what is sent before an instant: no event before it will follow.
@@ -157,12 +130,7 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// The sink's.
     pub(crate) fn advance(&mut self, to_us: i64) -> Result<(), SinkError> {
-        let before_ms = ceil_ms(to_us);
-        while self.waiting.peek().is_some_and(|Reverse(first)| first.sent_ms < before_ms) {
-            let Some(Reverse(first)) = self.waiting.pop() else { break };
-            self.emit(first.record)?;
-        }
-        Ok(())
+        self.emit_until(ceil_ms(to_us) - 1)
     }
 
     /// The clock for which the truth holds: 48 hours after the last event that landed so far, in whole seconds.
@@ -175,10 +143,15 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// The sink's.
     pub(crate) fn finish(mut self) -> Result<BTreeMap<&'static str, TopicTruth>, SinkError> {
-        while let Some(Reverse(next)) = self.waiting.pop() {
-            self.emit(next.record)?;
-        }
+        self.emit_until(i64::MAX)?;
         Ok(self.books)
+    }
+
+    fn emit_until(&mut self, until_ms: i64) -> Result<(), SinkError> {
+        while let Some((_, record)) = self.waiting.next_until(until_ms) {
+            self.emit(record)?;
+        }
+        Ok(())
     }
 
     fn emit(&mut self, mut record: Record) -> Result<(), SinkError> {

@@ -4,14 +4,12 @@ mod encode;
 mod events;
 mod tables;
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 pub use encode::SchemaIds;
 pub(crate) use encode::{AvroSchema, encode_avro};
 
 use self::events::{Action, Body, Event, Step, Transaction, User};
 use self::tables::Tables;
+use crate::agenda::Agenda;
 use crate::options::Options;
 use crate::random::Random;
 use crate::record::{Record, SinkError};
@@ -29,37 +27,11 @@ const CURVE: [i64; 24] = [
 /// Records of one producer transaction.
 const BATCH: u64 = 100;
 
-/// An event that will happen: later steps of a transaction, clicks of a bot.
-struct Planned {
-    us: i64,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Planned {}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.us, self.number).cmp(&(other.us, other.number))
-    }
-}
-
 struct Generator<'o> {
     options: &'o Options,
     random: Random,
-    planned: BinaryHeap<Reverse<Planned>>,
+    /// Events that will happen: later steps of a transaction, clicks of a bot.
+    planned: Agenda<Event>,
     num_planned: u64,
     num_sent: u64,
     /// Hours up to this one have their bots.
@@ -72,7 +44,7 @@ pub(crate) fn generate(studio: &mut Studio<'_, '_>) -> Result<Vec<Table>, SinkEr
     let mut generator = Generator {
         options,
         random: Random::new(options.seed, "clicks", 0),
-        planned: BinaryHeap::new(),
+        planned: Agenda::new(),
         num_planned: 0,
         num_sent: 0,
         next_hour_us: floor(options.start_us, HOUR_US),
@@ -93,12 +65,11 @@ impl Generator<'_> {
                 self.plan_hour(self.next_hour_us);
                 self.next_hour_us += HOUR_US;
             }
-            while self.planned.peek().is_some_and(|Reverse(next)| next.us <= us) {
-                let Some(Reverse(next)) = self.planned.pop() else { break };
-                if self.is_over(next.us) {
+            while let Some((at_us, event)) = self.planned.next_until(us) {
+                if self.is_over(at_us) {
                     return Ok(());
                 }
-                self.send(next.us, &next.event, studio)?;
+                self.send(at_us, &event, studio)?;
             }
             if self.is_over(us) {
                 return Ok(());
@@ -143,7 +114,7 @@ impl Generator<'_> {
 
     fn plan(&mut self, us: i64, event: Event) {
         self.num_planned += 1;
-        self.planned.push(Reverse(Planned { us: floor(us, 1_000), number: self.num_planned, event }));
+        self.planned.plan(floor(us, 1_000), self.num_planned, event);
     }
 
     /// What a slot holds. Three of a hundred begin a transaction, whose end makes three more.

@@ -2,10 +2,10 @@
 
 mod tables;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BTreeSet;
 
 use self::tables::{Entry, Follow, Tables};
+use crate::agenda::Agenda;
 use crate::json::{Field, int, iso_millis, text};
 use crate::options::Options;
 use crate::random::Random;
@@ -71,36 +71,10 @@ enum Happening {
     FollowDeleted { follow: Follow, names_pair: bool },
 }
 
-struct Planned {
-    us: i64,
-    number: i64,
-    happening: Happening,
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Planned {}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.us, self.number).cmp(&(other.us, other.number))
-    }
-}
-
 struct Generator<'o> {
     options: &'o Options,
     random: Random,
-    planned: BinaryHeap<Reverse<Planned>>,
+    planned: Agenda<Happening>,
     /// Pairs that were ever followed: a second first follow would be the same one.
     pairs: BTreeSet<(i64, i64)>,
     next_id: i64,
@@ -113,7 +87,7 @@ pub(crate) fn generate(studio: &mut Studio<'_, '_>) -> Result<Vec<Table>, SinkEr
     let mut generator = Generator {
         options,
         random: Random::new(options.seed, "zentry", 0),
-        planned: BinaryHeap::new(),
+        planned: Agenda::new(),
         pairs: BTreeSet::new(),
         next_id: 0,
         num_sent: 0,
@@ -132,12 +106,11 @@ impl Generator<'_> {
         for slot in 0_i64.. {
             let jitter_us = self.random.between(0, slot_us - 1);
             let us = floor(self.options.start_us + slot * slot_us + jitter_us, 1_000);
-            while self.planned.peek().is_some_and(|Reverse(next)| next.us <= us) {
-                let Some(Reverse(next)) = self.planned.pop() else { break };
-                if self.is_over(next.us) {
+            while let Some((at_us, happening)) = self.planned.next_until(us) {
+                if self.is_over(at_us) {
                     return Ok(());
                 }
-                self.send(next.us, next.us, &next.happening, studio)?;
+                self.send(at_us, at_us, &happening, studio)?;
             }
             if self.is_over(us) {
                 return Ok(());
@@ -157,8 +130,8 @@ impl Generator<'_> {
     }
 
     fn plan(&mut self, us: i64, happening: Happening) {
-        let number = self.new_id();
-        self.planned.push(Reverse(Planned { us: floor(us, 1_000), number, happening }));
+        let number = self.new_id().unsigned_abs();
+        self.planned.plan(floor(us, 1_000), number, happening);
     }
 
     fn new_id(&mut self) -> i64 {
