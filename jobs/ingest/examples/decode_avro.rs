@@ -8,7 +8,8 @@
 
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
 
-use std::path::PathBuf;
+mod measure;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,16 +18,15 @@ use arrow::datatypes::{Field, Schema};
 use arrow_avro::schema::{AvroSchema, FingerprintStrategy};
 use arrow_avro::writer::WriterBuilder;
 use arrow_avro::writer::format::AvroSoeFormat;
-use tidemill_ingest::decode::{Decoder, NoHeaders, Record, RegisteredSchema, SchemaId, SchemaKind};
-use tidemill_project::clock::Clock;
+use tidemill_ingest::decode::{RegisteredSchema, SchemaKind};
+use tidemill_project::SourceName;
 use tidemill_project::contract::{
-    ColumnType, Contract, ContractColumn, EventTime, Format, KeyRule, OnExtra, PartitionBy, TimeUnit, TopicRule,
+    ColumnType, Contract, ContractColumn, Format, KeyRule, PartitionBy, TimeUnit, TopicRule,
 };
-use tidemill_project::{Location, SourceName};
+
+use self::measure::{ROUNDS, best, decode, report};
 
 const NUM_EVENTS: usize = 200_000;
-const BATCH: usize = 20_000;
-const ROUNDS: usize = 5;
 const START_MS: i64 = 1_741_478_400_000;
 const TEXTS: [&str; 7] = ["event_id", "user_id", "action", "session_id", "page", "experiment_id", "variant"];
 
@@ -36,36 +36,11 @@ fn main() {
     let json = to_json(&batch);
     let mean = |values: &[Vec<u8>]| values.iter().map(Vec::len).sum::<usize>() / values.len();
     println!("{NUM_EVENTS} user actions of {} bytes as JSON, {} as Avro, best of {ROUNDS}", mean(&json), mean(&avro));
-    let by_json = best(|| decode(&user_actions(Format::Json), None, &json));
-    let by_avro = best(|| decode(&user_actions(Format::Avro), Some(&schema), &avro));
-    report("JSON", by_json);
-    report("Avro", by_avro);
+    let by_json = best(NUM_EVENTS, || decode(&user_actions(Format::Json), None, &json, Some(START_MS * 1000)));
+    let by_avro = best(NUM_EVENTS, || decode(&user_actions(Format::Avro), Some(&schema), &avro, Some(START_MS * 1000)));
+    report("JSON", NUM_EVENTS, by_json);
+    report("Avro", NUM_EVENTS, by_avro);
     println!("ratio       {:.2}", by_json.as_secs_f64() / by_avro.as_secs_f64());
-}
-
-fn decode(contract: &Contract, schema: Option<&RegisteredSchema>, values: &[Vec<u8>]) -> usize {
-    let mut decoder = Decoder::new(contract).expect("a contract that compiles");
-    decoder.learn(SchemaId(1), schema);
-    let mut num_rows = 0;
-    for batch in values.chunks(BATCH) {
-        decoder.begin(batch.len());
-        for (offset, value) in batch.iter().enumerate() {
-            decoder.push(&Record {
-                payload: Some(value),
-                headers: &NoHeaders,
-                topic: Some("events.user-actions"),
-                topic_rule: Some(0),
-                partition: Some(0),
-                offset: i64::try_from(offset).ok(),
-                timestamp_us: Some(START_MS * 1000),
-                clock_us: 0,
-            });
-        }
-        let decoded = decoder.finish().expect("columns of one length");
-        assert!(decoded.rejections.is_empty(), "{:?}", decoded.rejections.first());
-        num_rows += decoded.batch.num_rows();
-    }
-    num_rows
 }
 
 /// Actions of an hour; ids differ, so that no branch or cache gets used to them.
@@ -120,71 +95,20 @@ fn to_json(batch: &RecordBatch) -> Vec<Vec<u8>> {
     writer.into_inner().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
-fn best(run: impl Fn() -> usize) -> Duration {
-    let clock = Clock::system();
-    let times = (0..ROUNDS).map(|_| {
-        let watch = clock.stopwatch();
-        assert_eq!(run(), NUM_EVENTS);
-        watch.elapsed()
-    });
-    times.min().expect("at least one round")
-}
-
-fn report(name: &str, time: Duration) {
-    let per_event = time / u32::try_from(NUM_EVENTS).expect("fewer than 2^32 events");
-    println!("{name:<11} {per_event:>7.1?} an event, {:.2} M events/s", 1e3 / per_event.as_secs_f64() / 1e9);
-}
-
 fn user_actions(format: Format) -> Contract {
-    let mut columns: Vec<ContractColumn> = TEXTS.map(|name| column(name, ColumnType::Text)).into();
+    let mut columns: Vec<ContractColumn> = TEXTS.map(|name| ContractColumn::plain(name, ColumnType::Text)).into();
     columns.push(ContractColumn {
         required: true,
         time_unit: Some(TimeUnit::Millisecond),
-        ..column("occurred_at", ColumnType::Timestamp)
+        ..ContractColumn::plain("occurred_at", ColumnType::Timestamp)
     });
-    columns.push(column("properties", ColumnType::Json));
+    columns.push(ContractColumn::plain("properties", ColumnType::Json));
     Contract {
-        name: SourceName::new("clicks", "user_actions"),
-        system: "clicks".to_owned(),
-        location: Location::new(PathBuf::from("_clicks__sources.yml"), 1, 1),
-        description: String::new(),
         topics: vec![TopicRule { pattern: "events.user-actions".to_owned(), defaults: Vec::new() }],
         format,
-        schema: None,
-        event_time: EventTime { column: "occurred_at".to_owned() },
         key: vec![KeyRule::Field("event_id".to_owned())],
         partition_by: PartitionBy::Hour,
-        on_extra: OnExtra::Keep,
         grace: Duration::from_mins(5),
-        max_record_bytes: 1 << 20,
-        min_event_time_us: 946_684_800_000_000,
-        max_future: Duration::from_hours(24),
-        columns,
-        enabled: true,
-    }
-}
-
-fn column(name: &str, data_type: ColumnType) -> ContractColumn {
-    ContractColumn {
-        name: name.to_owned(),
-        description: String::new(),
-        paths: vec![vec![name.to_owned()]],
-        paths_when: None,
-        data_type,
-        required: false,
-        required_when: None,
-        required_without: None,
-        on_missing: None,
-        empty_is_missing: false,
-        accept_text: false,
-        aliases: Vec::new(),
-        accepted_values: Vec::new(),
-        min: None,
-        max: None,
-        max_bytes: None,
-        text_format: None,
-        time_unit: None,
-        time_zone: None,
-        pii: false,
+        ..Contract::plain(SourceName::new("clicks", "user_actions"), "occurred_at", columns)
     }
 }

@@ -12,10 +12,8 @@ use tidemill_project::clock::{Clock, Micros};
 use tidemill_project::config::{
     IngestSettings, KafkaSettings, LakeSettings, MaintenanceSettings, Settings, TransformSettings, WarehouseSettings,
 };
-use tidemill_project::contract::{
-    ColumnType, Contract, ContractColumn, EventTime, Format, KeyRule, OnExtra, PartitionBy, TimeUnit, TopicRule,
-};
-use tidemill_project::{Location, Offset, Secret, SourceName, TopicPartition};
+use tidemill_project::contract::{ColumnType, Contract, ContractColumn, KeyRule, TimeUnit, TopicRule};
+use tidemill_project::{Offset, Secret, SourceName, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Batch, Batcher, Limits};
@@ -31,55 +29,23 @@ use crate::source::{Positioned, Slot};
 pub(super) const MIDNIGHT_S: i64 = 1_741_478_400;
 
 fn column(name: &str, data_type: ColumnType) -> ContractColumn {
-    ContractColumn {
-        name: name.to_owned(),
-        description: String::new(),
-        paths: vec![vec![name.to_owned()]],
-        data_type,
-        required: true,
-        paths_when: None,
-        required_when: None,
-        required_without: None,
-        on_missing: None,
-        empty_is_missing: false,
-        accept_text: false,
-        aliases: Vec::new(),
-        accepted_values: Vec::new(),
-        min: None,
-        max: None,
-        max_bytes: None,
-        text_format: None,
-        time_unit: None,
-        time_zone: None,
-        pii: false,
-    }
+    ContractColumn { required: true, ..ContractColumn::plain(name, data_type) }
 }
 
 /// `{"id": "a", "at": 1741478400, "n": 1}`, keyed by `id`, from the topics `events` and `more`.
 pub(super) fn contract() -> Contract {
     let topic = |name: &str| TopicRule { pattern: name.to_owned(), defaults: Vec::new() };
+    let columns = vec![
+        column("id", ColumnType::Text),
+        ContractColumn { time_unit: Some(TimeUnit::Second), ..column("at", ColumnType::Timestamp) },
+        ContractColumn { required: false, ..column("n", ColumnType::BigInt) },
+    ];
     Contract {
-        name: SourceName::new("shop", "events"),
-        system: "shop".to_owned(),
-        location: Location::new(PathBuf::from("_shop__sources.yml"), 1, 1),
         description: "Events of a shop.".to_owned(),
         topics: vec![topic("events"), topic("more")],
-        format: Format::Json,
-        schema: None,
-        event_time: EventTime { column: "at".to_owned() },
         key: vec![KeyRule::Field("id".to_owned())],
-        partition_by: PartitionBy::Day,
-        on_extra: OnExtra::Keep,
         grace: Duration::from_mins(5),
-        max_record_bytes: 1 << 20,
-        min_event_time_us: 946_684_800_000_000,
-        max_future: Duration::from_hours(24),
-        columns: vec![
-            column("id", ColumnType::Text),
-            ContractColumn { time_unit: Some(TimeUnit::Second), ..column("at", ColumnType::Timestamp) },
-            ContractColumn { required: false, ..column("n", ColumnType::BigInt) },
-        ],
-        enabled: true,
+        ..Contract::plain(SourceName::new("shop", "events"), "at", columns)
     }
 }
 

@@ -62,6 +62,30 @@ pub struct Contract {
 }
 
 impl Contract {
+    /// A contract of which nothing is said but name, event time and columns; the rest is as when the user leaves it out.
+    #[must_use]
+    pub fn plain(name: SourceName, event_time: &str, columns: Vec<ContractColumn>) -> Self {
+        Self {
+            system: name.source.clone(),
+            location: Location::new(PathBuf::from(format!("_{}__sources.yml", name.source)), 1, 1),
+            description: String::new(),
+            topics: Vec::new(),
+            format: Format::Json,
+            schema: None,
+            event_time: EventTime { column: event_time.to_owned() },
+            key: vec![KeyRule::Coordinates],
+            partition_by: PartitionBy::Day,
+            on_extra: OnExtra::Keep,
+            grace: table::GRACE,
+            max_record_bytes: table::MAX_RECORD_BYTES,
+            min_event_time_us: table::MIN_EVENT_TIME_US,
+            max_future: table::MAX_FUTURE,
+            columns,
+            enabled: true,
+            name,
+        }
+    }
+
     /// A column by name.
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&ContractColumn> {
@@ -190,6 +214,35 @@ pub struct ContractColumn {
     pub time_zone: Option<String>,
     /// Never logged, masked in Snowflake.
     pub pii: bool,
+}
+
+impl ContractColumn {
+    /// A column of which nothing is said but name and type: optional, read from the field of its name, any value taken.
+    #[must_use]
+    pub fn plain(name: &str, data_type: ColumnType) -> Self {
+        Self {
+            name: name.to_owned(),
+            description: String::new(),
+            paths: vec![vec![name.to_owned()]],
+            paths_when: None,
+            data_type,
+            required: false,
+            required_when: None,
+            required_without: None,
+            on_missing: None,
+            empty_is_missing: false,
+            accept_text: false,
+            aliases: Vec::new(),
+            accepted_values: Vec::new(),
+            min: None,
+            max: None,
+            max_bytes: None,
+            text_format: None,
+            time_unit: None,
+            time_zone: None,
+            pii: false,
+        }
+    }
 }
 
 /// Where a column is read from in records whose other column holds one of some texts (after renaming). The other column stands

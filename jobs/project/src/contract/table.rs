@@ -17,13 +17,13 @@ use crate::error::nearest;
 use crate::names::SourceName;
 
 /// 2000-01-01: a time before it is a unit mistaken, not an event (X5).
-const MIN_EVENT_TIME_US: Micros = 946_684_800_000_000;
+pub(super) const MIN_EVENT_TIME_US: Micros = 946_684_800_000_000;
 /// X5.
-const MAX_FUTURE: Duration = Duration::from_hours(24);
+pub(super) const MAX_FUTURE: Duration = Duration::from_hours(24);
 /// X9: what Kafka's own default lets through.
-const MAX_RECORD_BYTES: usize = 1 << 20;
+pub(super) const MAX_RECORD_BYTES: usize = 1 << 20;
 /// Phones send in bursts after minutes without network; the product's largest grace is this.
-const GRACE: Duration = Duration::from_mins(15);
+pub(super) const GRACE: Duration = Duration::from_mins(15);
 
 /// Words of numeric time units.
 pub(super) const UNITS: [(&str, TimeUnit); 8] = [

@@ -1,15 +1,13 @@
 //! Contracts of the golden cases, written out, and short ways to decode one record.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use tidemill_project::SourceName;
 use tidemill_project::contract::{
-    ColumnType, Contract, ContractColumn, EventTime, Format, KeyRule, OnExtra, PartitionBy, TextFormat, TimeUnit,
-    TopicRule,
+    ColumnType, Contract, ContractColumn, KeyRule, PartitionBy, TextFormat, TimeUnit, TopicRule,
 };
-use tidemill_project::{Location, SourceName};
 
 use crate::decode::{Decoded, Decoder, NoHeaders, Pushed, Record, Rejection};
 
@@ -17,28 +15,7 @@ use crate::decode::{Decoded, Decoder, NoHeaders, Pushed, Record, Rejection};
 pub(crate) const NOW_US: i64 = 1_741_478_410_000_000;
 
 pub(crate) fn column(name: &str, data_type: ColumnType) -> ContractColumn {
-    ContractColumn {
-        name: name.to_owned(),
-        description: String::new(),
-        paths: vec![vec![name.to_owned()]],
-        data_type,
-        required: false,
-        paths_when: None,
-        required_when: None,
-        required_without: None,
-        on_missing: None,
-        empty_is_missing: false,
-        accept_text: false,
-        aliases: Vec::new(),
-        accepted_values: Vec::new(),
-        min: None,
-        max: None,
-        max_bytes: None,
-        text_format: None,
-        time_unit: None,
-        time_zone: None,
-        pii: false,
-    }
+    ContractColumn::plain(name, data_type)
 }
 
 /// A contract whose event time is the column `at`: a timestamp in seconds, unless `columns` declares another one.
@@ -47,23 +24,9 @@ pub(crate) fn contract(mut columns: Vec<ContractColumn>) -> Contract {
         columns.push(ContractColumn { time_unit: Some(TimeUnit::Second), ..column("at", ColumnType::Timestamp) });
     }
     Contract {
-        name: SourceName::new("shop", "events"),
-        system: "shop".to_owned(),
-        location: Location::new(PathBuf::from("_shop__sources.yml"), 1, 1),
-        description: String::new(),
         topics: vec![TopicRule { pattern: "events".to_owned(), defaults: Vec::new() }],
-        format: Format::Json,
-        schema: None,
-        event_time: EventTime { column: "at".to_owned() },
-        key: vec![KeyRule::Coordinates],
-        partition_by: PartitionBy::Day,
-        on_extra: OnExtra::Keep,
         grace: Duration::from_mins(5),
-        max_record_bytes: 1 << 20,
-        min_event_time_us: 946_684_800_000_000,
-        max_future: Duration::from_hours(24),
-        columns,
-        enabled: true,
+        ..Contract::plain(SourceName::new("shop", "events"), "at", columns)
     }
 }
 
