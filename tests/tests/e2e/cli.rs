@@ -47,12 +47,12 @@ fn order(id: &str, created_at: i64, amount: i64) -> String {
     format!("{{\"order_id\": \"{id}\", \"created_at\": {created_at}, \"amount\": {amount}}}\n")
 }
 
-fn ingest(project: &Project, file: &str, text: &str) -> Result<()> {
+/// Ingests a file with this text; what the command says beside its result.
+fn ingest(project: &Project, file: &str, text: &str) -> Result<String> {
     let path = project.folder().join(file);
     fs::write(&path, text)?;
     let path = path.display().to_string();
-    project.tidemill().succeed(&["ingest", "--select", "shop.orders", "--from-files", &path])?;
-    Ok(())
+    Ok(project.tidemill().succeed(&["ingest", "--select", "shop.orders", "--from-files", &path])?.stderr)
 }
 
 #[test]
@@ -105,7 +105,9 @@ fn a_broken_record_is_listed_shown_and_let_in_again_by_a_patch() -> Result<()> {
     let project = shop().build()?;
     let tidemill = project.tidemill();
     let broken = "{\"order_id\": \"b\", \"created_at\": \"yesterday\", \"amount\": 7}\n";
-    ingest(&project, "orders.jsonl", &(order("a", 1_741_392_000, 5) + broken))?;
+    let told = ingest(&project, "orders.jsonl", &(order("a", 1_741_392_000, 5) + broken))?;
+    let note = "shop.orders: quarantined bad_event_time 1; tidemill quarantine list --select shop.orders";
+    ensure!(told.contains(note), "{told}");
     ensure!(tidemill.number("select count(*) from shop.orders")? == 1);
     let listed = tidemill.json(&["quarantine", "list"])?;
     let id = find_text(&listed, "id").context("the list has an id")?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde_json::json;
 use tidemill_ingest::status::SourceStatus;
-use tidemill_ingest::{IngestReport, IngestRequest, Mode};
+use tidemill_ingest::{IngestReport, IngestRequest, Mode, SourceReport};
 use tidemill_project::config::OnGap;
 use tidemill_project::contract::Contract;
 
@@ -194,6 +194,9 @@ fn show(report: &IngestReport, run_id: &str, printer: Printer) {
         ]);
     }
     for source in &report.sources {
+        if let Some(note) = quarantine_note(source) {
+            printer.note(&note);
+        }
         for warning in &source.warnings {
             printer.note(&format!("warning: {}: {warning}", source.source));
         }
@@ -203,4 +206,17 @@ fn show(report: &IngestReport, run_id: &str, printer: Printer) {
         }
     }
     printer.result(&json!({ "run_id": run_id, "sources": report.sources }), &table(&rows));
+}
+
+/// How many records went to quarantine and why, most first, and where they can be looked at.
+fn quarantine_note(source: &SourceReport) -> Option<String> {
+    let mut classes: Vec<_> = source.quarantined.iter().filter(|(_, count)| **count > 0).collect();
+    if classes.is_empty() {
+        return None;
+    }
+    classes.sort_by_key(|(class, count)| (std::cmp::Reverse(**count), **class));
+    let classes: Vec<String> =
+        classes.into_iter().map(|(class, count)| format!("{class} {}", thousands(*count))).collect();
+    let name = &source.source;
+    Some(format!("{name}: quarantined {}; tidemill quarantine list --select {name}", classes.join(", ")))
 }
