@@ -184,6 +184,13 @@ fn sql_prints_csv_and_tables() -> Result<()> {
     let query = "select order_id, amount from shop.orders order by order_id";
     let csv = tidemill.succeed(&["--format", "csv", "sql", query])?;
     ensure!(csv.stdout == "order_id,amount\na,5\nb,6\n", "{}", csv.stdout);
+    // What has no form of its own in CSV is JSON text there.
+    let nested = "select order_id, make_array(amount, null) as parts, named_struct('paid', amount) as how,
+        nullif(make_array(amount), make_array(5)) as late from shop.orders order by order_id";
+    let csv = tidemill.succeed(&["--format", "csv", "sql", nested])?;
+    let expected =
+        "order_id,parts,how,late\na,\"[5,null]\",\"{\"\"paid\"\":5}\",\nb,\"[6,null]\",\"{\"\"paid\"\":6}\",[6]\n";
+    ensure!(csv.stdout == expected, "{}", csv.stdout);
     let table = tidemill.succeed(&["sql", query])?;
     ensure!(table.stdout.contains("order_id") && table.stdout.contains('6'), "{}", table.stdout);
     tidemill.expect(exit::FAILED, &["sql", "select no_such_column from shop.orders"])?;

@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::json::writer::{EncoderOptions, make_encoder};
 use arrow::util::pretty::pretty_format_batches;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -59,7 +62,7 @@ pub(crate) fn print_rows(batches: &[RecordBatch], output: Option<&Path>, printer
         Format::Csv => {
             let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(&mut bytes);
             for batch in batches {
-                writer.write(batch).context("failed to write rows as CSV")?;
+                writer.write(&flat(batch)?).context("failed to write rows as CSV")?;
             }
         }
         Format::Parquet => {
@@ -100,6 +103,36 @@ pub(crate) fn json_array(batches: &[RecordBatch]) -> anyhow::Result<Vec<u8>> {
         bytes.extend_from_slice(b"[]");
     }
     Ok(bytes)
+}
+
+/// The same rows with lists, structs and maps as JSON text, for formats that have no columns inside columns.
+fn flat(batch: &RecordBatch) -> anyhow::Result<RecordBatch> {
+    let options = EncoderOptions::default().with_explicit_nulls(true);
+    let mut fields = Vec::with_capacity(batch.num_columns());
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.num_columns());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        if !field.data_type().is_nested() {
+            fields.push(Arc::clone(field));
+            columns.push(Arc::clone(column));
+            continue;
+        }
+        let failed = || format!("failed to write a column as JSON, column=`{}`", field.name());
+        let mut encoder = make_encoder(field, column, &options).with_context(failed)?;
+        let texts = (0..column.len()).map(|row| {
+            let mut bytes = Vec::new();
+            if encoder.is_null(row) {
+                return Ok(None);
+            }
+            encoder.encode(row, &mut bytes);
+            String::from_utf8(bytes).map(Some)
+        });
+        let texts: StringArray = texts.collect::<Result<_, _>>().with_context(failed)?;
+        fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
+        columns.push(Arc::new(texts));
+    }
+    let schema = Arc::new(Schema::new(fields));
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema, columns, &options).context("failed to lay out rows")
 }
 
 /// Reads statements from a terminal until its end; a fault in one is shown and the next may follow.
