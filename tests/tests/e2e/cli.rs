@@ -180,6 +180,9 @@ fn an_initialised_project_runs_a_cycle() -> Result<()> {
 fn sql_prints_csv_and_tables() -> Result<()> {
     let project = shop().build()?;
     let tidemill = project.tidemill();
+    // A model without rows still shows its columns.
+    let shown = tidemill.succeed(&["show", "--select", "orders", "--format", "csv"])?;
+    ensure!(shown.stdout == "order_id,created_at,amount\n", "{}", shown.stdout);
     ingest(&project, "orders.jsonl", &(order("a", 1_741_392_000, 5) + &order("b", 1_741_392_001, 6)))?;
     let query = "select order_id, amount from shop.orders order by order_id";
     let csv = tidemill.succeed(&["--format", "csv", "sql", query])?;
@@ -193,7 +196,17 @@ fn sql_prints_csv_and_tables() -> Result<()> {
     ensure!(csv.stdout == expected, "{}", csv.stdout);
     let table = tidemill.succeed(&["sql", query])?;
     ensure!(table.stdout.contains("order_id") && table.stdout.contains('6'), "{}", table.stdout);
-    tidemill.expect(exit::FAILED, &["sql", "select no_such_column from shop.orders"])?;
+    for (wrong, said) in [
+        ("select order_ip from shop.orders", "column=`order_ip`, line 1, column 8\nhint: did you mean `order_id`?"),
+        (
+            "select *\nfrom shop.order",
+            "no table of that name, table=`shop.order`, line 2, column 6\nhint: did you mean `shop.orders`?",
+        ),
+        ("selec 1", "SQL cannot be parsed: expected: an SQL statement, found: selec, line 1, column 1"),
+    ] {
+        let finished = tidemill.expect(exit::FAILED, &["sql", wrong])?;
+        ensure!(finished.stderr.contains(said), "{wrong}: {}", finished.stderr);
+    }
     Ok(())
 }
 

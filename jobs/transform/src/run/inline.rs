@@ -5,6 +5,7 @@ use std::path::Path;
 use arrow::array::RecordBatch;
 use tidemill_project::Location;
 
+use super::query::collect;
 use super::{BuildError, BuildFault, Runner};
 use crate::plan::PlanOptions;
 use crate::project::NodeId;
@@ -44,11 +45,6 @@ impl Runner {
         let location = Some(Location::new(NAME, 1, 1));
         let frame = crate::sql::plan(&context, &sql).await.map_err(BuildFault::plan(&node, location.clone()))?;
         let frame = frame.limit(0, Some(limit)).map_err(BuildFault::plan(&node, location.clone()))?;
-        let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
-        let mut rows = frame.collect().await.map_err(BuildFault::execute(&node, location))?;
-        if rows.is_empty() {
-            rows.push(RecordBatch::new_empty(schema));
-        }
-        Ok(rows)
+        Ok(collect(frame).await.map_err(BuildFault::execute(&node, location))?)
     }
 }

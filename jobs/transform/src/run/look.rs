@@ -14,6 +14,7 @@ use tidemill_lake::{TableId, TableSpec};
 use tidemill_project::Diagnostic as _;
 
 use super::execute::Executor;
+use super::query::collect;
 use super::session::provider_of;
 use super::{BuildError, BuildFault, Runner, Sessions};
 use crate::graph::Selection;
@@ -139,7 +140,7 @@ impl Runner {
             crate::sql::plan(&context, &sql).await.map_err(BuildFault::plan(&node, None))?
         };
         let frame = frame.limit(0, Some(limit)).map_err(BuildFault::plan(&node, None))?;
-        Ok(frame.collect().await.map_err(BuildFault::execute(&node, None))?)
+        Ok(collect(frame).await.map_err(BuildFault::execute(&node, None))?)
     }
 
     /// A session for analysts: all models and seeds by bare name and as `schema.name`, sources as `source.table`, and

@@ -14,6 +14,8 @@ pub(crate) struct Trouble {
     pub at: Option<(usize, usize)>,
     /// The word that it is about, for finding the place where the planner does not tell it.
     pub word: Option<String>,
+    /// The table that is not there, as it was named.
+    pub table: Option<String>,
 }
 
 /// Names of types, for suggestions.
@@ -64,7 +66,12 @@ pub(crate) fn trouble(error: &DataFusionError) -> Trouble {
             let text = plain(&root.to_string());
             let word = quoted(&text);
             let mut found = Trouble { message: lower_first(&text), at, word, ..Trouble::default() };
-            if let Some((message, rest)) = found.message.clone().split_once(" No function matches") {
+            if let Some(table) = text.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found")) {
+                let table = table.trim_start_matches("datafusion.").trim_start_matches("public.");
+                found.message = format!("no table of that name, table=`{table}`");
+                found.word = Some(table.to_owned());
+                found.table = Some(table.to_owned());
+            } else if let Some((message, rest)) = found.message.clone().split_once(" No function matches") {
                 message.trim().clone_into(&mut found.message);
                 found.hint = rest.split("Candidate functions:").nth(1).map(|known| {
                     let known: Vec<&str> = known.split_whitespace().collect();

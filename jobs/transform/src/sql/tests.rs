@@ -82,5 +82,5 @@ async fn faults_know_their_place() {
     insta::assert_snapshot!(explained(&format!("select user_id {from} cross join (select 2 as user_id) as others")).await, @"1:8 the column stands in more than one table, column=`user_id` -> put the table's name in front: `….user_id`");
     insta::assert_snapshot!(explained(&format!("select user_id,\n from where {from}")).await, @"2:7 SQL cannot be parsed: expected an expression, found: from");
     insta::assert_snapshot!(explained(&format!("select no_such_thing(user_id) {from}")).await, @"1:8 no function of that name, function=`no_such_thing`");
-    insta::assert_snapshot!(explained("select * from nowhere").await, @"1:15 table 'datafusion.public.nowhere' not found");
+    insta::assert_snapshot!(explained("select * from nowhere").await, @"1:15 no table of that name, table=`nowhere`");
 }
