@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 use serde_json::{Map, Value};
+use tidemill_project::SourceName;
 use tidemill_project::clock::Clock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -17,6 +18,24 @@ use crate::args::LogFormat;
 
 /// The run that the process's log lines belong to; the first one that is told counts.
 static RUN_ID: OnceLock<String> = OnceLock::new();
+
+/// The system of every source that the process has read a contract of, by the source's name.
+static SYSTEMS: RwLock<BTreeMap<String, String>> = RwLock::new(BTreeMap::new());
+
+/// Lets log lines that name one of these sources name its system as well.
+pub(crate) fn name_systems(systems: impl IntoIterator<Item = (SourceName, impl Into<String>)>) {
+    let systems = systems.into_iter().map(|(source, system)| (source.to_string(), system.into()));
+    // A map is whole after every insertion, so one that a panic let go of is as good as any.
+    SYSTEMS.write().unwrap_or_else(PoisonError::into_inner).extend(systems);
+}
+
+/// What the contract of a source calls its system. A source whose contract has not been read (one that is gone, whose
+/// records still lie in quarantine) goes by its own name, which is the default of the contract as well.
+fn system_of(source: &str) -> String {
+    let systems = SYSTEMS.read().unwrap_or_else(PoisonError::into_inner);
+    let own_name = || source.split_once('.').map_or(source, |(source, _)| source).to_owned();
+    systems.get(source).cloned().unwrap_or_else(own_name)
+}
 
 /// Puts a run's id into all log lines from here on.
 pub(crate) fn name_run(run_id: &str) {
@@ -49,8 +68,9 @@ pub(crate) fn init(format: LogFormat, env: &BTreeMap<String, String>) {
 }
 
 /// One JSON object a line (X33): `time` (RFC 3339, UTC, microseconds), `level`, `run_id`, `target` (the module that speaks),
-/// `message`, and whatever the event carries under its own names: `system`, `source`, `topic`, `partition`, `from` and `to`
-/// (offsets), `error_code`, `error`.
+/// `message`, and whatever the event carries under its own names: `source`, `topic`, `partition`, `from` and `to` (offsets),
+/// `error_code`, `error`. A line that names a source names its `system` too, as the contract says: put in here, in one place,
+/// because a room that warns of a store that does not answer knows the source's name and nothing else of it.
 struct JsonLines {
     clock: Clock,
 }
@@ -80,10 +100,16 @@ struct Fields<'a>(&'a mut Map<String, Value>);
 impl Fields<'_> {
     /// Lines of the `log` crate carry where they come from in fields of their own; the module is what counts of that.
     fn put(&mut self, field: &Field, value: impl Into<Value>) {
+        let value = value.into();
+        if field.name() == "source"
+            && let Some(source) = value.as_str()
+        {
+            self.0.insert("system".to_owned(), system_of(source).into());
+        }
         match field.name() {
-            "log.target" => self.0.insert("target".to_owned(), value.into()),
+            "log.target" => self.0.insert("target".to_owned(), value),
             name if name.starts_with("log.") => None,
-            name => self.0.insert(name.to_owned(), value.into()),
+            name => self.0.insert(name.to_owned(), value),
         };
     }
 }
@@ -115,5 +141,56 @@ impl Visit for Fields<'_> {
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
         self.put(field, crate::report::one_line(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What was written.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("nobody panics with the lock").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines that `speak` logs, as a collector reads them.
+    fn lines(speak: impl FnOnce()) -> Vec<Map<String, Value>> {
+        let written = Written::default();
+        let (clock, _) = Clock::manual(1_741_478_400_000_000, 7);
+        let writer = written.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).event_format(JsonLines { clock }).finish();
+        tracing::subscriber::with_default(subscriber, speak);
+        let bytes = written.0.lock().expect("nobody panics with the lock").clone();
+        let text = String::from_utf8(bytes).expect("JSON is UTF-8");
+        text.lines().map(|line| serde_json::from_str(line).expect("a line is an object")).collect()
+    }
+
+    #[test]
+    fn x33_a_line_that_names_a_source_names_the_system_of_its_contract() {
+        name_systems([(SourceName::new("log33", "taps"), "plumbing"), (SourceName::new("log33", "pipes"), "log33")]);
+        let lines = lines(|| {
+            tracing::info!(source = %SourceName::new("log33", "taps"), partition = 3, "offsets committed");
+            tracing::warn!(source = "log33.pipes", "store does not answer");
+            tracing::warn!(source = "log33gone.orders", "records quarantined");
+            tracing::info!("nothing about a source");
+        });
+        let systems: Vec<_> = lines.iter().map(|line| line.get("system").and_then(Value::as_str)).collect();
+        assert_eq!(systems, [Some("plumbing"), Some("log33"), Some("log33gone"), None]);
+        assert_eq!(lines[0]["source"], "log33.taps");
+        assert_eq!((&lines[0]["time"], &lines[0]["partition"]), (&"2025-03-09T00:00:00.000000Z".into(), &3.into()));
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tidemill_tests::http;
 use tidemill_tests::logins::{Plan, traffic};
 use tidemill_tests::ports;
+use tidemill_tests::project::ProjectBuilder;
 use tidemill_tests::tidemill::exit;
 use tidemill_tests::topics::Record;
 use tidemill_tests::wait::{self, PATIENCE};
@@ -172,8 +173,38 @@ fn with_logs_as_json_every_line_is_an_object_that_names_run_source_and_offsets_a
 }
 
 #[test]
+fn with_logs_as_json_a_line_about_a_source_names_the_system_of_its_contract() -> Result<()> {
+    const SOURCES: &str = "\
+sources:
+  - name: shop
+    tables:
+      - name: orders
+        config:
+          meta:
+            tidemill: {system: till, topic: orders, event_time: {column: at, unit: s}, idempotency_key: id}
+        columns:
+          - {name: id, data_type: text}
+          - {name: at, data_type: timestamp}
+";
+    let project = ProjectBuilder::empty()
+        .file("dbt_project.yml", "name: shop\nversion: \"1.0.0\"\nconfig-version: 2\nmodel-paths: [models]\n")
+        .file("models/_sources.yml", SOURCES)
+        .file("orders.jsonl", "{\"id\":\"a\",\"at\":1741478400}\n{\"id\":\"b\",\"at\":\"never\"}\n")
+        .build()?;
+    let file = project.folder().join("orders.jsonl").display().to_string();
+    let ended = project.tidemill().succeed(&["--log-format", "json", "ingest", "--from-files", &file])?;
+    let lines = lines(&ended.stderr)?;
+    let about: Vec<_> = lines.iter().filter(|line| line["source"] == "shop.orders").collect();
+    for message in ["batch committed", "records quarantined"] {
+        ensure!(about.iter().any(|line| line["message"] == message), "`{message}` is not told: {}", ended.stderr);
+    }
+    ensure!(about.iter().all(|line| line["system"] == "till"), "{}", ended.stderr);
+    Ok(())
+}
+
+#[test]
 fn with_logs_as_json_a_failure_is_an_object_with_its_code() -> Result<()> {
-    let project = tidemill_tests::project::ProjectBuilder::shipped().build()?;
+    let project = ProjectBuilder::shipped().build()?;
     let refused = project.tidemill().expect(exit::USAGE, &["--log-format", "json", "ingest"])?;
     let lines = lines(&refused.stderr)?;
     let last = lines.last().context("a failure is told")?;

@@ -58,7 +58,10 @@ impl Context {
 
     /// All contracts of the project.
     pub(crate) fn contracts(&self) -> anyhow::Result<Contracts> {
-        Ok(contract::load_dir(&self.settings.models_dir, &self.vars()?)?)
+        let contracts = contract::load_dir(&self.settings.models_dir, &self.vars()?)?;
+        let all = contracts.contracts.iter();
+        crate::logging::name_systems(all.map(|contract| (contract.name.clone(), &contract.system)));
+        Ok(contracts)
     }
 
     /// The enabled contracts that a selection names: `source`, `source.table`, or all when it is empty.

@@ -44,7 +44,6 @@ impl Committer {
         };
         for books in &summary.partitions {
             tracing::info!(
-                system = self.name.source,
                 source = %self.name,
                 topic = books.topic,
                 partition = books.partition,
@@ -58,7 +57,6 @@ impl Committer {
             );
         }
         tracing::info!(
-            system = self.name.source,
             source = %self.name,
             %version,
             landed = plan.landing.iter().count(),
