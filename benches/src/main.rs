@@ -9,13 +9,16 @@
 //! - [`projects`]: (e) large projects beside dbt-core.
 //! - [`volume`]: (f) a day of clicks, from files and from Kafka, to the warehouse.
 //! - [`feeds`]: (g) one event of `zentry` on a million follows.
-//! - [`traffic`], [`broker`], [`child`], [`mart`]: events, topics, processes, and a reader of a Delta table.
+//! - [`peer`]: (h) shipped models beside dbt-duckdb on the same Parquet files.
+//! - [`panes`]: (i) sliding windows by panes beside tumbling ones.
+//! - [`traffic`], [`clicks`], [`broker`], [`child`], [`mart`]: events, topics, processes, and a reader of a Delta table.
 //! - [`results`], [`machine`], [`stats`]: the committed table.
 
 #![expect(clippy::print_stderr, reason = "whoever watches a measurement of minutes wants to see it move")]
 
 mod broker;
 mod child;
+mod clicks;
 mod duplicates;
 mod feeds;
 mod history;
@@ -23,6 +26,8 @@ mod latency;
 mod limit;
 mod machine;
 mod mart;
+mod panes;
+mod peer;
 mod projects;
 mod results;
 mod stats;
@@ -61,7 +66,11 @@ enum Command {
     F(VolumeArgs),
     /// (g) One event of zentry on many follows
     G(FeedsArgs),
-    /// All but (f), whose day takes gigabytes of disk
+    /// (h) Shipped models beside dbt-duckdb on the same Parquet files
+    H(PeerArgs),
+    /// (i) Sliding windows by panes beside tumbling ones
+    I(PanesArgs),
+    /// All but (f) and (h), whose days take gigabytes of disk
     All,
     /// The program beside which (a) is measured; started by (a)
     #[command(hide = true)]
@@ -166,6 +175,28 @@ struct FeedsArgs {
     rounds: usize,
 }
 
+/// Numbers of (h).
+#[derive(Clone, Debug, Args)]
+struct PeerArgs {
+    /// Base events of the day
+    #[arg(long, default_value_t = 50_000_000)]
+    events: u64,
+    /// Full refreshes of each program
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
+/// Numbers of (i).
+#[derive(Clone, Debug, Args)]
+struct PanesArgs {
+    /// Base events of the day
+    #[arg(long, default_value_t = 5_000_000)]
+    events: u64,
+    /// Runs of each kind of windows
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
 fn pair(text: &str) -> Result<(u64, u32), String> {
     let parsed = text.split_once(',').and_then(|(commits, days)| Some((commits.parse().ok()?, days.parse().ok()?)));
     parsed.ok_or_else(|| format!("`{text}` is not COMMITS,DAYS"))
@@ -189,13 +220,16 @@ fn main() -> Result<()> {
         Command::E(args) => write(projects::measure(&args)?),
         Command::F(args) => write(volume::measure(&args)?),
         Command::G(args) => write(feeds::measure(&args)?),
+        Command::H(args) => write(peer::measure(&args)?),
+        Command::I(args) => write(panes::measure(&args)?),
         Command::All => {
             write(throughput::measure(&defaults())?)?;
             write(latency::measure(&defaults())?)?;
             write(history::measure(&defaults())?)?;
             write(duplicates::measure(&defaults())?)?;
             write(projects::measure(&defaults())?)?;
-            write(feeds::measure(&defaults())?)
+            write(feeds::measure(&defaults())?)?;
+            write(panes::measure(&defaults())?)
         }
         Command::Limit(args) => limit::run(&args),
     }

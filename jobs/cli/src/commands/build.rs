@@ -90,8 +90,9 @@ pub(crate) async fn build_in(
     let meter = Meter::new(&workspace.context);
     let exposition = Exposition::start(metrics, &meter, &workspace.context, None, printer).await?;
     let observer = meter.build(runner, lines);
+    let manifest = workspace.prepare_manifest();
     let mut report = runner.build(selection, options, observer, &cancel).await?;
-    workspace.write_manifest(&BTreeMap::new(), printer);
+    workspace.write_prepared(manifest, printer).await;
     workspace.write_results(&report, &args, printer);
     printer.result(&report, &format!("{}{}", failures(&report), closing(&report)));
     let exit = outcome_of(&mut report, printer);

@@ -1,12 +1,13 @@
 //! `tidemill seed | snapshot | compile | show | parse`
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::json;
 use tidemill_transform::artifacts::{self, names};
 use tidemill_transform::project::NodeId;
-use tidemill_transform::run::{BuildOptions, Kinds};
+use tidemill_transform::run::{BuildOptions, Compiled, Kinds};
 
 use super::build::build_in;
 use super::query::print_rows;
@@ -71,26 +72,39 @@ pub(crate) async fn compile(global: &GlobalArgs, args: CompileArgs, printer: Pri
     let compiled = workspace.runner.compile(&selection, &options).await?;
     let by_name: BTreeMap<String, &NodeId> =
         workspace.runner.graph().order().map(|node| (node.to_string(), node)).collect();
+    let texts =
+        compiled.iter().filter_map(|node| Some(((*by_name.get(&node.node)?).clone(), node.sql.clone()))).collect();
+    let text = std::thread::scope(|scope| {
+        // The manifest takes about as long as the files of the models, and either is one thread's work.
+        let files = scope.spawn(|| write_compiled(&workspace, &compiled, &by_name));
+        workspace.write_manifest(&texts, printer);
+        files.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    printer.result(&compiled, &text);
+    Ok(Exit::Done)
+}
+
+/// Writes compiled SQL to dbt's place for it, and returns all of it as people read it.
+fn write_compiled(
+    workspace: &Workspace,
+    compiled: &[Compiled],
+    by_name: &BTreeMap<String, &NodeId>,
+) -> anyhow::Result<String> {
+    let package = &workspace.runner.project().name;
     let mut text = String::new();
-    let mut texts = BTreeMap::new();
-    for node in &compiled {
-        text.push_str(&format!("-- {} ({})\n{}\n\n", node.node, node.path, node.sql.trim()));
-        if let Some(id) = by_name.get(&node.node) {
-            texts.insert((*id).clone(), node.sql.clone());
-        }
-        // dbt's place for compiled SQL; that of a test lies below the file that declares it.
+    for node in compiled {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "-- {} ({})\n{}\n\n", node.node, node.path, node.sql.trim());
+        // That of a test lies below the file that declares it.
         let name = match by_name.get(&node.node) {
             Some(NodeId::Test(name)) if Path::new(&node.path).extension().is_none_or(|found| found != "sql") => {
                 format!("{}/{name}.sql", node.path)
             }
             _ => node.path.clone(),
         };
-        let package = &workspace.runner.project().name;
         artifacts::write_bytes(&workspace.target, &format!("compiled/{package}/{name}"), node.sql.as_bytes())?;
     }
-    workspace.write_manifest(&texts, printer);
-    printer.result(&compiled, &text);
-    Ok(Exit::Done)
+    Ok(text)
 }
 
 /// Prints rows of models, or of a query, without storing them.

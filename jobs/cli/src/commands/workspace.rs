@@ -7,11 +7,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json, json};
 use tidemill_project::clock::Micros;
 use tidemill_transform::Runner;
-use tidemill_transform::artifacts::{self, Invocation, StateDirs, names};
+use tidemill_transform::artifacts::{self, ArtifactError, Invocation, StateDirs, names};
 use tidemill_transform::graph::Selection;
 use tidemill_transform::plan::PlanOptions;
 use tidemill_transform::project::{NodeId, build_folders};
 use tidemill_transform::run::Report;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::build::{runner, selection};
 use super::context::Context;
@@ -75,6 +76,23 @@ impl Workspace {
         self.write(names::MANIFEST, &self.runner.manifest(&self.invocation(), compiled), printer);
     }
 
+    /// Makes `manifest.json` on another thread, so that it is ready when what the command does is done.
+    pub(crate) fn prepare_manifest(&self) -> Manifest {
+        let (runner, invocation) = (self.runner.clone(), self.invocation());
+        let made =
+            tokio::task::spawn_blocking(move || artifacts::bytes(&runner.manifest(&invocation, &BTreeMap::new())));
+        Manifest(AbortOnDropHandle::new(made))
+    }
+
+    /// Writes a manifest that was made meanwhile.
+    pub(crate) async fn write_prepared(&self, manifest: Manifest, printer: Printer) {
+        match manifest.0.await {
+            Ok(bytes) => tell(artifacts::write_bytes(&self.target, names::MANIFEST, &bytes), printer),
+            // The runtime ends: nobody waits for the file.
+            Err(error) => printer.note(&format!("warning: {error}")),
+        }
+    }
+
     /// Writes `run_results.json`. `args` are what the command was called with.
     pub(crate) fn write_results(&self, report: &Report, args: &Map<String, Json>, printer: Printer) {
         let results = artifacts::run_results(&self.runner, report, &self.invocation(), args);
@@ -82,11 +100,19 @@ impl Workspace {
     }
 
     fn write(&self, name: &str, artifact: &Json, printer: Printer) {
-        if let Err(error) = artifacts::write(&self.target, name, artifact) {
-            printer.note(&format!("warning: {}", report::one_line(&error)));
-        }
+        tell(artifacts::write(&self.target, name, artifact), printer);
     }
 }
+
+/// A folder that cannot be written to is said and does not fail the command.
+fn tell(written: Result<(), ArtifactError>, printer: Printer) {
+    if let Err(error) = written {
+        printer.note(&format!("warning: {}", report::one_line(&error)));
+    }
+}
+
+/// A manifest in the making.
+pub(crate) struct Manifest(AbortOnDropHandle<Vec<u8>>);
 
 /// `--target-path`, else `target/` of the models project.
 pub(crate) fn target_dir(context: &Context, global: &GlobalArgs) -> PathBuf {

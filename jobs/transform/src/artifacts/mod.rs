@@ -139,12 +139,17 @@ impl Diagnostic for ArtifactError {
 ///
 /// # Errors
 /// The file system.
+pub fn write(dir: &Path, name: &str, artifact: &Json) -> Result<(), ArtifactError> {
+    write_bytes(dir, name, &bytes(artifact))
+}
+
+/// An artifact as its file holds it.
 ///
 /// # Panics
 /// Never: artifacts are maps with text keys, which always serialize.
-pub fn write(dir: &Path, name: &str, artifact: &Json) -> Result<(), ArtifactError> {
-    let bytes = serde_json::to_vec(artifact).expect("artifacts are maps with text keys");
-    write_bytes(dir, name, &bytes)
+#[must_use]
+pub fn bytes(artifact: &Json) -> Vec<u8> {
+    serde_json::to_vec(artifact).expect("artifacts are maps with text keys")
 }
 
 /// Writes any file of the target folder, whole or not at all.
@@ -154,10 +159,15 @@ pub fn write(dir: &Path, name: &str, artifact: &Json) -> Result<(), ArtifactErro
 pub fn write_bytes(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), ArtifactError> {
     let path = dir.join(name);
     let fault = |source| Cause::Write { path: path.clone(), source };
-    std::fs::create_dir_all(path.parent().unwrap_or(dir)).map_err(fault)?;
     // Two commands may write side by side; the name of each one's draft is its own.
     let draft = path.with_extension(format!("{}.tmp", std::process::id()));
-    std::fs::write(&draft, bytes).map_err(fault)?;
+    match std::fs::write(&draft, bytes) {
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(path.parent().unwrap_or(dir)).map_err(fault)?;
+            std::fs::write(&draft, bytes).map_err(fault)?;
+        }
+        written => written.map_err(fault)?,
+    }
     std::fs::rename(&draft, &path).map_err(fault)?;
     Ok(())
 }

@@ -69,7 +69,7 @@ impl Job<'_> {
     async fn rows_of(&self, input: &Table, files: Vec<DataFile>, schema: &SchemaRef) -> Result<RecordBatch> {
         let narrowing = Narrowing::files(&self.executor.sessions.empty(), input, files)?;
         let base = self.base(Some(&[narrowing])).await?;
-        self.collect(self.frame(&base, None).await?, schema).await
+        self.collect(self.frame(&base).await?, schema).await
     }
 
     /// Whether the query passes the rows of this input on one by one.
@@ -77,7 +77,7 @@ impl Job<'_> {
         let narrowing = Narrowing::files(&self.executor.sessions.empty(), input, Vec::new())?;
         let scanned = Arc::clone(&narrowing.base);
         let base = self.base(Some(&[narrowing])).await?;
-        let frame = self.frame(&base, None).await?;
+        let frame = self.frame(&base).await?;
         Ok(is_linear_in(frame.logical_plan(), &scanned))
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use datafusion::common::TableReference;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::{DataFrame, SessionContext};
@@ -15,13 +16,15 @@ use futures::future::BoxFuture;
 use tidemill_lake::Table;
 use tidemill_project::{Diagnostic as _, ErrorKind};
 
+use super::cut::Cut;
 use super::execute::Job;
 use super::neighbours::may_share_a_query;
-use super::rows::{Canonical, event_times};
-use super::session::{beside, register, within};
-use super::writer::Writer;
+use super::prepared::{Prepared, Query};
+use super::rows::{Canonical, canonical, event_times};
+use super::session::{beside, register};
+use super::writer::{Staged, Writer};
 use super::{BuildFault, Observer, Result};
-use crate::plan::{Leaf, PlannedBatch, TimeRange, Touched, event_time_of, named, touched_by};
+use crate::plan::{Leaf, PlannedBatch, Touched, event_time_of, named, touched_by};
 use crate::project::{BatchSize, BatchWindow};
 use crate::render::RenderContext;
 
@@ -38,6 +41,19 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 pub(super) struct Shape {
     pub(super) schema: SchemaRef,
     pub(super) batches_per_query: usize,
+}
+
+/// What the batches of one build are computed over.
+#[derive(Clone, Copy)]
+struct Over<'a> {
+    base: &'a SessionContext,
+    schema: &'a SchemaRef,
+    /// The query of all of them.
+    prepared: Option<&'a Prepared>,
+    /// Whether there are so many that each core has one of its own.
+    fills_cores: bool,
+    /// Where their rows go.
+    writer: &'a Writer,
 }
 
 /// Cuts ascending batches into runs of at most `most` neighbours without a gap.
@@ -83,10 +99,10 @@ impl Job<'_> {
         writer: &mut Writer,
         observer: &dyn Observer,
     ) -> Result<()> {
-        let whole = self.collect(self.frame(base, None).await?, &shape.schema).await;
+        let whole = self.collect(self.frame(base).await?, &shape.schema).await;
         let fault = match whole {
             Ok(rows) => {
-                for (name, rows) in self.split(&rows)? {
+                for (name, rows) in self.split(rows).await? {
                     writer.replace(Some(name), rows).await?;
                 }
                 return Ok(());
@@ -106,7 +122,7 @@ impl Job<'_> {
         let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
         let begin_us = self.model.config.begin_us.unwrap_or(i64::MIN);
         let column = self.event_time()?;
-        let times = self.frame(base, None).await?.select_columns(&[column]).and_then(DataFrame::distinct);
+        let times = self.frame(base).await?.select_columns(&[column]).and_then(DataFrame::distinct);
         let times = times.map_err(BuildFault::plan(&self.node, Some(self.location())))?;
         let rows = self.collect_as_is(times).await?;
         let times = rows.column_by_name(column).and_then(event_times).unwrap_or_default();
@@ -129,24 +145,42 @@ impl Job<'_> {
         observer: &dyn Observer,
     ) -> Result<()> {
         let most = if batches.len() > 1 && self.may_share(base).await? { shape.batches_per_query } else { 1 };
-        let work = |group| -> BoxFuture<'_, Vec<(String, Result<Canonical>)>> {
-            Box::pin(async move { self.group_or_each(base, group, &shape.schema).await })
+        let groups = neighbours(batches, most);
+        let threads = self.executor.threads.max(1);
+        let prepared = match groups.as_slice() {
+            [[first, ..], .., [.., last]] => self.prepare(base, [first.window, last.window]).await,
+            _ => None,
         };
-        let waiting: Vec<_> = neighbours(batches, most).into_iter().map(work).collect();
-        let mut computed = futures::stream::iter(waiting).buffered(self.executor.threads.max(1));
-        let mut num_done = 0;
+        let over = Over {
+            base,
+            schema: &shape.schema,
+            prepared: prepared.as_ref(),
+            fills_cores: groups.len() >= threads,
+            writer: &*writer,
+        };
+        let work = |group| -> BoxFuture<'_, Vec<(String, Result<Staged>)>> {
+            Box::pin(async move { self.group_or_each(over, group).await })
+        };
+        let waiting: Vec<_> = groups.into_iter().map(work).collect();
+        let mut computed = futures::stream::iter(waiting).buffered(threads);
+        let mut staged = Vec::with_capacity(batches.len());
         while let Some(group) = computed.next().await {
-            for (name, rows) in group {
-                match rows {
-                    Ok(rows) => writer.replace(Some(name), rows).await?,
+            for (name, batch) in group {
+                match batch {
                     Err(fault) if of_one_making || batches.len() == 1 => return Err(fault),
-                    Err(fault) => {
-                        tracing::warn!(model = %self.model.name, batch = %name, error = %fault, "batch failed");
-                        writer.leave(name, fault);
-                    }
+                    batch => staged.push((name, batch)),
                 }
-                num_done += 1;
-                observer.batch_done(&self.model.name, num_done, batches.len());
+                observer.batch_done(&self.model.name, staged.len(), batches.len());
+            }
+        }
+        drop(computed);
+        for (name, batch) in staged {
+            match batch {
+                Ok(batch) => writer.put(batch),
+                Err(fault) => {
+                    tracing::warn!(model = %self.model.name, batch = %name, error = %fault, "batch failed");
+                    writer.leave(name, fault);
+                }
             }
         }
         match writer.num_left() {
@@ -158,29 +192,32 @@ impl Job<'_> {
     }
 
     /// Neighbours together; when that fails, each alone, so that one bad batch takes no other with it.
-    async fn group_or_each(
-        &self,
-        base: &SessionContext,
-        group: &[PlannedBatch],
-        schema: &SchemaRef,
-    ) -> Vec<(String, Result<Canonical>)> {
+    async fn group_or_each(&self, over: Over<'_>, group: &[PlannedBatch]) -> Vec<(String, Result<Staged>)> {
+        let mut staged = Vec::with_capacity(group.len());
         if group.len() > 1
-            && let Ok(rows) = self.group(base, group, schema).await
+            && let Ok(computed) = self.group(over, group).await
         {
-            return rows.into_iter().map(|(name, rows)| (name, Ok(rows))).collect();
+            for (name, rows) in computed {
+                staged.push((name.clone(), over.writer.stage(Some(name), rows).await));
+            }
+            return staged;
         }
-        let mut rows = Vec::with_capacity(group.len());
         for batch in group {
-            rows.push((batch.name.clone(), self.one(base, batch, schema).await));
+            let rows = self.one(over, batch).await;
+            let batch_staged = match rows {
+                Ok(rows) => over.writer.stage(Some(batch.name.clone()), rows).await,
+                Err(fault) => Err(fault),
+            };
+            staged.push((batch.name.clone(), batch_staged));
         }
-        rows
+        staged
     }
 
     /// One batch; a store that does not answer is asked again.
-    async fn one(&self, base: &SessionContext, batch: &PlannedBatch, schema: &SchemaRef) -> Result<Canonical> {
+    async fn one(&self, over: Over<'_>, batch: &PlannedBatch) -> Result<Canonical> {
         let mut wait = FIRST_WAIT;
         for _ in 1..MAX_BATCH_ATTEMPTS {
-            match self.group(base, std::slice::from_ref(batch), schema).await {
+            match self.group(over, std::slice::from_ref(batch)).await {
                 Err(fault) if fault.kind() == ErrorKind::Unavailable => {
                     tracing::warn!(model = %self.model.name, batch = %batch.name, error = %fault, "batch is computed again");
                     self.executor.planner.snapshots.lake().clock().sleep(wait).await;
@@ -190,7 +227,7 @@ impl Job<'_> {
                 Ok(rows) => return self.only(rows),
             }
         }
-        let rows = self.group(base, std::slice::from_ref(batch), schema).await?;
+        let rows = self.group(over, std::slice::from_ref(batch)).await?;
         self.only(rows)
     }
 
@@ -200,32 +237,39 @@ impl Job<'_> {
     }
 
     /// Computes neighbouring batches, one or several.
-    async fn group(
-        &self,
-        base: &SessionContext,
-        group: &[PlannedBatch],
-        schema: &SchemaRef,
-    ) -> Result<Vec<(String, Canonical)>> {
+    async fn group(&self, over: Over<'_>, group: &[PlannedBatch]) -> Result<Vec<(String, Canonical)>> {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(Vec::new()) };
         let window = BatchWindow { start_us: first.window.start_us, end_us: last.window.end_us };
-        let frame = self.frame(base, Some(window)).await?;
-        let frame = within(frame, self.event_time()?, TimeRange::from(window), false)
-            .map_err(BuildFault::plan(&self.node, Some(self.location())))?;
-        let rows = self.collect(frame, schema).await?;
+        let query = self.query_of(over, window).await?;
+        let rows = self.collect(query, over.schema).await?;
         if group.len() == 1 {
-            return Ok(vec![(first.name.clone(), self.canonical(&rows)?)]);
+            return Ok(vec![(first.name.clone(), self.in_order(rows).await?)]);
         }
-        let mut parts: BTreeMap<String, Canonical> = self.split(&rows)?.into_iter().collect();
-        group
-            .iter()
-            .map(|batch| {
-                let part = match parts.remove(&batch.name) {
-                    Some(part) => part,
-                    None => self.canonical(&rows.slice(0, 0))?,
-                };
-                Ok((batch.name.clone(), part))
-            })
-            .collect()
+        let nothing = rows.slice(0, 0);
+        let mut parts: BTreeMap<String, Canonical> = self.split(rows).await?.into_iter().collect();
+        let mut computed = Vec::with_capacity(group.len());
+        for batch in group {
+            let part = match parts.remove(&batch.name) {
+                Some(part) => part,
+                None => self.canonical(&nothing)?,
+            };
+            computed.push((batch.name.clone(), part));
+        }
+        Ok(computed)
+    }
+
+    /// The query of a window, planned before or now.
+    async fn query_of(&self, over: Over<'_>, window: BatchWindow) -> Result<Query> {
+        let render = self.render_for(window);
+        if let Some(prepared) = over.prepared {
+            let sql = self.executor.sessions.compiler.sql(self.model, &render)?;
+            let query = prepared.over(window, &sql);
+            if let Some(query) = query.map_err(BuildFault::plan(&self.node, Some(self.location())))? {
+                return Ok(query);
+            }
+        }
+        let query = Query::from(self.windowed(over.base, Cut::At(window), &render).await?);
+        Ok(if over.fills_cores { query.on_one_thread() } else { query })
     }
 
     /// Whether one query may compute several batches: its plan proves it, and its template does not ask for the batch.
@@ -235,6 +279,10 @@ impl Job<'_> {
         let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
         let mut inputs = planner.graph.parents(&self.node);
         let (Some(input), None) = (inputs.next(), inputs.next()) else { return Ok(false) };
+        if self.is_narrowed(input) {
+            // What such a view shows depends on the window.
+            return Ok(false);
+        }
         let (Some(column), Some(relation)) =
             (event_time_of(&planner.project, input), self.executor.sessions.compiler.relation(input))
         else {
@@ -254,26 +302,48 @@ impl Job<'_> {
         Ok(may_share_a_query(frame.logical_plan(), self.event_time()?, column, size))
     }
 
-    /// Cuts the rows of the whole into batches. Rows before `begin` or without event time belong to none.
-    pub(super) fn split(&self, rows: &RecordBatch) -> Result<Vec<(String, Canonical)>> {
-        let size = self.model.config.batch_size.unwrap_or(BatchSize::Day);
-        let begin_us = self.model.config.begin_us.unwrap_or(i64::MIN);
-        let column = self.event_time()?;
-        let times = rows.column_by_name(column).and_then(event_times).unwrap_or_default();
+    /// Rows in their one order, on another thread.
+    async fn in_order(&self, rows: RecordBatch) -> Result<Canonical> {
+        let key = self.model.config.unique_key.clone();
+        self.apart(async move { canonical(&rows, &key) }).await?.map_err(BuildFault::shape(&self.node))
+    }
+
+    /// Cuts the rows of the whole into batches, on another thread. Rows before `begin` or without event time belong to none.
+    pub(super) async fn split(&self, rows: RecordBatch) -> Result<Vec<(String, Canonical)>> {
+        let splitter = Splitter {
+            size: self.model.config.batch_size.unwrap_or(BatchSize::Day),
+            begin_us: self.model.config.begin_us.unwrap_or(i64::MIN),
+            column: self.event_time()?.to_owned(),
+            key: self.model.config.unique_key.clone(),
+        };
+        self.apart(async move { splitter.split(&rows) }).await?.map_err(BuildFault::shape(&self.node))
+    }
+}
+
+/// What cuts rows into batches.
+struct Splitter {
+    size: BatchSize,
+    begin_us: i64,
+    column: String,
+    key: Vec<String>,
+}
+
+impl Splitter {
+    fn split(&self, rows: &RecordBatch) -> Result<Vec<(String, Canonical)>, ArrowError> {
+        let times = rows.column_by_name(&self.column).and_then(event_times).unwrap_or_default();
         let mut indices: BTreeMap<BatchWindow, Vec<u32>> = BTreeMap::new();
         for (index, at_us) in times.into_iter().enumerate() {
             let (Some(at_us), Ok(index)) = (at_us, u32::try_from(index)) else { continue };
-            let window = size.window_of(at_us);
-            if window.end_us > begin_us {
+            let window = self.size.window_of(at_us);
+            if window.end_us > self.begin_us {
                 indices.entry(window).or_default().push(index);
             }
         }
         indices
             .into_iter()
             .map(|(window, indices)| {
-                let part =
-                    take_record_batch(rows, &UInt32Array::from(indices)).map_err(BuildFault::shape(&self.node))?;
-                Ok((size.name(window), self.canonical(&part)?))
+                let part = take_record_batch(rows, &UInt32Array::from(indices))?;
+                Ok((self.size.name(window), canonical(&part, &self.key)?))
             })
             .collect()
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::TableReference;
 use datafusion::prelude::{DataFrame, SessionContext};
 use tidemill_lake::Table;
 use tidemill_lake::metadata::TransformNote;
@@ -15,12 +14,13 @@ use tokio_util::task::AbortOnDropHandle;
 use super::batches::{Shape, batches_per_query};
 use super::columns::{self, Columns};
 use super::keyed::{Attempt, Keyed};
+use super::prepared::Query;
 use super::rows::{Canonical, canonical, into_stored, is_event_time_type, stored_schema};
-use super::session::{Narrowed, Narrowing, Sessions, beside, register, within};
+use super::session::{Narrowed, Narrowing, Sessions};
 use super::writer::{Target, Writer, Written};
 use super::{AuditFailure, BuildFault, Observer, Result, contract, history};
-use crate::plan::{Action, ModelPlan, Pinned, Planned, Planner, Reach, Reason, TimeRange, event_time_of, table_of};
-use crate::project::{BatchSize, BatchWindow, Model, NodeId, Storage, Strategy};
+use crate::plan::{Action, ModelPlan, Pinned, Planned, Planner, Reason, table_of};
+use crate::project::{BatchSize, Model, NodeId, Storage, Strategy};
 use crate::render::RenderContext;
 use crate::test::Proof;
 
@@ -106,7 +106,7 @@ impl Executor {
         if let Action::Inline = plan.action {
             // Planned only, so that a view that cannot be read fails here and not in its readers.
             let base = job.base(None).await?;
-            job.frame(&base, None).await?;
+            job.frame(&base).await?;
             return Ok(Some(Built::without_rows(plan)));
         }
         if !matches!(plan.reason, Reason::NeverBuilt | Reason::FullRefresh) {
@@ -254,41 +254,21 @@ impl Job<'_> {
         Ok(context)
     }
 
-    /// The model's query in the columns that its rows are to have; with a window, over inputs filtered around it.
-    pub(super) async fn frame(&self, base: &SessionContext, window: Option<BatchWindow>) -> Result<DataFrame> {
-        let frame = self.query(base, window).await?;
+    /// The model's query over its inputs as they are, in the columns that its rows are to have.
+    pub(super) async fn frame(&self, base: &SessionContext) -> Result<DataFrame> {
+        let frame = self.executor.sessions.compiler.frame(base, self.model, &self.render).await?;
+        let frame = if self.model.config.storage() == Storage::Snapshot {
+            let own = own_table(self).await?;
+            history::frame(base, self.model, frame, own.as_ref(), self.render.as_of_us).await?
+        } else {
+            frame
+        };
         match &self.columns {
             Some(columns) => {
                 columns::select(frame, columns).map_err(BuildFault::plan(&self.node, Some(self.location())))
             }
             None => Ok(frame),
         }
-    }
-
-    async fn query(&self, base: &SessionContext, window: Option<BatchWindow>) -> Result<DataFrame> {
-        let fault = |error| BuildFault::plan(&self.node, Some(self.location()))(error);
-        let Some(window) = window else {
-            let frame = self.executor.sessions.compiler.frame(base, self.model, &self.render).await?;
-            if self.model.config.storage() != Storage::Snapshot {
-                return Ok(frame);
-            }
-            let own = own_table(self).await?;
-            return history::frame(base, self.model, frame, own.as_ref(), self.render.as_of_us).await;
-        };
-        let context = beside(base);
-        let planner = &self.executor.planner;
-        for input in planner.graph.parents(&self.node) {
-            let Some(relation) = self.executor.sessions.compiler.relation(input) else { continue };
-            let name = TableReference::partial(relation.schema, relation.identifier);
-            let mut frame = base.table(name.clone()).await.map_err(fault)?;
-            if let Some(column) = event_time_of(&planner.project, input) {
-                let reach = Reach::from(self.model.config.context.of(&input.name()));
-                frame = within(frame, column, TimeRange::from(window).read_through(reach), false).map_err(fault)?;
-            }
-            register(&context, &name, frame.into_view()).map_err(fault)?;
-        }
-        let render = RenderContext { batch: Some(window), ..self.render.clone() };
-        self.executor.sessions.compiler.frame(&context, self.model, &render).await
     }
 
     /// Computes what the action says and hands it to a writer. `None` when the table's columns have changed and the action
@@ -345,13 +325,13 @@ impl Job<'_> {
                 if batched {
                     self.write_whole(&base, &shape, &mut writer, observer).await?;
                 } else {
-                    let rows = self.collect(self.frame(&base, None).await?, &schema).await?;
+                    let rows = self.collect(self.frame(&base).await?, &schema).await?;
                     writer.replace(None, self.canonical(&rows)?).await?;
                 }
                 writer.remove_the_rest();
             }
             Action::Append { .. } => {
-                let rows = self.collect(self.frame(&base, None).await?, &schema).await?;
+                let rows = self.collect(self.frame(&base).await?, &schema).await?;
                 writer.append(self.canonical(&rows)?).await?;
             }
             Action::Record | Action::Skip | Action::Inline | Action::Keys { .. } | Action::Upsert => {}
@@ -400,17 +380,22 @@ impl Job<'_> {
         Writer::begin(executor.planner.snapshots.lake(), target, own).await
     }
 
-    pub(super) async fn collect(&self, frame: DataFrame, schema: &SchemaRef) -> Result<RecordBatch> {
-        // In a task of its own: batches that are computed side by side must not share one thread.
-        let batches = AbortOnDropHandle::new(tokio::spawn(frame.collect()))
-            .await
-            .map_err(|source| BuildFault::TaskLost { node: self.node.clone(), source })?
+    pub(super) async fn collect(&self, query: impl Into<Query>, schema: &SchemaRef) -> Result<RecordBatch> {
+        let batches = self
+            .apart(query.into().collect())
+            .await?
             .map_err(BuildFault::execute(&self.node, Some(self.location())))?;
         let rows = into_stored(&batches, schema).map_err(BuildFault::shape(&self.node))?;
         if self.model.config.contract_enforced {
             contract::enforce(self.model, &rows, &self.executor.sessions.empty()).await?;
         }
         Ok(rows)
+    }
+
+    /// Runs a part of the work in a task of its own: batches that are computed side by side must not share one thread.
+    pub(super) async fn apart<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T> {
+        let done = AbortOnDropHandle::new(tokio::spawn(work)).await;
+        done.map_err(|source| BuildFault::TaskLost { node: self.node.clone(), source })
     }
 
     /// Rows of a query in its own types, made storable.
@@ -444,7 +429,7 @@ impl Job<'_> {
     }
 
     pub(super) async fn output_schema(&self, base: &SessionContext) -> Result<SchemaRef> {
-        let frame = self.frame(base, None).await?;
+        let frame = self.frame(base).await?;
         let schema =
             stored_schema(frame.schema().as_arrow()).map_err(|(column, data_type)| BuildFault::ColumnType {
                 model: self.model.name.clone(),

@@ -12,6 +12,7 @@ use datafusion::prelude::SessionContext;
 use serde::Serialize;
 use tidemill_lake::{TableId, TableSpec};
 use tidemill_project::Diagnostic as _;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::execute::Executor;
 use super::query::collect;
@@ -95,21 +96,17 @@ impl Runner {
         let executor = self.executor(options, "compile").await?;
         let render = Self::looking(&executor);
         let tester = Tester { sessions: executor.sessions.clone(), render: render.clone() };
-        let mut compiled = Vec::new();
-        for id in selected {
-            let sql = match &id {
-                NodeId::Model(name) => match self.project.models.get(name) {
-                    Some(model) => executor.sessions.compiler.sql(model, &render)?,
-                    None => continue,
-                },
-                NodeId::Test(name) => match tester.compiled_sql(name)? {
-                    Some(sql) => sql,
-                    None => continue,
-                },
-                NodeId::Source(_) | NodeId::Seed(_) | NodeId::Exposure(_) => continue,
-            };
-            let path = self.graph.get(&id).map(|node| node.path.clone()).unwrap_or_default();
-            compiled.push(Compiled { node: id.to_string(), name: id.name(), path, sql });
+        let all = CompileAll { runner: self.clone(), executor, tester, render };
+        // Templates are rendered side by side: most of the command's time goes there.
+        let num_each = selected.len().div_ceil(self.threads).max(1);
+        let parts = selected.chunks(num_each).map(|part| {
+            let (all, part) = (all.clone(), part.to_vec());
+            AbortOnDropHandle::new(tokio::spawn(async move { all.compile(&part) }))
+        });
+        let mut compiled = Vec::with_capacity(selected.len());
+        for part in parts.collect::<Vec<_>>() {
+            let node = NodeId::Model("unknown".to_owned());
+            compiled.extend(part.await.map_err(|source| BuildFault::TaskLost { node, source })??);
         }
         Ok(compiled)
     }
@@ -198,6 +195,37 @@ impl Runner {
             }
         }
         Ok(context)
+    }
+}
+
+/// What it takes to compile a project.
+#[derive(Clone)]
+struct CompileAll {
+    runner: Runner,
+    executor: Executor,
+    tester: Tester,
+    render: RenderContext,
+}
+
+impl CompileAll {
+    fn compile(&self, nodes: &[NodeId]) -> Result<Vec<Compiled>, BuildError> {
+        let mut compiled = Vec::with_capacity(nodes.len());
+        for id in nodes {
+            let sql = match id {
+                NodeId::Model(name) => match self.runner.project.models.get(name) {
+                    Some(model) => self.executor.sessions.compiler.sql(model, &self.render)?,
+                    None => continue,
+                },
+                NodeId::Test(name) => match self.tester.compiled_sql(name)? {
+                    Some(sql) => sql,
+                    None => continue,
+                },
+                NodeId::Source(_) | NodeId::Seed(_) | NodeId::Exposure(_) => continue,
+            };
+            let path = self.runner.graph.get(id).map(|node| node.path.clone()).unwrap_or_default();
+            compiled.push(Compiled { node: id.to_string(), name: id.name(), path, sql });
+        }
+        Ok(compiled)
     }
 }
 

@@ -13,6 +13,7 @@ mod check;
 mod columns;
 mod compile;
 mod contract;
+mod cut;
 mod dependents;
 mod described;
 mod error;
@@ -25,6 +26,7 @@ mod label;
 mod lineage;
 mod look;
 mod neighbours;
+mod prepared;
 mod query;
 mod refine;
 mod report;
@@ -36,6 +38,7 @@ pub(crate) mod session;
 mod snapshots;
 #[cfg(test)]
 mod tests;
+mod windowed;
 pub(crate) mod writer;
 
 pub(crate) use audit::AuditFailure;

@@ -53,7 +53,7 @@ impl Executor {
         let job =
             Job { executor: self, model, node, render: RenderContext::default(), columns: None, may_leave: false };
         let base = job.base(None).await?;
-        Ok(describe(job.frame(&base, None).await?.logical_plan()))
+        Ok(describe(job.frame(&base).await?.logical_plan()))
     }
 }
 

@@ -11,21 +11,19 @@ use datafusion::common::TableReference;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::Result as QueryResult;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::prelude::{DataFrame, Expr, SessionContext, cast, ident, lit};
-use datafusion::scalar::ScalarValue;
+use datafusion::prelude::SessionContext;
 use futures::future::BoxFuture;
 use tidemill_lake::{Engine, Table, TableId};
 
 use super::rows::stored_type;
 use super::{BuildFault, Compiler, Result, Snapshots};
 use crate::graph::Graph;
-use crate::plan::{BATCH_COLUMN, TimeRange, is_stored, table_of};
+use crate::plan::{BATCH_COLUMN, is_stored, table_of};
 use crate::project::{NodeId, Project, SourceTable};
 use crate::render::RenderContext;
 
 /// DataFusion's default catalog.
 const CATALOG: &str = "datafusion";
-const DAY_US: i64 = 86_400_000_000;
 
 /// Builds sessions for one run.
 #[derive(Clone, Debug)]
@@ -219,60 +217,6 @@ pub(crate) fn beside(base: &SessionContext) -> SessionContext {
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
     let state = SessionStateBuilder::new_from_existing(base.state()).with_catalog_list(Arc::new(catalogs)).build();
     SessionContext::new_with_state(state)
-}
-
-/// Keeps the rows of a frame whose event time lies in `range`; those without one are kept when `keep_nulls`.
-pub(crate) fn within(frame: DataFrame, column: &str, range: TimeRange, keep_nulls: bool) -> QueryResult<DataFrame> {
-    let data_type = frame.schema().field_with_unqualified_name(column)?.data_type().clone();
-    let operand = || match &data_type {
-        DataType::Timestamp(_, _) | DataType::Date32 => ident(column),
-        _ => cast(ident(column), DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
-    };
-    let mut predicate: Option<Expr> = None;
-    if range.start_us != i64::MIN {
-        predicate = Some(operand().gt_eq(instant(&data_type, range.start_us)));
-    }
-    if range.end_us != i64::MAX {
-        let until = operand().lt(instant(&data_type, range.end_us));
-        predicate = Some(match predicate {
-            Some(from) => from.and(until),
-            None => until,
-        });
-    }
-    match predicate {
-        Some(predicate) if keep_nulls => frame.filter(predicate.or(ident(column).is_null())),
-        Some(predicate) => frame.filter(predicate),
-        None => Ok(frame),
-    }
-}
-
-/// The literal that stands for an instant beside a column of that type. A date is its midnight, so the first date that is not
-/// before the instant is the one to compare with.
-fn instant(data_type: &DataType, at_us: i64) -> Expr {
-    let value = match data_type {
-        DataType::Date32 => {
-            let days = at_us.div_euclid(DAY_US) + i64::from(at_us.rem_euclid(DAY_US) != 0);
-            ScalarValue::Date32(Some(i32::try_from(days).unwrap_or(if days < 0 { i32::MIN } else { i32::MAX })))
-        }
-        DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
-            ScalarValue::TimestampNanosecond(Some(at_us.saturating_mul(1000)), zone.clone())
-        }
-        DataType::Timestamp(TimeUnit::Millisecond, zone) => {
-            ScalarValue::TimestampMillisecond(Some(ceil_div(at_us, 1_000)), zone.clone())
-        }
-        DataType::Timestamp(TimeUnit::Second, zone) => {
-            ScalarValue::TimestampSecond(Some(ceil_div(at_us, 1_000_000)), zone.clone())
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-            ScalarValue::TimestampMicrosecond(Some(at_us), zone.clone())
-        }
-        _ => ScalarValue::TimestampMicrosecond(Some(at_us), Some("UTC".into())),
-    };
-    lit(value)
-}
-
-fn ceil_div(value: i64, by: i64) -> i64 {
-    value.div_euclid(by) + i64::from(value.rem_euclid(by) != 0)
 }
 
 /// The columns that a raw table will have, from its declaration.

@@ -81,6 +81,21 @@ pub(crate) struct Writer {
     left: Vec<(String, BuildFault)>,
 }
 
+/// Files of one batch that are written and not yet part of the commit.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    batch: Option<String>,
+    /// `None` when the table holds exactly these rows.
+    change: Option<StagedChange>,
+}
+
+#[derive(Debug)]
+struct StagedChange {
+    remove: Vec<DataFile>,
+    add: Vec<DataFile>,
+    num_rows: u64,
+}
+
 impl Writer {
     /// Begins. A table that does not exist is created empty.
     pub(crate) async fn begin(lake: &Lake, target: Target<'_>, own: Option<Table>) -> Result<Self, BuildFault> {
@@ -162,14 +177,29 @@ impl Writer {
 
     /// Replaces the rows of one batch (`None`: of the whole table). Equal rows leave the files alone.
     pub(crate) async fn replace(&mut self, batch: Option<String>, rows: Canonical) -> Result<(), BuildFault> {
-        let old = self.live.remove(&batch).unwrap_or_default();
-        let old = self.files_at(&old);
+        let staged = self.stage(batch, rows).await?;
+        self.put(staged);
+        Ok(())
+    }
+
+    /// Writes the files of one batch, side by side with those of others; [`Self::put`] takes them into the commit.
+    pub(crate) async fn stage(&self, batch: Option<String>, rows: Canonical) -> Result<Staged, BuildFault> {
+        let old = self.live.get(&batch).map_or_else(Vec::new, |paths| self.files_at(paths));
         if !self.reshapes && self.holds(&old, &rows).await? {
-            return Ok(());
+            return Ok(Staged { batch, change: None });
         }
-        self.remove.extend(old);
-        self.replaced.insert(batch.clone());
-        self.write(batch, rows).await
+        let (add, num_rows) = self.write(batch.as_deref(), rows).await?;
+        Ok(Staged { batch, change: Some(StagedChange { remove: old, add, num_rows }) })
+    }
+
+    /// Takes what was staged for a batch into the commit.
+    pub(crate) fn put(&mut self, staged: Staged) {
+        self.live.remove(&staged.batch);
+        let Some(change) = staged.change else { return };
+        self.remove.extend(change.remove);
+        self.add.extend(change.add);
+        self.rows += change.num_rows;
+        self.replaced.insert(staged.batch);
     }
 
     /// Leaves a batch as it is, because of a fault.
@@ -217,7 +247,10 @@ impl Writer {
 
     /// Adds rows and keeps what is there.
     pub(crate) async fn append(&mut self, rows: Canonical) -> Result<(), BuildFault> {
-        self.write(None, rows).await
+        let (add, num_rows) = self.write(None, rows).await?;
+        self.add.extend(add);
+        self.rows += num_rows;
+        Ok(())
     }
 
     /// Removes every batch that was neither replaced nor found equal.
@@ -234,26 +267,23 @@ impl Writer {
         live.map(|file| file.data_file()).collect()
     }
 
-    async fn write(&mut self, batch: Option<String>, rows: Canonical) -> Result<(), BuildFault> {
+    /// The files of some rows, and how many these are.
+    async fn write(&self, batch: Option<&str>, rows: Canonical) -> Result<(Vec<DataFile>, u64), BuildFault> {
         let num_rows = rows.rows.num_rows();
-        let Some(table) = self.table.as_ref().filter(|_| num_rows > 0) else { return Ok(()) };
+        let Some(table) = self.table.as_ref().filter(|_| num_rows > 0) else { return Ok((Vec::new(), 0)) };
         if self.keyed {
             let leaves = Leaves { table, files: Vec::new(), cluster: &self.key, event_time: None, node: &self.node };
             let change = leaves.replace_all(&rows.rows).await?;
-            self.rows += change.inserted;
-            self.add.extend(change.add);
-            return Ok(());
+            return Ok((change.add, change.inserted));
         }
         let partition_values =
-            batch.map(|batch| BTreeMap::from([(BATCH_COLUMN.to_owned(), Some(batch))])).unwrap_or_default();
+            batch.iter().map(|batch| (BATCH_COLUMN.to_owned(), Some((*batch).to_owned()))).collect::<BTreeMap<_, _>>();
         let tags = BTreeMap::from([(CONTENT_TAG.to_owned(), rows.content)]);
         let files = table
             .write_files(vec![PartitionedBatch { partition_values, batches: vec![rows.rows], tags }])
             .await
             .map_err(BuildFault::lake(&self.spec.id))?;
-        self.add.extend(files);
-        self.rows += num_rows as u64;
-        Ok(())
+        Ok((files, num_rows as u64))
     }
 
     /// Whether `files` hold exactly `rows`: by their tags, or by reading them where compaction has lost the tags.

@@ -14,6 +14,7 @@
 //! | [`dateadd(unit, count, at)`](dates) | calendar arithmetic; a date stays a date when whole days are added |
 //! | [`datediff(unit, from, to)`](dates) | borders of the unit between two times |
 //! | [`coalesce`](coalesce) | DataFusion's own, which reads a text beside dates as a date |
+//! | [`date_trunc`](truncate) | DataFusion's own, with a shorter way through UTC |
 //! | [`abs`, `sqrt`, `ln`, …](ordered) | DataFusion's own, which can be sorted by |
 //!
 //! All are deterministic: the same rows in any order and any partition give the same result.
@@ -26,6 +27,7 @@ mod intervals;
 mod local;
 mod ordered;
 mod text;
+mod truncate;
 
 #[cfg(test)]
 mod tests;
@@ -60,6 +62,7 @@ pub fn scalar_functions() -> Vec<ScalarUDF> {
         ScalarUDF::from(text::JsonGet::as_text()),
         ScalarUDF::from(text::Sha256Hex::default()),
         ScalarUDF::from(coalesce::Coalesce::default()),
+        ScalarUDF::from(truncate::DateTrunc::default()),
     ];
     own.into_iter().chain(ordered::functions()).collect()
 }

@@ -93,7 +93,7 @@ struct Halves {
 
 impl Shape {
     pub(super) async fn of(keyed: &Keyed<'_>, base: &SessionContext) -> Result<Self> {
-        let plan = keyed.job.frame(base, None).await?.logical_plan().clone();
+        let plan = keyed.job.frame(base).await?.logical_plan().clone();
         let fault = |because: String| BuildFault::AggregateShape {
             model: keyed.job.model.name.clone(),
             because,
@@ -127,11 +127,11 @@ impl Keyed<'_> {
         note: &mut TransformNote,
     ) -> Result<Done> {
         let context = self.job.base(None).await?;
-        let plan = self.job.frame(&context, None).await?.logical_plan().clone();
+        let plan = self.job.frame(&context).await?.logical_plan().clone();
         let halves = self.halves(&context, &plan).await?;
         let Some(schema) = state_schema(&halves.partial.schema(), shape.keys.len()) else {
             // A state that no table can hold: the model is a table then.
-            let rows = self.job.collect(self.job.frame(&context, None).await?, &writer.columns()).await?;
+            let rows = self.job.collect(self.job.frame(&context).await?, &writer.columns()).await?;
             writer.replace(None, self.job.canonical_by(&rows, &shape.keys)?).await?;
             return Ok(Done::Ready);
         };
@@ -181,7 +181,7 @@ impl Keyed<'_> {
 
         let (narrowings, has_removed) = self.narrowed(base, changes).await?;
         let context = self.job.base(Some(narrowings.as_slice())).await?;
-        let plan = self.job.frame(&context, None).await?.logical_plan().clone();
+        let plan = self.job.frame(&context).await?.logical_plan().clone();
         let Some(aggregate) = aggregate_of(&plan) else { return Ok(Done::Whole("its query changed".to_owned())) };
         let parts = match self.parts(&aggregate.input, &narrowings)? {
             Ok(parts) => parts,

@@ -48,7 +48,7 @@ impl Keyed<'_> {
         writer: &mut Writer,
         note: &mut TransformNote,
     ) -> Result<Done> {
-        let frame = self.job.frame(base, None).await?;
+        let frame = self.job.frame(base).await?;
         let winners = self.winners(base, frame, schema).await?;
         let shown = self.shown(&winners)?;
         writer.replace(None, self.job.canonical_by(&shown, &self.job.model.config.cluster_columns())?).await?;
@@ -80,7 +80,7 @@ impl Keyed<'_> {
         let Some(state) = opened else { return Ok(Done::Whole("its state is gone".to_owned())) };
         let (narrowings, has_removed) = self.narrowed(base, changes).await?;
         let context = self.job.base(Some(narrowings.as_slice())).await?;
-        let plan = self.job.frame(&context, None).await?.logical_plan().clone();
+        let plan = self.job.frame(&context).await?.logical_plan().clone();
         let parts = match self.parts(&plan, &narrowings)? {
             Ok(parts) => parts,
             Err(because) => return Ok(Done::Whole(because)),

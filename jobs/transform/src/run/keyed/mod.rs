@@ -34,8 +34,9 @@ pub(crate) use change::{Change, Leaves};
 use keys::Touch;
 pub(crate) use linear::is_linear_in;
 
+use super::cut::within;
 use super::execute::Job;
-use super::session::{Narrowing, within};
+use super::session::Narrowing;
 use super::writer::Writer;
 use super::{BuildFault, Result};
 use crate::plan::{Action, InputDelta, Pinned, TimeRange};
@@ -88,7 +89,7 @@ impl Keyed<'_> {
             // The rows stay; only the note of what they were computed from moves on.
             (Action::Record, ..) => Done::Ready,
             (Action::Whole, Keeping::Upsert | Keeping::Touched, _) => {
-                let rows = self.job.collect(self.job.frame(&base, None).await?, &schema).await?;
+                let rows = self.job.collect(self.job.frame(&base).await?, &schema).await?;
                 writer.replace(None, self.job.canonical_by(&rows, &cluster)?).await?;
                 Done::Ready
             }

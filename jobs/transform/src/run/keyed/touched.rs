@@ -56,7 +56,7 @@ impl Keyed<'_> {
             for earlier in &touches[..index] {
                 filter = filter.and(earlier.exact().is_not_true());
             }
-            let frame = self.job.frame(base, None).await?;
+            let frame = self.job.frame(base).await?;
             let frame = frame.filter(filter).map_err(BuildFault::plan(&self.job.node, Some(self.job.location())))?;
             parts.push(self.job.collect(frame, schema).await?);
         }

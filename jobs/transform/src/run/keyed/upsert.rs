@@ -28,7 +28,7 @@ impl Keyed<'_> {
         };
         let job = self.job.incremental();
         let base = job.base(None).await?;
-        let rows = job.collect(job.frame(&base, None).await?, schema).await?;
+        let rows = job.collect(job.frame(&base).await?, schema).await?;
         let fault = || BuildFault::shape(&self.job.node);
         let keyed = filter_record_batch(&rows, &has_key(&rows, key).map_err(fault())?).map_err(fault())?;
         let touch = Touch::of(&keyed, key).map_err(fault())?;

@@ -12,4 +12,5 @@ mod plans;
 mod public;
 mod seeds;
 mod shipped;
+mod windowed;
 mod world;
