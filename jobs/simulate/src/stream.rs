@@ -4,7 +4,7 @@
 //! soon as the stream has passed its sending time: what waits is what is delayed, however long the stream is.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use crate::clicks::AvroSchema;
 use crate::json::Field;
@@ -106,8 +106,13 @@ pub(crate) struct Stream<'a> {
     pub(crate) system: System,
     pub(crate) options: &'a Options,
     books: BTreeMap<&'static str, TopicTruth>,
+    /// Records that leave when the stream moves on, in order: most of them, so that these never pass through the heap.
+    due: VecDeque<Waiting>,
+    /// Records that leave later.
     waiting: BinaryHeap<Reverse<Waiting>>,
     next_number: u64,
+    /// What was sent before this millisecond has left.
+    now_ms: i64,
     /// Added to sending times: a replay comes later.
     shift_ms: i64,
     last_us: i64,
@@ -120,8 +125,10 @@ impl<'a> Stream<'a> {
             system,
             options,
             books: BTreeMap::new(),
+            due: VecDeque::new(),
             waiting: BinaryHeap::new(),
             next_number: 0,
+            now_ms: i64::MIN,
             shift_ms,
             last_us: options.start_us,
             sink,
@@ -135,7 +142,8 @@ impl<'a> Stream<'a> {
 
     /// Books that an event landed; says whether it is late.
     pub(crate) fn book_landed(&mut self, topic: &'static str, event_us: i64, sent_ms: i64) -> bool {
-        let is_late = self.options.stamped && sent_ms * 1000 - event_us > self.system.grace_us();
+        let is_late =
+            self.options.stamped && !self.options.via_collect && sent_ms * 1000 - event_us > self.system.grace_us();
         let books = self.books(topic);
         books.landed += 1;
         books.late += u64::from(is_late);
@@ -149,7 +157,13 @@ impl<'a> Stream<'a> {
     pub(crate) fn push(&mut self, record: Record) {
         let number = self.next_number;
         self.next_number += 1;
-        self.waiting.push(Reverse(Waiting { sent_ms: record.sent_ms, number, record }));
+        let waiting = Waiting { sent_ms: record.sent_ms, number, record };
+        // Nothing that is due is sent later than now, so the queue stays sorted.
+        if waiting.sent_ms == self.now_ms {
+            self.due.push_back(waiting);
+        } else {
+            self.waiting.push(Reverse(waiting));
+        }
     }
 
     /// Lets leave what is sent before an instant: no event before it will follow.
@@ -158,11 +172,24 @@ impl<'a> Stream<'a> {
     /// The sink's.
     pub(crate) fn advance(&mut self, to_us: i64) -> Result<(), SinkError> {
         let before_ms = ceil_ms(to_us);
-        while self.waiting.peek().is_some_and(|Reverse(first)| first.sent_ms < before_ms) {
-            let Some(Reverse(first)) = self.waiting.pop() else { break };
+        while let Some(first) = self.pop_before(before_ms) {
             self.emit(first.record)?;
         }
+        self.now_ms = self.now_ms.max(before_ms);
         Ok(())
+    }
+
+    /// Takes the first record of all that are sent before a millisecond.
+    fn pop_before(&mut self, before_ms: i64) -> Option<Waiting> {
+        let waits_first = match (self.due.front(), self.waiting.peek()) {
+            (Some(due), Some(Reverse(waiting))) => waiting < due,
+            (due, _) => due.is_none(),
+        };
+        let first = if waits_first { self.waiting.peek().map(|Reverse(first)| first) } else { self.due.front() };
+        if first?.sent_ms >= before_ms {
+            return None;
+        }
+        if waits_first { self.waiting.pop().map(|Reverse(first)| first) } else { self.due.pop_front() }
     }
 
     /// The clock for which the truth holds: 48 hours after the last event that landed so far, in whole seconds.
@@ -175,7 +202,7 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// The sink's.
     pub(crate) fn finish(mut self) -> Result<BTreeMap<&'static str, TopicTruth>, SinkError> {
-        while let Some(Reverse(next)) = self.waiting.pop() {
+        while let Some(next) = self.pop_before(i64::MAX) {
             self.emit(next.record)?;
         }
         Ok(self.books)
