@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use rdkafka::Message as _;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+use serde_json::Value;
 use tidemill_tests::kafka::Broker;
 use tidemill_tests::topics::Topics;
 
@@ -51,6 +55,45 @@ impl Kafka {
         Ok(count)
     }
 
+    /// Hands key and value of every record that a topic holds to `look`, partition by partition in no order.
+    pub(crate) fn read(
+        &self,
+        topic: &str,
+        partitions: i32,
+        mut look: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let consumer = self.reader(topic, partitions)?;
+        let mut left = self.count(topic, partitions)?;
+        while left > 0 {
+            let polled = consumer.poll(LIMIT).context("the broker gives no more records")?;
+            let record = polled?;
+            look(record.key().unwrap_or_default(), record.payload().unwrap_or_default())?;
+            left -= 1;
+        }
+        Ok(())
+    }
+
+    /// A reader of committed messages that begins with the first.
+    pub(crate) fn follower(&self, topic: &str, partitions: i32) -> Result<Follower> {
+        Ok(Follower(self.reader(topic, partitions)?))
+    }
+
+    fn reader(&self, topic: &str, partitions: i32) -> Result<BaseConsumer> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.bootstrap())
+            .set("group.id", "bench-reader")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .set("log_level", "0")
+            .create()?;
+        let mut list = TopicPartitionList::new();
+        for partition in 0..partitions {
+            list.add_partition_offset(topic, partition, Offset::Beginning)?;
+        }
+        consumer.assign(&list)?;
+        Ok(consumer)
+    }
+
     pub(crate) fn sender(&self, partitions: i32) -> Result<Sender> {
         let producer = ClientConfig::new()
             .set("bootstrap.servers", self.bootstrap())
@@ -61,6 +104,20 @@ impl Kafka {
             .set("log_level", "0")
             .create()?;
         Ok(Sender { producer, partitions, next: 0 })
+    }
+}
+
+/// Reads a topic while it grows.
+pub(crate) struct Follower(BaseConsumer);
+
+impl Follower {
+    /// The next message with a value, its key as a text; `None` when none comes in time.
+    pub(crate) fn next(&self, limit: Duration) -> Result<Option<(String, Value)>> {
+        let Some(polled) = self.0.poll(limit) else { return Ok(None) };
+        let message = polled?;
+        let Some(value) = message.payload() else { return Ok(None) };
+        let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
+        Ok(Some((key, serde_json::from_slice(value).context("a message is JSON")?)))
     }
 }
 

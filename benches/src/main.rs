@@ -19,6 +19,7 @@
 mod broker;
 mod child;
 mod clicks;
+mod collect;
 mod duplicates;
 mod feeds;
 mod history;
@@ -32,6 +33,7 @@ mod projects;
 mod results;
 mod stats;
 mod throughput;
+mod topics;
 mod traffic;
 mod volume;
 
@@ -70,6 +72,10 @@ enum Command {
     H(PeerArgs),
     /// (i) Sliding windows by panes beside tumbling ones
     I(PanesArgs),
+    /// (j) The HTTP door under load
+    J(CollectArgs),
+    /// (k) From an event to the topic that tells of it
+    K(TopicsArgs),
     /// All but (f) and (h), whose days take gigabytes of disk
     All,
     /// The program beside which (a) is measured; started by (a)
@@ -197,6 +203,34 @@ struct PanesArgs {
     rounds: usize,
 }
 
+/// Numbers of (j).
+#[derive(Clone, Debug, Args)]
+struct CollectArgs {
+    /// Seconds of each row but the last
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Minutes of the last row, at half of the greatest rate
+    #[arg(long, default_value_t = 1)]
+    minutes: u64,
+    /// Connections of the closed loops
+    #[arg(long, num_args = 1.., default_values_t = [1, 16, 128])]
+    connections: Vec<u64>,
+    /// Readings of a batch
+    #[arg(long, default_value_t = 60)]
+    readings: usize,
+}
+
+/// Numbers of (k).
+#[derive(Clone, Debug, Args)]
+struct TopicsArgs {
+    /// Seconds of traffic that are measured, warm-up included
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Only these systems
+    #[arg(long, num_args = 1..)]
+    systems: Vec<String>,
+}
+
 fn pair(text: &str) -> Result<(u64, u32), String> {
     let parsed = text.split_once(',').and_then(|(commits, days)| Some((commits.parse().ok()?, days.parse().ok()?)));
     parsed.ok_or_else(|| format!("`{text}` is not COMMITS,DAYS"))
@@ -222,6 +256,8 @@ fn main() -> Result<()> {
         Command::G(args) => write(feeds::measure(&args)?),
         Command::H(args) => write(peer::measure(&args)?),
         Command::I(args) => write(panes::measure(&args)?),
+        Command::J(args) => write(collect::measure(&args)?),
+        Command::K(args) => write(topics::measure(&args)?),
         Command::All => {
             write(throughput::measure(&defaults())?)?;
             write(latency::measure(&defaults())?)?;
@@ -229,7 +265,9 @@ fn main() -> Result<()> {
             write(duplicates::measure(&defaults())?)?;
             write(projects::measure(&defaults())?)?;
             write(feeds::measure(&defaults())?)?;
-            write(panes::measure(&defaults())?)
+            write(panes::measure(&defaults())?)?;
+            write(collect::measure(&defaults())?)?;
+            write(topics::measure(&defaults())?)
         }
         Command::Limit(args) => limit::run(&args),
     }

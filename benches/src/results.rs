@@ -38,7 +38,7 @@ fn marker(id: &str) -> String {
 
 fn replace(old: &str, id: &str, new: &str) -> String {
     let mut out = FRONT.to_owned();
-    for other in ["a", "b", "c", "d", "e", "f", "g", "h", "i"] {
+    for other in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"] {
         let body = if other == id { Some(new) } else { body(old, other) };
         if let Some(body) = body {
             out.push('\n');

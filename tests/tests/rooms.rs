@@ -46,7 +46,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("miette", &["tidemill-cli"]),
     ("minijinja", &["tidemill-transform"]),
     ("redis", &["tidemill-publish"]),
-    ("reqwest", &["tidemill-ingest", "tidemill-publish"]),
+    ("reqwest", &["tidemill-ingest", "tidemill-publish", "tidemill-simulate"]),
     ("rustyline", &["tidemill-cli"]),
     ("snowflake-api", &["tidemill-publish"]),
 ];

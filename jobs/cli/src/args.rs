@@ -16,7 +16,7 @@ pub(crate) use models::{
     ShowArgs, SourceCommand, WorkArgs,
 };
 
-pub(crate) use simulate::{Destination, LayoutArg, Pace, ProfileArg, SimulateCommand, TrafficArgs, VerifyArgs};
+pub(crate) use simulate::{Destination, LayoutArg, Pace, ProfileArg, SimulateCommand, TrafficArgs, VerifyArgs, Via};
 
 /// Keeps a data warehouse fresh from Kafka, each event counted once.
 #[derive(Debug, Parser)]

@@ -351,6 +351,7 @@ impl Group<'_> {
             full,
             resend: full && self.sink.resends_in_full(),
             max_keys: MAX_KEYS_IN_MEMORY,
+            names_rows: self.sink.names_changes(),
         })
         .await?;
         self.observer.planned(&publication.model_name, &publication.target, changes.counts());

@@ -79,6 +79,11 @@ pub trait Sink: Send + Sync {
         false
     }
 
+    /// Whether it tells changes by their content hash, which costs a read of all changed rows.
+    fn names_changes(&self) -> bool {
+        true
+    }
+
     /// Applies the change sets of one group and moves their positions, atomically.
     ///
     /// # Errors

@@ -15,6 +15,9 @@ const UNKNOWN_SCHEMA: u32 = 99_999;
 /// Ways in which a record of any topic can be broken.
 const BROKEN_BYTES: [Bytes; 4] = [Bytes::CutOff, Bytes::NoUtf8, Bytes::Array, Bytes::Empty];
 
+/// Fields that stand once in the phone app's message: the HTTP door refuses one without them as a whole.
+const OF_THE_MESSAGE: [&str; 2] = ["session_id", "device_id"];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bytes {
     CutOff,
@@ -69,6 +72,7 @@ impl Faults {
             .removable
             .iter()
             .filter(|(name, _)| base.fields.iter().any(|field| field.name == *name))
+            .filter(|(name, _)| !stream.options.via_collect || !OF_THE_MESSAGE.contains(name))
             .collect();
         let (without, required) = *self.random.pick(&sent);
         let fields: Vec<Field> = base.fields.iter().filter(|field| field.name != without).cloned().collect();
@@ -122,7 +126,11 @@ impl Faults {
 
     fn send_malformed(&mut self, base: &Base, sent_ms: i64, stream: &mut Stream<'_>) {
         // An empty line of a file is no record.
-        let bytes = if stream.options.stamped { &BROKEN_BYTES[..] } else { &BROKEN_BYTES[..3] };
+        let bytes = match stream.options {
+            Options { via_collect: true, .. } => &[],
+            Options { stamped: false, .. } => &BROKEN_BYTES[..3],
+            _ => &BROKEN_BYTES[..],
+        };
         let turn = self.next_malformed;
         self.next_malformed += 1;
         let (value, class) = match base.encoding {

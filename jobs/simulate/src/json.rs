@@ -4,7 +4,6 @@
 //! stands inside the object `data`, which comes last.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 /// Prefix of the names that stand inside of the object `data`.
 const NESTED: &str = "data.";
@@ -44,38 +43,35 @@ pub(crate) fn int(name: &'static str, value: i64) -> Field {
 
 /// An object's text, without blanks.
 pub(crate) fn object(fields: &[Field]) -> Vec<u8> {
-    let mut json = String::with_capacity(256);
+    let mut json = Vec::with_capacity(256);
     let is_nested = |field: &&Field| field.name.starts_with(NESTED);
-    json.push('{');
+    json.push(b'{');
     write_fields(&mut json, fields.iter().filter(|field| !is_nested(field)), "");
     if fields.iter().any(|field| is_nested(&field)) {
-        json.push_str(if json.len() > 1 { ",\"data\":{" } else { "\"data\":{" });
+        json.extend_from_slice(if json.len() > 1 { b",\"data\":{" } else { b"\"data\":{" });
         write_fields(&mut json, fields.iter().filter(is_nested), NESTED);
-        json.push('}');
+        json.push(b'}');
     }
-    json.push('}');
-    json.into_bytes()
+    json.push(b'}');
+    json
 }
 
-fn write_fields<'a>(json: &mut String, fields: impl Iterator<Item = &'a Field>, prefix: &str) {
+fn write_fields<'a>(json: &mut Vec<u8>, fields: impl Iterator<Item = &'a Field>, prefix: &str) {
     for (index, field) in fields.enumerate() {
         if index > 0 {
-            json.push(',');
+            json.push(b',');
         }
-        json.push('"');
-        json.push_str(&field.name[prefix.len()..]);
-        json.push_str("\":");
+        json.push(b'"');
+        json.extend_from_slice(&field.name.as_bytes()[prefix.len()..]);
+        json.extend_from_slice(b"\":");
         match &field.value {
             Json::Text(text) => {
-                json.push('"');
-                json.push_str(text);
-                json.push('"');
+                json.push(b'"');
+                json.extend_from_slice(text.as_bytes());
+                json.push(b'"');
             }
-            Json::Raw(raw) => json.push_str(raw),
-            Json::Int(number) => {
-                // Writing to a String cannot fail.
-                let _ = write!(json, "{number}");
-            }
+            Json::Raw(raw) => json.extend_from_slice(raw.as_bytes()),
+            Json::Int(number) => json.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
         }
     }
 }

@@ -75,6 +75,10 @@ pub struct Options {
     pub celebrity_threshold: u64,
     /// Whether records carry the time at which they are sent. Those of files do not: nothing in a file is late.
     pub stamped: bool,
+    /// Whether readings go through the HTTP door, which gives them the time at which they come: nobody knows beforehand what
+    /// will be late, and what is broken as a whole never becomes a record.
+    #[serde(default)]
+    pub via_collect: bool,
     /// Rows up to which the truth keeps a mart whole; of a larger one it keeps count, sums and hash.
     pub truth_rows: usize,
 }
@@ -104,6 +108,7 @@ impl Default for Options {
             avro: None,
             celebrity_threshold: 100,
             stamped: true,
+            via_collect: false,
             truth_rows: 10_000,
         }
     }

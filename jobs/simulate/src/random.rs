@@ -1,7 +1,7 @@
 //! The one generator of randomness: ChaCha8, seeded by system and stream.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_chacha_03::ChaCha8Rng;
+use rand_chacha_03::rand_core::{RngCore, SeedableRng};
 use sha2::{Digest, Sha256};
 
 /// A stream of random numbers that depends on nothing but its seed and its name.

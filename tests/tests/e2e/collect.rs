@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tidemill_tests::kafka::Broker;
 use tidemill_tests::process::Process;
 use tidemill_tests::project::{Project, ProjectBuilder};
-use tidemill_tests::tidemill::Tidemill;
+use tidemill_tests::tidemill::{Tidemill, exit};
 use tidemill_tests::topics::Topics;
 use tidemill_tests::{http, ports, shared, wait};
 
@@ -134,6 +134,34 @@ fn what_is_acknowledged_is_in_kafka_over_kills_of_the_door_and_of_the_broker() -
         acknowledged.len()
     );
     ensure!(refused.load(Ordering::SeqCst) > 0, "no request was refused: nothing was killed under load");
+    Ok(())
+}
+
+/// S1: what the phone app's body cannot carry is left out of the faults, and lateness of the truth.
+#[test]
+fn simulated_phones_post_through_the_door_and_come_to_their_truth() -> Result<()> {
+    let broker = Broker::start()?;
+    Topics::connect(&broker.bootstrap())?.create(TOPIC, 3, &[])?;
+    let port = ports::free_port();
+    let project = project(&broker.bootstrap(), TOPIC, port)?;
+    let tidemill = project.tidemill().vars("{activity_enabled: true}");
+    let _door = start(&tidemill, port)?;
+    let truth = project.folder().join("truth.json").display().to_string();
+    let faults = ["--duplicates", "0.1", "--malformed", "0.02", "--missing", "0.05"];
+    let traffic = ["simulate", "activity", "--events", "9000", "--via", "collect", "--truth", &truth];
+    let report = tidemill.json(&[&traffic[..], &faults].concat())?;
+    ensure!(report["quarantined"].as_u64().is_some_and(|count| count > 400), "{report}");
+    tidemill.succeed(&["ingest", "--select", "activity"])?;
+    let as_of = report["as_of"].as_str().context("the report tells its clock")?;
+    tidemill.succeed(&["build", "--select", "source:activity+", "--as-of", as_of])?;
+    let verdict = tidemill.json(&["simulate", "verify", "--truth", &truth])?;
+    ensure!(verdict["models"].as_array().is_some_and(|models| models.len() == 3), "{verdict}");
+
+    // Only phones have a door, and one that is not there is named.
+    tidemill.expect(exit::USAGE, &["simulate", "logins", "--via", "collect"])?;
+    let nobody = format!("http://127.0.0.1:{}/sensor-logger", ports::free_port());
+    let failed = tidemill.run(&["simulate", "activity", "--via", "collect", "--collect-url", &nobody])?;
+    ensure!(failed.code != Some(exit::DONE) && failed.stderr.contains(&nobody), "{}", failed.stderr);
     Ok(())
 }
 

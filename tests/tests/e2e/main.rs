@@ -19,6 +19,7 @@ mod secrets;
 mod servers;
 mod snowflake;
 mod soak;
+mod switches;
 mod systems;
 mod topics;
 mod truth;

@@ -103,6 +103,15 @@ pub(crate) struct TrafficArgs {
     /// Folder for one `<topic>.jsonl` a topic
     #[arg(long, value_name = "DIR", required_if_eq("to", "files"))]
     pub(crate) output: Option<PathBuf>,
+    /// Send readings (activity) through the HTTP door; lateness is then no part of the truth
+    #[arg(long, value_enum, conflicts_with_all = ["output", "create_topics"])]
+    pub(crate) via: Option<Via>,
+    /// The door's route [default: that of the target]
+    #[arg(long, value_name = "URL", requires = "via")]
+    pub(crate) collect_url: Option<String>,
+    /// File with the API key for the door
+    #[arg(long, value_name = "FILE", requires = "via")]
+    pub(crate) api_key_file: Option<PathBuf>,
     /// Create the topics first; those that exist stay as they are
     #[arg(long)]
     pub(crate) create_topics: bool,
@@ -141,6 +150,13 @@ pub(crate) enum Destination {
     Kafka,
     /// JSONL files, without keys, partitions and timestamps.
     Files,
+}
+
+/// What stands before the topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Via {
+    /// `tidemill collect`.
+    Collect,
 }
 
 /// How fast to send.

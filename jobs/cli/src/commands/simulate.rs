@@ -9,15 +9,16 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::json;
+use tidemill_project::clock::Stopwatch;
 use tidemill_project::config::KafkaSettings;
 use tidemill_simulate::{
-    FileWriter, Layout, Options, Profile, Record, SchemaIds, Sender, System, Truth, create_topics,
+    Door, FileWriter, Layout, Options, Poster, Profile, Record, SchemaIds, Sender, System, Truth, create_topics,
 };
 use tokio::sync::mpsc::{Receiver, Sender as Queue, channel};
 
 use super::context::{Context, instant, shown};
 use super::progress::Progress;
-use crate::args::{Destination, GlobalArgs, LayoutArg, Pace, ProfileArg, SimulateCommand, TrafficArgs};
+use crate::args::{Destination, GlobalArgs, LayoutArg, Pace, ProfileArg, SimulateCommand, TrafficArgs, Via};
 use crate::exit::Exit;
 use crate::printer::{Printer, thousands};
 use crate::report::UsageError;
@@ -48,6 +49,17 @@ async fn simulate(global: &GlobalArgs, system: System, args: &TrafficArgs, print
         (Destination::Files, Some(dir)) => {
             let bar = progress.spinner(system.name());
             tokio::task::spawn_blocking(move || write_files(system, &options, &dir, &bar)).await??
+        }
+        (Destination::Kafka, _) if args.via == Some(Via::Collect) => {
+            if system != System::Activity {
+                return Err(UsageError {
+                    message: format!("{} does not go through the HTTP door; only activity does", system.name()),
+                }
+                .into());
+            }
+            let context = Context::load(global)?;
+            let door = door(&context, args)?;
+            post(&context, options, door, args.pace, &progress).await?
         }
         (Destination::Files, None) | (Destination::Kafka, _) => {
             let context = Context::load(global)?;
@@ -108,6 +120,7 @@ fn options(args: &TrafficArgs) -> anyhow::Result<Options> {
         },
         celebrity_threshold: args.celebrity_threshold,
         stamped: args.to == Destination::Kafka,
+        via_collect: args.via.is_some(),
         truth_rows: args.truth_rows,
     })
 }
@@ -169,17 +182,11 @@ async fn produce(
 ) -> anyhow::Result<()> {
     let bar = progress.spinner("sent");
     let mut sender = tokio::task::spawn_blocking(move || Sender::new(&settings)).await??;
-    let watch = context.clock.stopwatch();
-    let mut first_ms = None;
+    let mut timetable = Timetable::new(context, pace);
     while let Some(chunk) = chunks.recv().await {
         let length = chunk.len() as u64;
         for due in split_by_time(chunk, pace) {
-            let Some(sent_ms) = due.first().map(|record| record.sent_ms) else { continue };
-            let elapsed_ms = sent_ms - *first_ms.get_or_insert(sent_ms);
-            if pace == Pace::Realtime {
-                let due = std::time::Duration::from_millis(u64::try_from(elapsed_ms).unwrap_or_default());
-                context.clock.sleep(due.saturating_sub(watch.elapsed())).await;
-            }
+            timetable.wait_for(&due).await;
             sender = tokio::task::spawn_blocking(move || {
                 due.iter().try_for_each(|record| sender.push(record))?;
                 if pace == Pace::Realtime {
@@ -193,6 +200,93 @@ async fn produce(
     }
     tokio::task::spawn_blocking(move || sender.flush()).await??;
     Ok(())
+}
+
+/// The door that the command line names, else the target's own.
+fn door(context: &Context, args: &TrafficArgs) -> anyhow::Result<Door> {
+    let url = match (&args.collect_url, &context.settings.collect) {
+        (Some(url), _) => url.clone(),
+        (None, Some(own)) => {
+            let scheme = if own.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}{}", own.listen, tidemill_collect::ROUTE)
+        }
+        (None, None) => {
+            return Err(UsageError {
+                message: format!(
+                    "target `{name}` has no HTTP door; add [target.{name}.collect], or name one: --collect-url URL",
+                    name = context.settings.target
+                ),
+            }
+            .into());
+        }
+    };
+    let read = |path: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(path);
+        text.with_context(|| format!("failed to read the API key, path=`{}`", path.display()))
+    };
+    let api_key = args.api_key_file.as_ref().map(read).transpose()?;
+    Ok(Door::new(&url, api_key.map(|key| key.trim().to_owned()))?)
+}
+
+/// Generates on one thread and posts from the others.
+async fn post(
+    context: &Context,
+    options: Options,
+    door: Door,
+    pace: Pace,
+    progress: &Progress,
+) -> anyhow::Result<Truth> {
+    let (queue, mut chunks) = channel(WAITING_CHUNKS);
+    let generating = tokio::task::spawn_blocking(move || generate(System::Activity, &options, &queue));
+    let bar = progress.spinner("posted");
+    let mut poster = Poster::new(door, context.clock.clone())?;
+    let mut timetable = Timetable::new(context, pace);
+    let posted = async {
+        while let Some(chunk) = chunks.recv().await {
+            let length = chunk.len() as u64;
+            for due in split_by_time(chunk, pace) {
+                timetable.wait_for(&due).await;
+                for record in &due {
+                    poster.push(record).await?;
+                }
+                if pace == Pace::Realtime {
+                    poster.flush().await?;
+                }
+            }
+            bar.inc(length);
+        }
+        anyhow::Ok(poster.flush().await?)
+    }
+    .await;
+    drop(chunks);
+    let truth = generating.await.context("the generator stopped")?;
+    // When a message is refused, the generator only sees that nobody takes its records.
+    posted?;
+    truth
+}
+
+/// When records are due.
+struct Timetable<'c> {
+    context: &'c Context,
+    pace: Pace,
+    watch: Stopwatch,
+    first_ms: Option<i64>,
+}
+
+impl<'c> Timetable<'c> {
+    fn new(context: &'c Context, pace: Pace) -> Self {
+        Self { context, pace, watch: context.clock.stopwatch(), first_ms: None }
+    }
+
+    /// Waits for the turn of records that leave together; at full pace it is always now.
+    async fn wait_for(&mut self, due: &[Record]) {
+        let Some(sent_ms) = due.first().map(|record| record.sent_ms) else { return };
+        let elapsed_ms = sent_ms - *self.first_ms.get_or_insert(sent_ms);
+        if self.pace == Pace::Realtime {
+            let at = std::time::Duration::from_millis(u64::try_from(elapsed_ms).unwrap_or_default());
+            self.context.clock.sleep(at.saturating_sub(self.watch.elapsed())).await;
+        }
+    }
 }
 
 /// Records that are due together: in real time those of the same tenth of a second.

@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tidemill_project::TableVersion;
 
+use super::fresh::{Fresh, Survey};
 use super::hash::{RowHasher, mix};
 use super::index::{Fate, Index, Keyer, Seen, row_of};
 use super::plan::{PlanRequest, Sides};
@@ -85,6 +86,8 @@ pub struct ChangeSet {
     resend: bool,
     /// Kept when there is one slice only.
     index: Option<Index>,
+    /// Instead of slices, where the target has no row and the model too many for one slice.
+    fresh: Option<Fresh>,
 }
 
 #[derive(Debug)]
@@ -120,7 +123,21 @@ impl ChangeSet {
             slices: u128::from(rows.div_ceil(request.max_keys).max(1)),
             resend: request.resend,
             index: None,
+            fresh: None,
         };
+        if changes.slices > 1
+            && changes.sides.old.files.is_empty()
+            && changes.sides.new.judge.is_none()
+            && !changes.resend
+            && !changes.shape.key.is_empty()
+            && let Some(Survey { fresh, counts, content }) =
+                Fresh::survey(&changes, request.max_keys, request.names_rows).await?
+        {
+            changes.fresh = Some(fresh);
+            changes.counts = counts;
+            changes.content_hash = format!("{:032x}", mix(content, changes.num_changes()));
+            return Ok(changes);
+        }
         let mut content = 0_u128;
         for slice in 0..changes.slices {
             let index = changes.index(slice).await?;
@@ -200,7 +217,8 @@ impl ChangeSet {
         self.counts.inserted + self.counts.updated + self.counts.deleted
     }
 
-    /// Names the changed rows: two change sets of the same rows have the same hash within one release of the program.
+    /// Names the changed rows, for sinks that ask for it ([`Sink::names_changes`](crate::Sink::names_changes)): two change sets of
+    /// the same rows have the same hash within one release of the program.
     #[must_use]
     pub fn content_hash(&self) -> &str {
         &self.content_hash
@@ -221,6 +239,10 @@ impl ChangeSet {
     /// Partitions in which something changed, ascending.
     pub(crate) async fn changed_partitions(&self) -> Result<Vec<Arc<PartitionValues>>> {
         let mut changed = BTreeSet::new();
+        if self.fresh.is_some() {
+            let numbers: BTreeSet<usize> = self.sides.new.files.iter().map(|file| file.partition).collect();
+            return Ok(numbers.into_iter().map(|number| self.partition(number)).collect());
+        }
         for slice in 0..self.slices {
             let built;
             let index = if let Some(kept) = &self.index {
@@ -244,6 +266,9 @@ impl ChangeSet {
     /// # Errors
     /// What the lake answers, and what `consumer` does.
     pub async fn visit(&self, consumer: &mut dyn ChangeConsumer) -> Result<()> {
+        if let Some(fresh) = &self.fresh {
+            return fresh.emit(self, consumer).await;
+        }
         for slice in 0..self.slices {
             let built;
             let index = if let Some(kept) = &self.index {
@@ -284,7 +309,23 @@ impl ChangeSet {
         Ok(())
     }
 
-    fn hashers(&self) -> Result<(RowHasher, RowHasher)> {
+    #[cfg(test)]
+    pub(super) fn took_slices(&self) -> bool {
+        self.fresh.is_none()
+    }
+
+    /// The rows as they are now.
+    pub(super) fn new_side(&self) -> &Side {
+        &self.sides.new
+    }
+
+    /// A partition by its number.
+    pub(super) fn partition(&self, number: usize) -> Arc<PartitionValues> {
+        Arc::clone(&self.sides.partitions[number])
+    }
+
+    /// Hashers of whole rows and of their keys.
+    pub(super) fn hashers(&self) -> Result<(RowHasher, RowHasher)> {
         let all = (0..self.shape.schema.fields().len()).collect();
         let row = RowHasher::new(&self.shape.schema, all).map_err(Error::arrow(&self.publication))?;
         let key =
@@ -323,15 +364,17 @@ impl ChangeSet {
 
     /// NULL = NULL is not true in SQL: a warehouse would insert the row again with every cycle.
     fn refuse_null_keys(&self, batch: &RecordBatch) -> Result<()> {
-        for &column in &self.shape.key {
-            let num_rows = batch.column(column).logical_null_count();
-            if num_rows > 0 {
-                let (model, column) =
-                    (self.publication.model_name.clone(), self.shape.schema.field(column).name().clone());
-                return Err(Error::new(Cause::NullKey { model, column, num_rows }).at(&self.publication.location));
-            }
+        self.shape.key.iter().try_for_each(|&column| self.refuse_nulls(column, batch.column(column)))
+    }
+
+    /// Refuses nulls among the values of a column of the key.
+    pub(super) fn refuse_nulls(&self, column: usize, values: &dyn Array) -> Result<()> {
+        let num_rows = values.logical_null_count();
+        if num_rows == 0 {
+            return Ok(());
         }
-        Ok(())
+        let (model, column) = (self.publication.model_name.clone(), self.shape.schema.field(column).name().clone());
+        Err(Error::new(Cause::NullKey { model, column, num_rows }).at(&self.publication.location))
     }
 
     /// Reads the files of one side that hold a changed row once more and hands out those rows.

@@ -8,12 +8,14 @@
 //! 3. Only rows that differ are read a second time and handed to the sink.
 //!
 //! Memory is 64 bytes per key in the files compared, at most [`MAX_KEYS_IN_MEMORY`] keys at a time: larger comparisons are
-//! cut into slices by key hash, each of which reads the files again.
+//! cut into slices by key hash, each of which reads the files again. Where the target has no row yet, however large the model,
+//! nothing is compared ([`fresh`]).
 //!
 //! Of rows with one key the last wins: greatest partition, youngest file, last row. A key that moved to another partition is
 //! one upsert, and for sinks that keep partitions a [`ChangeKind::MoveOut`] of the old place.
 
 mod changes;
+mod fresh;
 mod hash;
 mod index;
 mod judge;

@@ -30,6 +30,8 @@ pub(crate) struct PlanRequest {
     pub(crate) resend: bool,
     /// Keys held at once.
     pub(crate) max_keys: u64,
+    /// Whether the sink asks for the hash that names the changed rows.
+    pub(crate) names_rows: bool,
 }
 
 /// Compares and counts. Nothing is written.

@@ -130,7 +130,7 @@ proptest! {
             for model in models {
                 let table = Arc::new(build(&lake, &before, &model).await);
                 let request = PlanRequest {
-                    publication: publication(), model: Arc::clone(&table), base: base.clone(), target: None, watermark_us: None, full: false, resend: false, max_keys,
+                    publication: publication(), model: Arc::clone(&table), base: base.clone(), target: None, watermark_us: None, full: false, resend: false, max_keys, names_rows: true,
                 };
                 let changes = plan(request).await.unwrap();
                 let old = target.clone();
@@ -172,6 +172,7 @@ async fn content_hash_names_the_changed_rows_and_not_the_files_or_slices() {
             full: false,
             resend: false,
             max_keys,
+            names_rows: true,
         };
         plan(request).await.unwrap().content_hash().to_owned()
     };
@@ -182,4 +183,41 @@ async fn content_hash_names_the_changed_rows_and_not_the_files_or_slices() {
     let three = Model::from([(0, vec![(2, 2), (1, 5)])]);
     let third = Arc::new(build(&lake, &two, &three).await);
     assert_ne!(hash(&second, None, 100).await, hash(&third, None, 100).await);
+}
+
+/// What a first publication of many rows does without an index, it does as one with an index does: keys that several rows have,
+/// in one partition and in several, and those that one row has.
+#[tokio::test]
+async fn a_target_without_rows_gets_the_last_row_of_each_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = LakeSettings { url: url::Url::from_directory_path(folder.path()).unwrap(), options: BTreeMap::new() };
+    let lake = Lake::connect(&place, &MaintenanceSettings::default(), Clock::system()).unwrap();
+    let mut rows: Model = (0..4).map(|batch| (batch, (0..50).map(|key| (key + 50 * batch, 1)).collect())).collect();
+    rows.get_mut(&1).unwrap().extend([(60, 2), (60, 3), (7, 4)]);
+    rows.get_mut(&3).unwrap().extend([(60, 5), (8, 6), (8, 7)]);
+    let table = Arc::new(build(&lake, &Model::new(), &rows).await);
+    let planned = async |max_keys, names_rows| {
+        let request = PlanRequest {
+            publication: publication(),
+            model: Arc::clone(&table),
+            base: None,
+            target: None,
+            watermark_us: None,
+            full: false,
+            resend: false,
+            max_keys,
+            names_rows,
+        };
+        plan(request).await.unwrap()
+    };
+    let (whole, fresh, unnamed) = (planned(1_000, true).await, planned(20, true).await, planned(20, false).await);
+    for changes in [&whole, &fresh, &unnamed] {
+        let mut target = Target::new();
+        changes.visit(&mut Applier(&mut target)).await.unwrap();
+        assert_eq!(target, wanted(&rows));
+        assert_eq!((changes.counts().inserted, changes.num_changes()), (200, 200));
+        assert_eq!(changes.changed_partitions().await.unwrap().len(), 4);
+    }
+    assert_eq!(whole.content_hash(), fresh.content_hash());
+    assert!(whole.took_slices() && !fresh.took_slices() && !unnamed.took_slices());
 }

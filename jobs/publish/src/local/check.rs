@@ -29,6 +29,7 @@ impl LocalSink {
             full: true,
             resend: false,
             max_keys: MAX_KEYS_IN_MEMORY,
+            names_rows: false,
         };
         let changes = plan(request).await?;
         let counts = changes.counts();

@@ -99,6 +99,11 @@ impl Sink for LocalSink {
         self.open(publication).await
     }
 
+    /// A commit names itself: one that landed is found by its note.
+    fn names_changes(&self) -> bool {
+        false
+    }
+
     async fn apply(&self, changes: &[ChangeSet], context: ApplyContext<'_>) -> Result<Vec<Applied>> {
         let mut applied = Vec::with_capacity(changes.len());
         for change in changes {

@@ -48,6 +48,7 @@ impl Audit {
             full: true,
             resend: false,
             max_keys: MAX_KEYS_IN_MEMORY,
+            names_rows: false,
         };
         let counts = plan(request).await?.counts();
         let mut audit = Self {

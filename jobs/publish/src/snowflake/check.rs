@@ -24,6 +24,7 @@ impl SnowflakeSink {
             full: true,
             resend: false,
             max_keys: MAX_KEYS_IN_MEMORY,
+            names_rows: false,
         };
         let changes = plan(request).await?;
         let load = Load::new(&changes)?;

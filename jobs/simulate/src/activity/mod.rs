@@ -81,7 +81,7 @@ pub(crate) fn generate(studio: &mut Studio<'_, '_>) -> Result<Vec<Table>, SinkEr
     let mut phones: Vec<Phone> =
         (1..=options.num_users(System::Activity)).map(|number| Phone::new(number, options)).collect();
     let mut sessions = Vec::new();
-    let mut tables = Tables::new(options.truth_rows);
+    let mut tables = Tables::new(options.truth_rows, !options.via_collect);
     let per_second = options.rate.unwrap_or_else(|| System::Activity.default_rate()) / to_f64(phones.len());
     let rotations = (per_second * ROTATIONS).round().max(1.0);
     let accelerations = (per_second - rotations).round().max(1.0);

@@ -46,6 +46,8 @@ pub(super) struct Tables {
     /// Windows with a reading in their first two seconds, by day, device, class.
     daily: BTreeMap<(i64, String, &'static str), u64>,
     keep: usize,
+    /// Whether it is known what is late.
+    knows_late: bool,
 }
 
 /// The class of a magnitude; a bound belongs to the class above it.
@@ -59,15 +61,17 @@ fn class(magnitude: f64) -> &'static str {
 }
 
 impl Tables {
-    pub(super) fn new(keep: usize) -> Self {
+    pub(super) fn new(keep: usize, knows_late: bool) -> Self {
+        let columns = if knows_late { WINDOWS } else { WINDOWS_BUT_LATE };
         Self {
-            windows: Table::new("activity_windows", WINDOWS, 3, keep),
+            windows: Table::new("activity_windows", columns, 3, keep),
             pane_us: i64::MIN,
             panes: VecDeque::new(),
             open: BTreeMap::new(),
             closed: Vec::new(),
             daily: BTreeMap::new(),
             keep,
+            knows_late,
         }
     }
 
@@ -108,7 +112,7 @@ impl Tables {
             let leading = first.map_or(0, |pane| pane.magnitudes.len() as u64);
             let Session { session_id, device_id } = &sessions[session];
             let summary = Summary::of(&magnitudes);
-            self.windows.row(&[
+            let mut cells = vec![
                 Cell::Int(start_us),
                 session_id.clone().into(),
                 device_id.clone().into(),
@@ -116,13 +120,11 @@ impl Tables {
                 (magnitudes.len() as u64).into(),
                 summary.class.into(),
                 leading.into(),
-                late.into(),
-                Cell::Double(summary.mean),
-                Cell::Double(summary.deviation),
-                Cell::Double(summary.least),
-                Cell::Double(summary.greatest),
-                Cell::Double(summary.confidence),
-            ]);
+            ];
+            cells.extend(self.knows_late.then(|| late.into()));
+            let Summary { mean, deviation, least, greatest, confidence, .. } = summary;
+            cells.extend([mean, deviation, least, greatest, confidence].map(Cell::Double));
+            self.windows.row(&cells);
             if leading > 0 {
                 let day = start_us.div_euclid(DAY_US);
                 *self.daily.entry((day, device_id.clone(), summary.class)).or_default() += 1;
@@ -216,6 +218,20 @@ const WINDOWS: &[(&str, Kind)] = &[
     ("max_magnitude", Kind::Double),
     ("confidence", Kind::Double),
 ];
+const WINDOWS_BUT_LATE: &[(&str, Kind)] = &[
+    WINDOWS[0],
+    WINDOWS[1],
+    WINDOWS[2],
+    WINDOWS[3],
+    WINDOWS[4],
+    WINDOWS[5],
+    WINDOWS[6],
+    WINDOWS[8],
+    WINDOWS[9],
+    WINDOWS[10],
+    WINDOWS[11],
+    WINDOWS[12],
+];
 const BOUTS: &[(&str, Kind)] = &[
     ("bout_start", Kind::Instant),
     ("session_id", Kind::Text),
@@ -244,7 +260,7 @@ mod tests {
     }
 
     fn tables(readings: &[(i64, f64)]) -> Vec<crate::ModelTruth> {
-        let mut tables = Tables::new(100);
+        let mut tables = Tables::new(100, true);
         for (ms, magnitude) in readings {
             let reading = Reading { us: NOON_US + ms * 1_000, session: 0, magnitude: *magnitude, is_late: false };
             tables.book(reading, &sessions());

@@ -59,10 +59,20 @@ pub(super) enum User {
 impl User {
     /// The id that is sent.
     pub(super) fn name(self) -> String {
+        let mut name = String::with_capacity(12);
         match self {
-            Self::Person(rank) => format!("u{rank}"),
-            Self::Robot { hour, number } => format!("r{hour}-{number}"),
+            Self::Person(rank) => {
+                name.push('u');
+                push_number(&mut name, rank);
+            }
+            Self::Robot { hour, number } => {
+                name.push('r');
+                push_number(&mut name, hour);
+                name.push('-');
+                push_number(&mut name, number);
+            }
         }
+        name
     }
 
     /// A number that spreads users over partitions.
@@ -72,6 +82,34 @@ impl User {
             Self::Robot { hour, number } => hour + number,
         }
     }
+}
+
+/// Appends a number's digits.
+pub(super) fn push_number(text: &mut String, number: u64) {
+    text.push_str(itoa::Buffer::new().format(number));
+}
+
+/// What models see of an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fact {
+    Action {
+        user: User,
+        kind: &'static str,
+        exposure: Option<(&'static str, Option<&'static str>)>,
+    },
+    Transaction {
+        user: User,
+        kind: &'static str,
+        status: &'static str,
+        currency: &'static str,
+        /// Ten-thousandths of the currency.
+        units: i64,
+    },
+    Metric {
+        service: &'static str,
+        metric: &'static str,
+        value_millionths: i64,
+    },
 }
 
 /// An event without its time.
@@ -136,6 +174,21 @@ impl Transaction {
 }
 
 impl Event {
+    /// What models see of it.
+    pub(super) fn fact(&self) -> Fact {
+        match &self.body {
+            Body::Action(Action { user, kind, exposure, .. }) => {
+                Fact::Action { user: *user, kind, exposure: *exposure }
+            }
+            Body::Transaction(Transaction { user, kind, status, currency, units, .. }) => {
+                Fact::Transaction { user: *user, kind, status, currency, units: *units }
+            }
+            Body::Metric { service, metric, value_millionths, .. } => {
+                Fact::Metric { service, metric, value_millionths: *value_millionths }
+            }
+        }
+    }
+
     /// The event as it is sent at an instant, a whole number of milliseconds.
     pub(super) fn base(&self, us: i64, options: &Options) -> Base {
         let partitions = options.num_partitions(System::Clicks);

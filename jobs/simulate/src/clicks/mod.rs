@@ -1,5 +1,6 @@
 //! Clicks, orders and metrics of a product: a daily curve, a power law of users, bots, experiments.
 
+mod books;
 mod encode;
 mod events;
 mod tables;
@@ -7,7 +8,8 @@ mod tables;
 pub use encode::SchemaIds;
 pub(crate) use encode::{AvroSchema, encode_avro};
 
-use self::events::{Action, Body, Event, Step, Transaction, User};
+use self::books::{Books, Landed};
+use self::events::{Action, Body, Event, Step, Transaction, User, push_number};
 use self::tables::Tables;
 use crate::agenda::Agenda;
 use crate::options::Options;
@@ -36,22 +38,23 @@ struct Generator<'o> {
     num_sent: u64,
     /// Hours up to this one have their bots.
     next_hour_us: i64,
-    tables: Tables,
+    books: Books,
 }
 
 pub(crate) fn generate(studio: &mut Studio<'_, '_>) -> Result<Vec<Table>, SinkError> {
     let options = studio.stream.options;
-    let mut generator = Generator {
-        options,
-        random: Random::new(options.seed, "clicks", 0),
-        planned: Agenda::new(),
-        num_planned: 0,
-        num_sent: 0,
-        next_hour_us: floor(options.start_us, HOUR_US),
-        tables: Tables::new(options.truth_rows),
-    };
-    generator.run(studio)?;
-    Ok(generator.tables.finish())
+    books::keep(Tables::new(options.truth_rows), |books| {
+        let mut generator = Generator {
+            options,
+            random: Random::new(options.seed, "clicks", 0),
+            planned: Agenda::new(),
+            num_planned: 0,
+            num_sent: 0,
+            next_hour_us: floor(options.start_us, HOUR_US),
+            books,
+        };
+        generator.run(studio)
+    })
 }
 
 impl Generator<'_> {
@@ -88,7 +91,7 @@ impl Generator<'_> {
         self.num_sent += 1;
         let base = event.base(us, self.options);
         if let Fate::Lands { is_late, .. } = studio.faults.send(&base, studio.stream)? {
-            self.tables.book(us, event, is_late);
+            self.books.add(Landed { us, fact: event.fact(), is_late });
         }
         if self.num_sent.is_multiple_of(BATCH) && self.options.stamped && self.random.chance(self.options.aborted) {
             self.abort_batch(us, studio);
@@ -139,7 +142,11 @@ impl Generator<'_> {
     /// Ids are counted, so that no two events share one.
     fn next_id(&mut self) -> String {
         self.num_planned += 1;
-        format!("{:x}-{:08x}", self.num_planned, self.random.bits() >> 32)
+        let mut id = String::with_capacity(20);
+        push_hex(&mut id, self.num_planned, 1);
+        id.push('-');
+        push_hex(&mut id, self.random.bits() >> 32, 8);
+        id
     }
 
     fn action(&mut self, us: i64, of: Option<User>) -> Event {
@@ -155,7 +162,7 @@ impl Generator<'_> {
         let body = Body::Action(Action {
             user,
             kind: action,
-            session: self.random.chance(0.7).then(|| format!("s{}-{}", user.number(), us / HOUR_US)),
+            session: self.random.chance(0.7).then(|| session(user, us)),
             page: self.random.pick(&["/", "/cart", "/item", "/search", "/account"]),
             has_properties: self.random.chance(0.3),
             is_second_version,
@@ -242,6 +249,25 @@ impl Generator<'_> {
     }
 }
 
+/// A user's session of an hour.
+fn session(user: User, us: i64) -> String {
+    let mut name = String::with_capacity(24);
+    name.push('s');
+    push_number(&mut name, user.number());
+    name.push('-');
+    push_number(&mut name, u64::try_from(us / HOUR_US).unwrap_or_default());
+    name
+}
+
+/// Lower-case hexadecimal digits of a number, at least so many: formatting machinery costs as much as the rest of an event.
+fn push_hex(text: &mut String, number: u64, digits: u32) {
+    let needed = (u64::BITS - number.leading_zeros()).div_ceil(4).max(digits);
+    for place in (0..needed).rev() {
+        let digit = (number >> (4 * place)) & 0xf;
+        text.push(char::from(b"0123456789abcdef"[usize::try_from(digit).expect("a digit of sixteen")]));
+    }
+}
+
 /// When the daily curve has seen as many events as the mean rate would have after a time: an offset from the start.
 fn on_curve(start_us: i64, mean_us: i64) -> i64 {
     let (day, mut left_us) = (mean_us.div_euclid(DAY_US), mean_us.rem_euclid(DAY_US));
@@ -262,6 +288,17 @@ fn on_curve(start_us: i64, mean_us: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hexadecimal_digits_are_those_of_the_standard_library() {
+        for number in [0, 1, 0xf, 0x10, 0xabc, 0x1234_5678, u64::MAX] {
+            let mut text = String::new();
+            push_hex(&mut text, number, 1);
+            text.push('-');
+            push_hex(&mut text, number, 8);
+            assert_eq!(text, format!("{number:x}-{number:08x}"));
+        }
+    }
 
     #[test]
     fn the_daily_curve_adds_up_to_a_day_and_never_goes_back() {

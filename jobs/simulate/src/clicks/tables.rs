@@ -1,9 +1,13 @@
 //! Rows of the models of clicks. Events come in the order of their times, so that a minute, a window or an hour is known
 //! when the next begins: only exposures to experiments are kept to the end.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use super::events::{Action, Body, Event, Transaction, User};
+// Their order never shows: rows of a group are sorted, sums are of whole numbers.
+use hashbrown::{HashMap, HashSet};
+
+use super::books::Landed;
+use super::events::{Fact, User};
 use crate::time::{DAY_US, HOUR_US, MINUTE_US, SECOND_US, floor};
 use crate::truth::{Cell, Kind, Table};
 
@@ -97,44 +101,51 @@ impl Tables {
     }
 
     /// Books an event that landed; none after it is earlier.
-    pub(super) fn book(&mut self, us: i64, event: &Event, is_late: bool) {
+    pub(super) fn book(&mut self, Landed { us, fact, is_late }: Landed) {
         let hour_us = floor(us, HOUR_US);
         if hour_us > self.hour_us {
             self.close_hour();
             self.hour_us = hour_us;
         }
-        match &event.body {
-            Body::Action(action) => self.book_action(us, action, is_late),
-            Body::Transaction(transaction) => self.book_transaction(us, transaction),
-            Body::Metric { service, metric, value_millionths, .. } => {
-                self.book_metric(us, service, metric, *value_millionths);
+        match fact {
+            Fact::Action { user, kind, exposure } => {
+                self.book_action(us, user, kind, is_late);
+                if let Some((experiment, Some(variant))) = exposure {
+                    self.expose(us, user, experiment, variant);
+                }
+            }
+            Fact::Transaction { user, kind, status, currency, units } => {
+                let sum = self.hour_transactions.entry((kind, status, currency)).or_default();
+                *sum = (sum.0 + 1, sum.1 + units);
+                if (kind, status) == ("order", "completed") {
+                    self.book_order(us, user);
+                }
+            }
+            Fact::Metric { service, metric, value_millionths } => {
+                self.book_metric(us, service, metric, value_millionths);
             }
         }
     }
 
-    fn book_action(&mut self, us: i64, action: &Action, is_late: bool) {
+    fn book_action(&mut self, us: i64, user: User, kind: &'static str, is_late: bool) {
         let one = Clicks { clicks: 1, late: u64::from(is_late) };
         let minute_us = floor(us, MINUTE_US);
         if minute_us > self.minute_us {
             self.close_minute();
             self.minute_us = minute_us;
         }
-        self.minute.entry(action.user).or_default().add(one);
+        self.minute.entry(user).or_default().add(one);
 
         self.advance_panes(floor(us, PANE_US));
         if let Some(pane) = self.panes.back_mut() {
-            pane.entry(action.user).or_default().add(one);
+            pane.entry(user).or_default().add(one);
         }
-        self.window.entry(action.user).or_default().add(one);
+        self.window.entry(user).or_default().add(one);
 
-        let hour = self.hour_actions.entry(action.kind).or_default();
+        let hour = self.hour_actions.entry(kind).or_default();
         hour.events += 1;
         hour.late += one.late;
-        hour.users.insert(action.user);
-
-        if let Some((experiment, Some(variant))) = action.exposure {
-            self.expose(us, action.user, experiment, variant);
-        }
+        hour.users.insert(user);
     }
 
     fn expose(&mut self, us: i64, user: User, experiment: &'static str, variant: &'static str) {
@@ -149,19 +160,14 @@ impl Tables {
         exposure.is_mixed |= exposure.variant != variant;
     }
 
-    fn book_transaction(&mut self, us: i64, transaction: &Transaction) {
-        let key = (transaction.kind, transaction.status, transaction.currency);
-        let sum = self.hour_transactions.entry(key).or_default();
-        *sum = (sum.0 + 1, sum.1 + transaction.units);
-        if (transaction.kind, transaction.status) != ("order", "completed") {
-            return;
-        }
+    /// An order that was completed: it may be what an experiment was for.
+    fn book_order(&mut self, us: i64, user: User) {
         if self.orders_now.0 != us {
             self.orders_now = (us, Vec::new());
         }
-        self.orders_now.1.push(transaction.user);
+        self.orders_now.1.push(user);
         for experiment in ["e1", "e2"] {
-            if let Some(exposure) = self.exposures.get_mut(&(transaction.user, experiment)) {
+            if let Some(exposure) = self.exposures.get_mut(&(user, experiment)) {
                 exposure.orders += u64::from(us < exposure.first_us + CONVERSION_US);
             }
         }

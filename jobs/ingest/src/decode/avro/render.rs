@@ -12,7 +12,7 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, Days, NaiveDate};
+use chrono::{DateTime, Datelike as _, Days, NaiveDate, Timelike as _};
 use tidemill_project::contract::TimeUnit;
 
 use super::binary::{Broken, Cursor, MAX_DEPTH, decimal_text, unscaled};
@@ -161,7 +161,7 @@ pub(crate) fn write_double(out: &mut String, value: f64) {
 }
 
 pub(crate) fn write_integer(out: &mut String, value: i64) {
-    write!(out, "{value}").expect("a string takes whatever is written to it");
+    out.push_str(itoa::Buffer::new().format(value));
 }
 
 /// Writes a decimal as a number.
@@ -200,18 +200,71 @@ pub(crate) fn write_timestamp(out: &mut String, value: i64, unit: TimeUnit, is_l
     let Some(second) = DateTime::from_timestamp(value.div_euclid(per_second), 0) else {
         return write_integer(out, value);
     };
-    let fraction = value.rem_euclid(per_second);
-    let zone = if is_local { "" } else { "Z" };
-    let second = second.format("%Y-%m-%dT%H:%M:%S");
-    match digits {
-        0 => write!(out, "\"{second}{zone}\""),
-        _ => write!(out, "\"{second}.{fraction:0digits$}{zone}\""),
+    out.push('"');
+    match u64::try_from(second.year()) {
+        Ok(year @ 0..=9_999) => write_digits(out, year, 4),
+        // With a sign, as ISO 8601 has years of more than four digits.
+        _ => write!(out, "{}", second.format("%Y")).expect("a string takes whatever is written to it"),
     }
-    .expect("a string takes whatever is written to it");
+    let parts = [
+        ('-', second.month()),
+        ('-', second.day()),
+        ('T', second.hour()),
+        (':', second.minute()),
+        (':', second.second()),
+    ];
+    for (sign, number) in parts {
+        out.push(sign);
+        write_digits(out, number.into(), 2);
+    }
+    if digits > 0 {
+        out.push('.');
+        write_digits(out, value.rem_euclid(per_second).unsigned_abs(), digits);
+    }
+    out.push_str(if is_local { "\"" } else { "Z\"" });
+}
+
+/// Writes the last digits of a number, at most nine; a record has a time or two, and formatting machinery costs more than the rest of it.
+fn write_digits(out: &mut String, mut number: u64, digits: usize) {
+    let mut text = [b'0'; 9];
+    for place in text[..digits].iter_mut().rev() {
+        *place += u8::try_from(number % 10).expect("a digit");
+        number /= 10;
+    }
+    out.push_str(std::str::from_utf8(&text[..digits]).expect("digits are ASCII"));
 }
 
 /// Writes bytes as a text of the characters with their codes.
 pub(crate) fn write_bytes(out: &mut String, bytes: &[u8]) {
     let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
     json::write_string(out, &text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_written_as_chrono_writes_them() {
+        let instants = [
+            0,
+            1,
+            -1,
+            1_741_478_400_123_456,
+            -62_167_219_200_000_000,
+            -62_167_219_200_000_001,
+            253_402_300_800_000_000,
+        ];
+        for value in instants.into_iter().chain((0..2_000).map(|step| step * 7_919_000_123_457 - 9_000_000_000_000_000))
+        {
+            let mut written = String::new();
+            write_timestamp(&mut written, value, TimeUnit::Microsecond, false);
+            let instant = DateTime::from_timestamp_micros(value).unwrap();
+            assert_eq!(written, format!("\"{}Z\"", instant.format("%Y-%m-%dT%H:%M:%S%.6f")), "{value}");
+        }
+        let mut written = String::new();
+        write_timestamp(&mut written, 1_741_478_405, TimeUnit::Second, true);
+        write_timestamp(&mut written, i64::MAX, TimeUnit::Second, false);
+        assert_eq!(written, "\"2025-03-09T00:00:05\"9223372036854775807");
+    }
 }
