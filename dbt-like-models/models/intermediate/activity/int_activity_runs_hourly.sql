@@ -14,8 +14,13 @@ windows as (
 windows_numbered as (
     {# Neighbours of one activity differ from their number by the same. #}
     select
-        windows.*,
-        {{ epoch_micros('window_start') }} - {{ slide_us }} * row_number() over (
+        session_id,
+        device_id,
+        window_start,
+        hour_start,
+        activity,
+        {{ epoch_micros('window_start') }}
+        - {{ slide_us }} * row_number() over (
             partition by session_id, device_id, activity, hour_start
             order by window_start
         ) as run_number

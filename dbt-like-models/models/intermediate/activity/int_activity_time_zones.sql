@@ -10,10 +10,7 @@ final as (
     select
         user_id as device_id,
         valid_from,
-        lead(valid_from) over (
-            partition by user_id
-            order by valid_from
-        ) as valid_to,
+        {{ valid_to() }} as valid_to,
         tz
     from zones
 )

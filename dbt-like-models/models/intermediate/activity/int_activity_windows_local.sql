@@ -26,11 +26,7 @@ windows_with_date as (
     left join zones
         on
             windows.device_id = zones.device_id
-            and windows.window_start >= zones.valid_from
-            and (
-                windows.window_start < zones.valid_to
-                or zones.valid_to is null
-            )
+            and {{ holds_at('zones', 'windows.window_start') }}
 ),
 
 final as (

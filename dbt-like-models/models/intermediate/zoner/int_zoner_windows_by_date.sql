@@ -1,3 +1,5 @@
+{# lint: off TL021 (from days and clocks to instants, step by step: parts of
+   it have no other reader) #}
 with
 
 user_days as (

@@ -1,3 +1,5 @@
+{# lint: off TL021 (windows of plans in place of the usual ones, step by
+   step: parts of it have no other reader) #}
 with
 
 defaults as (
@@ -14,14 +16,7 @@ defaults as (
 ),
 
 zones as (
-    select
-        user_id,
-        valid_from,
-        tz,
-        lead(valid_from) over (
-            partition by user_id
-            order by valid_from
-        ) as valid_to
+    select user_id, valid_from, tz, {{ valid_to() }} as valid_to
     from {{ ref('zoner_user_time_zones') }}
 ),
 
@@ -37,11 +32,7 @@ plans as (
     left join zones
         on
             standing.user_id = zones.user_id
-            and standing.window_start >= zones.valid_from
-            and (
-                standing.window_start < zones.valid_to
-                or zones.valid_to is null
-            )
+            and {{ holds_at('zones', 'standing.window_start') }}
 ),
 
 plans_with_date as (

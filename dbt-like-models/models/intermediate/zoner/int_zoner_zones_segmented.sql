@@ -39,10 +39,7 @@ final as (
     select
         user_id,
         valid_from,
-        lead(valid_from) over (
-            partition by user_id
-            order by valid_from
-        ) as valid_to,
+        {{ valid_to() }} as valid_to,
         tz
     from zones_with_previous
     where tz is distinct from previous_tz

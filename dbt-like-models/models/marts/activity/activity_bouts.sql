@@ -9,7 +9,12 @@ runs_with_previous as (
     {# A run that begins where one of the same activity ends goes on with
        it, unless midnight lies between. #}
     select
-        runs.*,
+        session_id,
+        device_id,
+        activity,
+        run_start,
+        run_end,
+        windows,
         cast(run_start as date) as bout_date,
         lag(run_end) over (
             partition by
@@ -21,7 +26,13 @@ runs_with_previous as (
 
 runs_numbered as (
     select
-        runs_with_previous.*,
+        session_id,
+        device_id,
+        activity,
+        run_start,
+        run_end,
+        windows,
+        bout_date,
         sum(
             case when previous_end = run_start then 0 else 1 end
         ) over (

@@ -1,3 +1,5 @@
+{# lint: off TL007 TL021 (each step adds a column or two to the one before
+   it, whose columns the first one names) #}
 {% set panes_per_window = activity_panes_per_window() | int %}
 with
 

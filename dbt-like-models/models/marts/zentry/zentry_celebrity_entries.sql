@@ -18,12 +18,7 @@ entries as (
 
 final as (
     select
-        entries.user_id as author_id,
-        entries.sleep_entry_id,
-        entries.sleep_duration,
-        entries.sleep_start_at,
-        entries.created_at,
-        entries.updated_at
+        {{ entry_document('entries', author='user_id') }}
     from entries
     inner join celebrities on entries.user_id = celebrities.user_id
 )

@@ -30,25 +30,15 @@ follows as (
 
 final as (
     select
-        user_id,
-        author_id,
-        sleep_entry_id,
-        sleep_duration,
-        sleep_start_at,
-        created_at,
-        updated_at
+        fanned_out.user_id,
+        {{ entry_document('fanned_out') }}
     from fanned_out
 
     union all
 
     select
         follows.follower_id as user_id,
-        celebrity_entries.author_id,
-        celebrity_entries.sleep_entry_id,
-        celebrity_entries.sleep_duration,
-        celebrity_entries.sleep_start_at,
-        celebrity_entries.created_at,
-        celebrity_entries.updated_at
+        {{ entry_document('celebrity_entries') }}
     from celebrity_entries
     inner join follows on celebrity_entries.author_id = follows.followed_id
 )

@@ -19,12 +19,7 @@ entries as (
 final as (
     select
         follows.follower_id as user_id,
-        entries.user_id as author_id,
-        entries.sleep_entry_id,
-        entries.sleep_duration,
-        entries.sleep_start_at,
-        entries.created_at,
-        entries.updated_at
+        {{ entry_document('entries', author='user_id') }}
     from entries
     inner join follows on entries.user_id = follows.followed_id
 )

@@ -41,11 +41,7 @@ final as (
     left join zones
         on
             entries.user_id = zones.user_id
-            and entries.sleep_start_at >= zones.valid_from
-            and (
-                entries.sleep_start_at < zones.valid_to
-                or zones.valid_to is null
-            )
+            and {{ holds_at('zones', 'entries.sleep_start_at') }}
 )
 
 select * from final

@@ -1,3 +1,5 @@
+{# lint: off TL021 (what is known of a person, fact by fact: parts of it
+   have no other reader) #}
 with
 
 days as (

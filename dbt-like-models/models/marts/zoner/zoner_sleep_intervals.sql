@@ -1,3 +1,5 @@
+{# lint: off TL021 (the four ways of closing a sleep, step by step: parts of
+   it have no other reader) #}
 with
 
 events as (
@@ -15,7 +17,13 @@ events as (
 events_with_next as (
     {# The order is total, so that simultaneous events have one answer. #}
     select
-        events.*,
+        event_key,
+        user_id,
+        activity,
+        event_at,
+        tz,
+        phase,
+        duration_s,
         lead(event_at) over (
             partition by user_id
             order by event_at, activity, event_key
@@ -24,7 +32,15 @@ events_with_next as (
 ),
 
 sleeps as (
-    select *
+    select
+        event_key,
+        user_id,
+        activity,
+        event_at,
+        tz,
+        phase,
+        duration_s,
+        next_event_at
     from events_with_next
     where activity = 'sleep'
 ),
@@ -55,7 +71,12 @@ phased as (
 
 sleeps_classified as (
     select
-        sleeps.*,
+        sleeps.event_key,
+        sleeps.user_id,
+        sleeps.event_at,
+        sleeps.tz,
+        sleeps.duration_s,
+        sleeps.next_event_at,
         phased.next_phase,
         phased.next_phased_at,
         case
@@ -99,6 +120,7 @@ ended as (
                 + interval '{{ var("zoner_sleep_max_s") }} seconds'
                 then next_event_at
             when kind = 'orphan_end' then event_at
+            else null
         end as end_at
     from sleeps_classified
     where kind <> 'paired_end'
@@ -108,7 +130,8 @@ final as (
     select
         user_id,
         event_key as interval_key,
-        case when kind <> 'orphan_end' then event_at end as started_at,
+        case when kind <> 'orphan_end' then event_at else null end
+            as started_at,
         end_at as ended_at,
         case
             when kind <> 'orphan_end' and end_at is not null

@@ -1,3 +1,4 @@
+{% set waiting_s = var('zoner_sleep_max_s') + var('zoner_grace_s') %}
 with
 
 intervals as (
@@ -15,9 +16,17 @@ intervals as (
 ),
 
 ranked as (
-    {# The zone is that of the earliest closed interval, else of the earliest row. #}
+    {# The zone is that of the earliest closed interval, else of the
+       earliest row. #}
     select
-        intervals.*,
+        user_id,
+        interval_key,
+        started_at,
+        ended_at,
+        duration_s,
+        status,
+        tz,
+        night_date,
         row_number() over (
             partition by user_id, night_date
             order by
@@ -68,8 +77,7 @@ final as (
         >= local_to_utc(
             cast(night_date as timestamp) + interval '36 hours', tz
         )
-        + interval '{{ var("zoner_sleep_max_s") + var("zoner_grace_s") }} seconds'
-            as is_final
+        + interval '{{ waiting_s }} seconds' as is_final
     from nights
 )
 

@@ -17,17 +17,12 @@ final as (
         z,
         case
             when sensor = 'accelerometer' then sqrt(x * x + y * y + z * z)
+            else null
         end as magnitude,
-        {{ micros_to_seconds(lateness_us('event_at', '_timestamp')) }}
-            as lateness_s,
+        {{ lateness_s() }} as lateness_s,
         "values" as readings,
         message_id,
-        _extra as extra,
-        _topic as kafka_topic,
-        _partition as kafka_partition,
-        _offset as kafka_offset,
-        _timestamp as kafka_timestamp,
-        _ingested_at as ingested_at
+        {{ record_columns() }}
     from source
 )
 

@@ -16,14 +16,8 @@ final as (
         properties,
         experiment_id,
         variant,
-        {{ micros_to_seconds(lateness_us('event_at', '_timestamp')) }}
-            as lateness_s,
-        _extra as extra,
-        _topic as kafka_topic,
-        _partition as kafka_partition,
-        _offset as kafka_offset,
-        _timestamp as kafka_timestamp,
-        _ingested_at as ingested_at
+        {{ lateness_s() }} as lateness_s,
+        {{ record_columns() }}
     from source
 )
 

@@ -1,3 +1,4 @@
+{# lint: off TL004 (readers know it by this name) #}
 with
 
 source as (
@@ -29,14 +30,8 @@ final as (
         ) as hour_of_day,
         '{{ var("logins_tz") }}' as time_zone,
         event_at,
-        {{ micros_to_seconds(lateness_us('event_at', '_timestamp')) }}
-            as lateness_s,
-        _extra as extra,
-        _topic as kafka_topic,
-        _partition as kafka_partition,
-        _offset as kafka_offset,
-        _timestamp as kafka_timestamp,
-        _ingested_at as ingested_at
+        {{ lateness_s() }} as lateness_s,
+        {{ record_columns() }}
     from source
 )
 

@@ -15,12 +15,7 @@ final as (
         event_at,
         occurred_at,
         created_at,
-        _extra as extra,
-        _topic as kafka_topic,
-        _partition as kafka_partition,
-        _offset as kafka_offset,
-        _timestamp as kafka_timestamp,
-        _ingested_at as ingested_at
+        {{ record_columns() }}
     from source
 )
 

@@ -15,12 +15,7 @@ final as (
         duration_s,
         {{ lateness_us('event_at', '_timestamp') }} as lateness_us,
         event_date,
-        _extra as extra,
-        _topic as kafka_topic,
-        _partition as kafka_partition,
-        _offset as kafka_offset,
-        _timestamp as kafka_timestamp,
-        _ingested_at as ingested_at
+        {{ record_columns() }}
     from source
 )
 

@@ -1,3 +1,5 @@
+{# lint: off TL002 (an event is not whole without the zone that it
+   happened in) #}
 with
 
 events as (
@@ -5,20 +7,27 @@ events as (
 ),
 
 zones as (
-    select
-        user_id,
-        valid_from,
-        tz,
-        lead(valid_from) over (
-            partition by user_id
-            order by valid_from
-        ) as valid_to
+    select user_id, valid_from, tz, {{ valid_to() }} as valid_to
     from {{ ref('zoner_user_time_zones') }}
 ),
 
 events_with_zone as (
     select
-        events.*,
+        events.event_key,
+        events.user_id,
+        events.activity,
+        events.event_at,
+        events.tz,
+        events.phase,
+        events.duration_s,
+        events.lateness_us,
+        events.event_date,
+        events.extra,
+        events.kafka_topic,
+        events.kafka_partition,
+        events.kafka_offset,
+        events.kafka_timestamp,
+        events.ingested_at,
         coalesce(
             events.tz, zones.tz, '{{ var("zoner_default_tz") }}'
         ) as zone_in_force,
@@ -31,8 +40,7 @@ events_with_zone as (
     left join zones
         on
             events.user_id = zones.user_id
-            and events.event_at >= zones.valid_from
-            and (events.event_at < zones.valid_to or zones.valid_to is null)
+            and {{ holds_at('zones', 'events.event_at') }}
 ),
 
 final as (

@@ -1,3 +1,5 @@
+{# lint: off TL002 TL004 (events and the seed make one history, which is
+   known by this name) #}
 with
 
 events as (
