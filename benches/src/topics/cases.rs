@@ -17,12 +17,12 @@ pub(super) struct Case {
     pub(super) select: &'static [&'static str],
     /// Events per second.
     pub(super) rate: u64,
-    /// Topics that it reads; the first gets the events.
+    /// Topics that it reads.
     pub(super) inputs: &'static [&'static str],
     /// Sent before anything is measured, to the topics of their names.
     pub(super) before: fn() -> Vec<(&'static str, String)>,
-    /// The event of a number, at an instant.
-    pub(super) event: fn(out: &mut String, number: u64, now_us: Micros),
+    /// Writes the event of a number, at an instant; says to which of the inputs it goes.
+    pub(super) event: fn(out: &mut String, number: u64, now_us: Micros) -> usize,
     pub(super) outputs: &'static [Output],
 }
 
@@ -77,7 +77,10 @@ pub(super) const CASES: [Case; 5] = [
         rate: 1_000,
         inputs: &["user-login"],
         before: Vec::new,
-        event: |out, number, now_us| write_login(out, number, now_us / SECOND_US),
+        event: |out, number, now_us| {
+            write_login(out, number, now_us / SECOND_US);
+            0
+        },
         outputs: &[
             Output {
                 topic: "processed-logins",
@@ -171,26 +174,18 @@ pub(super) const CASES: [Case; 5] = [
         system: "zoner",
         vars: "{zoner_flights_enabled: true, zoner_topics_enabled: true}",
         select: &["+zoner_key_events"],
-        rate: 20,
+        // The burst of Z25; the design point is 20 a second.
+        rate: 500,
         inputs: &["zoner.flights", "user_activity", "sleep", "meals", "light_exposure"],
         before: Vec::new,
-        event: |out, number, now_us| {
-            let now_s = now_us / SECOND_US;
-            let _ = write!(
-                out,
-                r#"{{"user_id":{},"flight_id":"f{number}","scheduled_departure":{},"estimated_departure":{},"updated_at":{now_s}}}"#,
-                number % 500 + 1,
-                now_s + 3_600 + i64::try_from(number / 500).unwrap_or(0),
-                now_s + 9_000,
-            );
-        },
+        event: flight_or_meal,
         outputs: &[Output {
             topic: "zoner.alerts",
-            id: "Z24",
-            title: "alert of a delayed flight",
+            id: "Z24, Z25",
+            title: "alert of a delayed flight, in a burst",
             limit_s: 5,
             tells: |_, value| Some(Word::Event(value["flight_id"].as_str()?.strip_prefix('f')?.parse().ok()?)),
-            expected: Expected::Events { of: 1, rest: 0 },
+            expected: Expected::Events { of: FLIGHTS_OF, rest: 0 },
         }],
     },
 ];
@@ -201,11 +196,13 @@ const CLICKS_RATE: u64 = 2_000;
 /// One more than is allowed in a minute.
 const BOT_CLICKS: u64 = 101;
 const PHONES: u64 = 100;
+/// One event of so many is a flight, the others are meals.
+const FLIGHTS_OF: u64 = 25;
 const AUTHORS: u64 = 1_000;
 const FOLLOWERS: u64 = 20;
 
 /// The first clicks of a second are those of its bot; the others belong to a crowd.
-fn click(out: &mut String, number: u64, now_us: Micros) {
+fn click(out: &mut String, number: u64, now_us: Micros) -> usize {
     let (second, place) = (number / CLICKS_RATE, number % CLICKS_RATE);
     let user = if place < BOT_CLICKS {
         format!("b{second}")
@@ -217,9 +214,10 @@ fn click(out: &mut String, number: u64, now_us: Micros) {
         r#"{{"event_id":"e{number}","user_id":"{user}","action":"click","occurred_at":{},"page":"/"}}"#,
         now_us / 1_000
     );
+    0
 }
 
-fn reading(out: &mut String, number: u64, now_us: Micros) {
+fn reading(out: &mut String, number: u64, now_us: Micros) -> usize {
     let phone = number % PHONES;
     let _ = write!(
         out,
@@ -229,9 +227,10 @@ fn reading(out: &mut String, number: u64, now_us: Micros) {
         now_us * 1_000 + i64::try_from(number % 1_000).unwrap_or(0),
         number % 1_000,
     );
+    0
 }
 
-fn entry(out: &mut String, number: u64, now_us: Micros) {
+fn entry(out: &mut String, number: u64, now_us: Micros) -> usize {
     let now = instant(now_us);
     let _ = write!(
         out,
@@ -239,6 +238,23 @@ fn entry(out: &mut String, number: u64, now_us: Micros) {
         number % AUTHORS,
         instant(now_us - 28_800 * SECOND_US),
     );
+    0
+}
+
+/// Flights are delayed by an hour and a half, no two of a person at one time.
+fn flight_or_meal(out: &mut String, number: u64, now_us: Micros) -> usize {
+    let (now_s, user) = (now_us / SECOND_US, number % 5_000 + 1);
+    if number % FLIGHTS_OF > 0 {
+        let _ = write!(out, r#"{{"user_id":{user},"activity":"meal","timestamp":{now_s}.{:06}}}"#, now_us % SECOND_US);
+        return 1;
+    }
+    let scheduled = now_s + 3_600 + i64::try_from(number / 5_000).unwrap_or_default();
+    let _ = write!(
+        out,
+        r#"{{"user_id":{user},"flight_id":"f{number}","scheduled_departure":{scheduled},"estimated_departure":{},"updated_at":{now_s}}}"#,
+        scheduled + 5_400,
+    );
+    0
 }
 
 fn follows() -> Vec<(&'static str, String)> {

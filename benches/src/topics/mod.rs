@@ -185,8 +185,8 @@ fn send(
         let due = usize::try_from((now_us - start_us) * i64::try_from(case.rate)? / SECOND_US)?;
         while sent.len() < due {
             text.clear();
-            (case.event)(&mut text, sent.len() as u64, now_us);
-            sender.send(case.inputs[0], &text, None)?;
+            let input = (case.event)(&mut text, sent.len() as u64, now_us);
+            sender.send(case.inputs[input], &text, None)?;
             sent.push(now_us);
         }
         sender.serve();
