@@ -117,6 +117,7 @@ fn schema_trouble(error: &SchemaError) -> Trouble {
                 hint,
                 at: start_of(field.spans()),
                 word: Some(field.name.clone()),
+                ..Trouble::default()
             }
         }
         SchemaError::AmbiguousReference { field } => Trouble {
@@ -124,18 +125,19 @@ fn schema_trouble(error: &SchemaError) -> Trouble {
             hint: Some(format!("put the table's name in front: `….{}`", field.name)),
             at: start_of(field.spans()),
             word: Some(field.name.clone()),
+            ..Trouble::default()
         },
         SchemaError::DuplicateQualifiedField { qualifier, name } => Trouble {
             message: format!("two columns have one name, column=`{name}`, table=`{qualifier}`"),
             hint: Some("give one of them another alias".to_owned()),
-            at: None,
             word: Some(name.clone()),
+            ..Trouble::default()
         },
         SchemaError::DuplicateUnqualifiedField { name } => Trouble {
             message: format!("two columns have one name, column=`{name}`"),
             hint: Some("give one of them another alias".to_owned()),
-            at: None,
             word: Some(name.clone()),
+            ..Trouble::default()
         },
     }
 }
