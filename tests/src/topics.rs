@@ -88,6 +88,15 @@ impl Topics {
         Ok(metadata.brokers().len())
     }
 
+    /// Names of all topics.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn names(&self) -> Result<BTreeSet<String>> {
+        let metadata = self.admin.inner().fetch_metadata(None, LIMIT)?;
+        Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+    }
+
     /// Creates a topic; it can be written to when this returns.
     ///
     /// # Errors

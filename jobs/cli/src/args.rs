@@ -1,5 +1,6 @@
 //! The command line, as typed.
 
+mod doctor;
 mod metrics;
 mod models;
 mod simulate;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use metrics::MetricsArgs;
 pub(crate) use models::{
     CleanArgs, CompileArgs, DocsArgs, DocsCommand, IndirectArg, LintArgs, LsArgs, LsOutput, RetryArgs, SelectArgs,
@@ -98,8 +100,8 @@ pub(crate) enum Command {
     #[command(after_help = "Example: tidemill init ./mine && cd ./mine && tidemill ingest --from-files events.jsonl")]
     Init(InitArgs),
     /// Check configuration, connections, rights, clocks and topics, and say what to do
-    #[command(after_help = "Example: tidemill doctor --target prod")]
-    Doctor,
+    #[command(after_help = "Example: tidemill doctor --target prod --probe-kafka")]
+    Doctor(DoctorArgs),
     /// Pull topics or files into raw tables, each event once
     #[command(after_help = "Example: tidemill ingest --select logins.user_login --max-records 100000")]
     Ingest(IngestArgs),

@@ -95,6 +95,30 @@ impl Stopwatch {
     }
 }
 
+/// What another machine's clock said, between two readings of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// Our clock when it was asked.
+    pub asked_us: Micros,
+    /// Their clock, at some instant before the answer was here.
+    pub said_us: Micros,
+    /// Our clock when the answer was here.
+    pub answered_us: Micros,
+}
+
+impl ClockReading {
+    /// Their clock less ours, microseconds: the least difference that explains the reading. The time that a question takes
+    /// is never mistaken for one: a slow answer makes the reading less exact, not the clocks more different.
+    #[must_use]
+    pub fn skew_us(&self) -> i64 {
+        if self.said_us > self.answered_us {
+            self.said_us.saturating_sub(self.answered_us)
+        } else {
+            self.said_us.saturating_sub(self.asked_us).min(0)
+        }
+    }
+}
+
 /// The handle that moves a manual clock.
 #[derive(Clone)]
 pub struct ManualClock(Arc<Manual>);
@@ -139,5 +163,18 @@ impl TimeSource for Manual {
 
     fn new_id(&self) -> Uuid {
         Uuid::from_u64_pair(self.seed, self.next_id.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_reads_something_between_question_and_answer_agrees_with_ours() {
+        let skew = |said_us| ClockReading { asked_us: 1_000, said_us, answered_us: 5_000 }.skew_us();
+        assert_eq!([skew(1_000), skew(3_000), skew(5_000)], [0, 0, 0]);
+        assert_eq!([skew(999), skew(-9_000)], [-1, -10_000]);
+        assert_eq!([skew(5_001), skew(65_000)], [1, 60_000]);
     }
 }

@@ -409,3 +409,25 @@ fn one_login(timestamp_ms: i64) -> Record {
     );
     Record { value: Some(login.into_bytes()), timestamp_ms: Some(timestamp_ms), ..Record::default() }
 }
+
+#[test]
+fn doctor_knows_the_brokers_clock_when_it_may_make_a_topic_and_says_so_when_not() -> Result<()> {
+    let scene = Scene::new(1)?;
+    let project = scene.project().build()?;
+    let tidemill = project.tidemill();
+    let clock = |arguments: &[&str]| -> Result<serde_json::Value> {
+        // The project's other topics do not exist here, which is a fault of its own.
+        let ended = tidemill.run(&[&["--format", "json", "doctor"][..], arguments].concat())?;
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout)?;
+        let checks = report["checks"].as_array().context("a report has checks")?;
+        checks.iter().find(|check| check["what"] == "kafka clock").cloned().context("the clock is a check")
+    };
+    let unknown = clock(&[])?;
+    ensure!(unknown["ok"].is_null() && unknown["advice"].to_string().contains("--probe-kafka"), "{unknown}");
+    let known = clock(&["--probe-kafka"])?;
+    ensure!(known["ok"] == true && known["found"].to_string().contains("clocks differ by"), "{known}");
+    wait::until("the topic is gone", PATIENCE, || {
+        let names = scene.topics.names()?;
+        Ok((!names.iter().any(|name| name.starts_with("tidemill-doctor-"))).then_some(()))
+    })
+}

@@ -1,6 +1,8 @@
 //! `tidemill doctor`: checks what a run needs, and says what to do.
 
 mod broker;
+mod broker_clock;
+mod clocks;
 mod registry;
 mod stores;
 
@@ -9,7 +11,7 @@ use serde_json::json;
 
 use super::build::runner;
 use super::context::Context;
-use crate::args::GlobalArgs;
+use crate::args::{DoctorArgs, GlobalArgs};
 use crate::exit::Exit;
 use crate::printer::{Printer, table};
 
@@ -17,7 +19,8 @@ use crate::printer::{Printer, table};
 #[derive(Debug, Serialize)]
 struct Finding {
     what: String,
-    ok: bool,
+    /// `None`: from here it cannot be known.
+    ok: Option<bool>,
     /// What was found.
     found: String,
     /// The way out, when it is not well.
@@ -26,16 +29,29 @@ struct Finding {
 
 impl Finding {
     fn good(what: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { what: what.into(), ok: true, found: found.into(), advice: String::new() }
+        Self { what: what.into(), ok: Some(true), found: found.into(), advice: String::new() }
     }
 
     fn bad(what: impl Into<String>, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { what: what.into(), ok: false, found: found.into(), advice: advice.into() }
+        Self { what: what.into(), ok: Some(false), found: found.into(), advice: advice.into() }
+    }
+
+    /// Nothing is wrong that was seen, but what was asked for was not seen either.
+    fn unknown(what: impl Into<String>, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { what: what.into(), ok: None, found: found.into(), advice: advice.into() }
+    }
+
+    fn state(&self) -> &'static str {
+        match self.ok {
+            Some(true) => "ok",
+            Some(false) => "FAULT",
+            None => "unknown",
+        }
     }
 }
 
 /// Looks at everything and prints what it found; exit 1 when something is not well.
-pub(crate) async fn run(global: &GlobalArgs, printer: Printer) -> anyhow::Result<Exit> {
+pub(crate) async fn run(global: &GlobalArgs, args: DoctorArgs, printer: Printer) -> anyhow::Result<Exit> {
     // Faults of the settings are errors of their own, with places: nothing else can be looked at without settings.
     let context = Context::load(global)?;
     let mut findings = vec![Finding::good(
@@ -45,7 +61,7 @@ pub(crate) async fn run(global: &GlobalArgs, printer: Printer) -> anyhow::Result
     findings.push(check_contracts(&context, printer));
     findings.push(check_models(&context, printer));
     findings.push(stores::check_lake("lake", &context.lake, &context.settings.lake.url).await);
-    findings.extend(broker::check(&context).await);
+    findings.extend(broker::check(&context, args.probe_kafka).await);
     findings.extend(stores::check_warehouse(&context).await);
     findings.extend(stores::check_redis(&context).await);
     findings.extend(registry::check(&context).await);
@@ -54,12 +70,12 @@ pub(crate) async fn run(global: &GlobalArgs, printer: Printer) -> anyhow::Result
     for finding in &findings {
         rows.push(vec![
             finding.what.clone(),
-            if finding.ok { "ok" } else { "FAULT" }.to_owned(),
+            finding.state().to_owned(),
             finding.found.clone(),
             finding.advice.clone(),
         ]);
     }
-    let well = findings.iter().all(|finding| finding.ok);
+    let well = findings.iter().all(|finding| finding.ok != Some(false));
     printer.result(&json!({ "ok": well, "checks": findings }), &table(&rows));
     Ok(if well { Exit::Done } else { Exit::Failed })
 }

@@ -49,7 +49,7 @@ pub(crate) async fn run(cli: Cli, printer: Printer) -> anyhow::Result<Exit> {
     match command {
         Command::Demo(args) => Box::pin(demo::run(&global, args, printer)).await,
         Command::Init(args) => init::run(&args, printer),
-        Command::Doctor => doctor::run(&global, printer).await,
+        Command::Doctor(args) => doctor::run(&global, args, printer).await,
         Command::Ingest(args) => Box::pin(ingest::run(&global, args, printer)).await,
         Command::Collect(args) => collect::run(&global, &args, printer).await,
         Command::Build(args) => Box::pin(build::run(&global, args, printer)).await,

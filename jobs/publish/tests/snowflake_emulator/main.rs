@@ -18,6 +18,7 @@ use arrow::array::{
 };
 use arrow::datatypes::Int32Type;
 use serde_json::json;
+use tidemill_project::clock::Clock;
 use tidemill_project::{Diagnostic, ErrorKind};
 use tidemill_publish::{ChangeCounts, Outcome};
 use tokio_util::sync::CancellationToken;
@@ -268,6 +269,18 @@ async fn every_type_comes_back_as_it_was() {
         ])
     );
     assert!(row[1].iter().all(serde_json::Value::is_null), "{:?}", row[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_reads_the_services_clock_by_how_far_ours_is_off() {
+    const HOUR_US: i64 = 3_600_000_000;
+    let world = World::new().await;
+    for off_us in [0, HOUR_US, -HOUR_US] {
+        let (clock, _) = Clock::manual(Clock::system().now_us() + off_us, 1);
+        let skew_us = world.probe(clock).await.skew_us();
+        // The clock of the test stands still while the emulator's goes on.
+        assert!((-off_us..-off_us + 60_000_000).contains(&skew_us), "{skew_us} where our clock is {off_us} off");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tidemill_lake::Lake;
 use tidemill_project::Secret;
-use tidemill_project::clock::Clock;
+use tidemill_project::clock::{Clock, ClockReading};
 use tidemill_project::config::{
     IngestSettings, LakeSettings, MaintenanceSettings, Settings, SnowflakeAuth, SnowflakeSettings, TransformSettings,
     WarehouseSettings,
 };
+use tidemill_publish::snowflake::SnowflakeSink;
 use tidemill_publish::{Publication, PublishObserver, PublishReport, PublishRequest, Result, Silent};
 use tokio_util::sync::CancellationToken;
 
@@ -120,6 +121,14 @@ impl World {
             database,
             recorder: Arc::default(),
         }
+    }
+
+    /// Asks the emulator for its clock, with `clock` as ours.
+    pub(crate) async fn probe(&self, clock: Clock) -> ClockReading {
+        let WarehouseSettings::Snowflake(snowflake) = &self.settings.warehouse else { panic!("a world has Snowflake") };
+        let lake = Lake::connect(&self.settings.lake, &self.settings.maintenance, clock).unwrap();
+        let sink = SnowflakeSink::new(snowflake.as_ref().clone(), lake);
+        sink.probe(&self.database).await.unwrap().expect("the emulator says the time")
     }
 
     pub(crate) fn publication(&self, model: &str) -> Publication {

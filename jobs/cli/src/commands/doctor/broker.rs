@@ -1,22 +1,23 @@
-//! The broker: is it there, are the topics, may we read them, may we be a member of the group.
+//! The broker: is it there, are the topics, may we read them, may we be a member of the group, what is its clock.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Message as _, Timestamp, TopicPartitionList};
 use tidemill_ingest::status::{SourceStatus, status};
 use tidemill_project::config::KafkaSettings;
 use tidemill_project::contract::Contract;
 
 use super::Finding;
+use super::broker_clock::{self, Appended};
 use crate::commands::context::Context;
 use crate::report::one_line;
 
 const REQUEST: Duration = Duration::from_secs(5);
 
-pub(super) async fn check(context: &Context) -> Vec<Finding> {
+pub(super) async fn check(context: &Context, probe_clock: bool) -> Vec<Finding> {
     let Some(kafka) = context.settings.kafka.clone() else {
         return vec![Finding::good("kafka", "not configured: files only")];
     };
@@ -38,6 +39,7 @@ pub(super) async fn check(context: &Context) -> Vec<Finding> {
     // A project that cannot be read has its own finding.
     let Ok(contracts) = context.contracts() else { return findings };
     let mut some_partition = None;
+    let mut newest: Option<Appended> = None;
     for contract in contracts.contracts.iter().filter(|contract| contract.enabled) {
         let found = match status(&context.settings, &context.lake, contract).await {
             Ok(found) => found,
@@ -50,7 +52,8 @@ pub(super) async fn check(context: &Context) -> Vec<Finding> {
                 continue;
             }
         };
-        let finding = check_topics(contract, &found, &kafka).await;
+        let (finding, appended) = check_topics(contract, &found, &kafka).await;
+        newest = newest.max(appended);
         if let Some(first) = found.partitions.iter().find(|of| of.end.is_some()) {
             some_partition.get_or_insert_with(|| (first.topic.clone(), first.partition));
         }
@@ -59,11 +62,27 @@ pub(super) async fn check(context: &Context) -> Vec<Finding> {
     if let Some(partition) = some_partition {
         findings.push(check_group(&kafka, partition).await);
     }
+    findings.push(if probe_clock {
+        broker_clock::measure(&kafka, &servers, &context.clock).await
+    } else {
+        broker_clock::judge(newest, &servers, context.clock.now_us())
+    });
     findings
 }
 
-/// Whether the topics exist and their records may be read.
-async fn check_topics(contract: &Contract, found: &SourceStatus, kafka: &KafkaSettings) -> Finding {
+/// Whether the topics exist and their records may be read, and the newest record seen on the way that a broker stamped.
+async fn check_topics(contract: &Contract, found: &SourceStatus, kafka: &KafkaSettings) -> (Finding, Option<Appended>) {
+    let mut newest = None;
+    let finding = read_topics(contract, found, kafka, &mut newest).await;
+    (finding, newest)
+}
+
+async fn read_topics(
+    contract: &Contract,
+    found: &SourceStatus,
+    kafka: &KafkaSettings,
+    newest: &mut Option<Appended>,
+) -> Finding {
     let what = format!("topics of {}", contract.name);
     if let Some(fault) = &found.broker_fault {
         return Finding::bad(what, fault.clone(), "allow this user to describe the topics");
@@ -82,12 +101,18 @@ async fn check_topics(contract: &Contract, found: &SourceStatus, kafka: &KafkaSe
     }
     for topic in &there {
         let of_topic = found.partitions.iter().find(|of| of.topic == *topic).map_or(0, |of| of.partition);
-        if let Err(error) = read(kafka, (*topic).to_owned(), of_topic).await {
-            return Finding::bad(
-                what,
-                format!("{topic}: {error}"),
-                format!("allow this user to read the topic: ACL operation READ on TOPIC {topic}"),
-            );
+        match read(kafka, (*topic).to_owned(), of_topic).await {
+            Ok(Some(Timestamp::LogAppendTime(at_ms))) => {
+                *newest = newest.take().max(Some(Appended { at_ms, topic: (*topic).to_owned() }));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                return Finding::bad(
+                    what,
+                    format!("{topic}: {error}"),
+                    format!("allow this user to read the topic: ACL operation READ on TOPIC {topic}"),
+                );
+            }
         }
     }
     let gaps: Vec<String> = found
@@ -128,14 +153,15 @@ async fn check_group(kafka: &KafkaSettings, (topic, partition): (String, i32)) -
     }
 }
 
-/// Reads at the end of a partition: what comes is its end, a record, or a refusal.
-async fn read(kafka: &KafkaSettings, topic: String, partition: i32) -> Result<(), KafkaError> {
+/// Reads the last record of a partition: what comes is a record with its timestamp, the partition's end, or a refusal.
+async fn read(kafka: &KafkaSettings, topic: String, partition: i32) -> Result<Option<Timestamp>, KafkaError> {
     let ask = move |consumer: &BaseConsumer| {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&topic, partition, rdkafka::Offset::End)?;
+        list.add_partition_offset(&topic, partition, rdkafka::Offset::OffsetTail(1))?;
         consumer.assign(&list)?;
         match consumer.poll(REQUEST) {
-            Some(Err(KafkaError::PartitionEOF(_)) | Ok(_)) => Ok(()),
+            Some(Ok(record)) => Ok(Some(record.timestamp())),
+            Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
             Some(Err(error)) => Err(error),
             None => Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)),
         }
@@ -150,6 +176,8 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, KafkaError> {
     let mut config = tidemill_project::kafka::client_config(kafka);
     config.set("group.id", &kafka.group).set("enable.partition.eof", "true").set("enable.auto.commit", "false");
+    // The last record of a partition whose records have all expired: its end.
+    config.set("auto.offset.reset", "latest");
     let work = move || ask(&config.create()?);
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(KafkaError::Canceled))
 }

@@ -5,25 +5,22 @@ use std::fmt::Display;
 
 use tidemill_lake::Lake;
 use tidemill_project::Diagnostic as _;
+use tidemill_project::clock::ClockReading;
 use tidemill_project::config::WarehouseSettings;
 use tidemill_publish::RedisSink;
 use tidemill_publish::snowflake::SnowflakeSink;
 use tidemill_transform::graph::Selection;
 
-use super::Finding;
+use super::{Finding, clocks};
 use crate::commands::build::runner;
 use crate::commands::context::Context;
 use crate::commands::publish::publications;
 use crate::report::one_line;
 
-/// Beyond this, commits carry times that a person would call wrong, and `max_future` refuses events that are right.
-const MAX_SKEW_S: i64 = 60;
-
 /// Writes an object, reads the store's clock from it, sees that a second writer of the same name is refused, deletes it.
 pub(super) async fn check_lake(what: &str, lake: &Lake, url: &impl Display) -> Finding {
     match lake.probe().await {
         Ok(probe) => {
-            let skew_s = probe.clock_skew_us.abs() / 1_000_000;
             if !probe.refuses_second_writer {
                 return Finding::bad(
                     what,
@@ -31,14 +28,10 @@ pub(super) async fn check_lake(what: &str, lake: &Lake, url: &impl Display) -> F
                     "use a store with conditional put, or set its option (aws_conditional_put = \"etag\")",
                 );
             }
-            if skew_s > MAX_SKEW_S {
-                return Finding::bad(
-                    what,
-                    format!("{url}: clocks differ by {skew_s} s"),
-                    "let this machine follow a time server",
-                );
-            }
-            Finding::good(what, format!("{url}: writable, second writers are refused, clocks differ by {skew_s} s"))
+            clocks::fault(what, &url.to_string(), probe.clock_skew_us).unwrap_or_else(|| {
+                let clocks = clocks::agreement(probe.clock_skew_us);
+                Finding::good(what, format!("{url}: writable, second writers are refused, {clocks}"))
+            })
         }
         Err(error) => {
             let advice = error
@@ -75,7 +68,7 @@ pub(super) async fn check_warehouse(context: &Context) -> Vec<Finding> {
         let what = format!("warehouse {database}");
         let place = format!("snowflake account {}, user {}", snowflake.account, snowflake.user);
         findings.push(match sink.probe(&database).await {
-            Ok(()) => Finding::good(what, format!("{place}: logged in; `tidemill publish --check` compares the rows")),
+            Ok(reading) => judge_snowflake(&what, &place, reading),
             Err(error) => {
                 let advice = error.hint().unwrap_or_else(|| {
                     "check account, user, key, role and warehouse of the target, and that the role may use the database"
@@ -86,6 +79,19 @@ pub(super) async fn check_warehouse(context: &Context) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// What is found of an account that let us in.
+fn judge_snowflake(what: &str, place: &str, reading: Option<ClockReading>) -> Finding {
+    let Some(reading) = reading else {
+        let advice = "compare `select sysdate()` with this machine's clock by hand";
+        return Finding::unknown(what, format!("{place}: logged in, but it does not say the time"), advice);
+    };
+    let skew_us = reading.skew_us();
+    clocks::fault(what, place, skew_us).unwrap_or_else(|| {
+        let clocks = clocks::agreement(skew_us);
+        Finding::good(what, format!("{place}: logged in, {clocks}; `tidemill publish --check` compares the rows"))
+    })
 }
 
 /// The Redis server of the target, when it has one.
@@ -99,4 +105,16 @@ pub(super) async fn check_redis(context: &Context) -> Option<Finding> {
             Finding::bad("redis", one_line(&error), advice)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_that_lets_us_in_is_well_when_its_clock_agrees_and_unknown_when_it_says_none() {
+        let at = |said_us| Some(ClockReading { asked_us: 0, said_us, answered_us: 2_000_000 });
+        let ok = |reading| judge_snowflake("warehouse A", "snowflake account A", reading).ok;
+        assert_eq!([ok(at(1_000_000)), ok(at(-7_200_000_000)), ok(None)], [Some(true), Some(false), None]);
+    }
 }
