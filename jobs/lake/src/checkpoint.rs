@@ -1,5 +1,8 @@
 //! Reads classic checkpoints: one Parquet file, or several parts.
 //!
+//! A checkpoint is fetched as it lies in the store, in one request, and decoded as far as a table is asked for: at once what
+//! the files are, their statistics later (see [`crate::live`]).
+//!
 //! Tables with newer kinds (sidecars) ask for a table feature that this room does not know and go through delta-rs.
 
 use std::collections::BTreeMap;
@@ -13,18 +16,23 @@ use arrow::error::ArrowError;
 use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
 use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use tidemill_project::TableVersion;
 
 use crate::Result;
-use crate::actions::{Add, Line, Metadata, PartitionValues, Protocol, decode_path};
+use crate::actions::{Line, Metadata, Protocol, decode_path};
 use crate::error::Cause;
+use crate::live::{CheckpointRows, CheckpointStats, LiveFile, TextMaps, leaves};
 use crate::object_reader::ObjectReader;
-use crate::state::{LiveFile, State};
+use crate::state::State;
 use crate::store::TableStore;
 
 /// What a state is made of; `sidecar` only to notice that there is more than this file.
-const STATE_COLUMNS: [&str; 5] = ["add", "txn", "metaData", "protocol", "sidecar"];
+const STATE_COLUMNS: [&str; 4] = ["txn", "metaData", "protocol", "sidecar"];
+/// What a live file is made of when a table is opened.
+const FILE_COLUMNS: [&str; 5] = ["path", "partitionValues", "size", "modificationTime", "tags"];
+const BATCH_ROWS: usize = 8192;
 
 /// The files of one checkpoint, by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,13 +83,31 @@ fn parse_name(name: &str) -> Option<CheckpointFiles> {
 pub(crate) async fn load(table: &TableStore, files: &CheckpointFiles) -> Result<Option<State>> {
     let mut rows = Rows::default();
     for name in &files.names {
-        let Some(batches) = read(table, name, &STATE_COLUMNS).await? else { return Ok(None) };
+        let path = table.log_folder().join(name.as_str());
+        let parquet = |source| Cause::Parquet { act: "read", table: table.id.clone(), path: path.to_string(), source };
+        let bytes = match table.object_store().get(&path).await {
+            Ok(found) => found.bytes().await.map_err(|source| table.fault("read", &path, source))?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(source) => return Err(table.fault("read", &path, source).into()),
+        };
+        let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default()).map_err(parquet)?;
+        let schema = metadata.metadata().file_metadata().schema_descr();
+        let mask = ProjectionMask::leaves(schema, leaves(schema, is_of_state));
+        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata.clone())
+            .with_projection(mask)
+            .with_batch_size(BATCH_ROWS)
+            .build()
+            .map_err(parquet)?;
+        let stats = Arc::new(CheckpointStats::new(bytes, metadata));
+        let mut first_row = 0;
         for batch in batches {
             let shape = |source| Cause::Arrow { table: table.id.clone(), source };
+            let batch = batch.map_err(shape)?;
             if has_sidecars(&batch) {
                 return Err(Cause::Feature { table: table.id.clone(), feature: "v2Checkpoint".to_owned() }.into());
             }
-            rows.collect(&batch).map_err(shape)?;
+            rows.collect(&batch, &stats, first_row).map_err(shape)?;
+            first_row += batch.num_rows();
         }
     }
     let (Some(protocol), Some(metadata)) = (rows.protocol, rows.metadata) else {
@@ -89,7 +115,7 @@ pub(crate) async fn load(table: &TableStore, files: &CheckpointFiles) -> Result<
         return Err(Cause::Headless { table: table.id.clone(), version }.into());
     };
     let mut state = State::new(&table.id, files.version, protocol, metadata)?;
-    state.files = rows.files;
+    state.files = Arc::new(rows.files.into_iter().map(|file| (Arc::clone(&file.path), file)).collect());
     state.txns = rows.txns;
     state.checkpoint.store(files.version, Ordering::Relaxed);
     Ok(Some(state))
@@ -134,8 +160,17 @@ async fn read(table: &TableStore, name: &str, columns: &[&str]) -> Result<Option
     let roots = builder.parquet_schema().root_schema().get_fields().iter().enumerate();
     let roots: Vec<_> = roots.filter(|(_, field)| columns.contains(&field.name())).map(|(index, _)| index).collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-    let stream = builder.with_projection(mask).with_batch_size(8192).build().map_err(parquet)?;
+    let stream = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(parquet)?;
     Ok(Some(stream.try_collect().await.map_err(parquet)?))
+}
+
+/// Whether a leaf column is read when a table is opened.
+fn is_of_state(path: &[String]) -> bool {
+    match path {
+        [root, field, ..] if root == "add" => FILE_COLUMNS.contains(&field.as_str()),
+        [root, ..] => STATE_COLUMNS.contains(&root.as_str()),
+        [] => false,
+    }
 }
 
 fn has_sidecars(batch: &RecordBatch) -> bool {
@@ -147,14 +182,21 @@ fn has_sidecars(batch: &RecordBatch) -> bool {
 struct Rows {
     protocol: Option<Protocol>,
     metadata: Option<Metadata>,
-    files: BTreeMap<String, Arc<LiveFile>>,
+    /// In the order of the checkpoint: ours have them by path, so that the map of them is made in one go.
+    files: Vec<Arc<LiveFile>>,
     txns: BTreeMap<String, i64>,
 }
 
 impl Rows {
-    fn collect(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+    /// Takes a batch whose first row has the number `first_row` in its file.
+    fn collect(
+        &mut self,
+        batch: &RecordBatch,
+        stats: &Arc<CheckpointStats>,
+        first_row: usize,
+    ) -> Result<(), ArrowError> {
         if let Some(adds) = structs(batch, "add") {
-            self.collect_adds(adds)?;
+            self.collect_adds(adds, stats, first_row)?;
         }
         if let Some(txns) = structs(batch, "txn") {
             let (ids, versions) = (texts(txns, "appId")?, integers(txns, "version")?);
@@ -173,24 +215,23 @@ impl Rows {
         Ok(())
     }
 
-    fn collect_adds(&mut self, adds: &StructArray) -> Result<(), ArrowError> {
+    fn collect_adds(
+        &mut self,
+        adds: &StructArray,
+        stats: &Arc<CheckpointStats>,
+        first_row: usize,
+    ) -> Result<(), ArrowError> {
         let paths = texts(adds, "path")?;
         let (sizes, times) = (integers(adds, "size")?, integers(adds, "modificationTime")?);
-        let stats = adds.column_by_name("stats").map(|_| texts(adds, "stats")).transpose()?;
-        let values = TextMaps::new(adds, "partitionValues")?;
-        let tags = TextMaps::new(adds, "tags")?;
+        let (values, tags) = (text_maps(adds, "partitionValues")?, text_maps(adds, "tags")?);
+        let rows = Arc::new(CheckpointRows::new(values, tags, stats, first_row));
+        self.files.reserve(adds.len());
         for row in (0..adds.len()).filter(|row| adds.is_valid(*row) && paths.is_valid(*row)) {
             let path = decode_path(paths.value(row)).map_err(|source| ArrowError::ExternalError(source.into()))?;
-            let add = Add {
-                path: path.clone(),
-                partition_values: values.as_ref().map(|maps| maps.get(row)).unwrap_or_default(),
-                size: u64::try_from(sizes.value(row)).unwrap_or_default(),
-                modification_time: times.value(row),
-                data_change: false,
-                stats: stats.as_ref().filter(|stats| stats.is_valid(row)).map(|stats| stats.value(row).to_owned()),
-                tags: tags.as_ref().map(|maps| maps.get(row)),
-            };
-            self.files.insert(path, Arc::new(LiveFile::from_add(add)));
+            let size = u64::try_from(sizes.value(row)).unwrap_or_default();
+            let number = u32::try_from(row).expect("a batch has a few thousand rows");
+            let file = LiveFile::from_checkpoint(path.into(), size, times.value(row), &rows, number);
+            self.files.push(Arc::new(file));
         }
         Ok(())
     }
@@ -215,42 +256,15 @@ fn integers(of: &StructArray, name: &str) -> Result<Int64Array, ArrowError> {
     Ok(cast(&field(of, name)?, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
 }
 
-/// A column of maps from text to text.
-struct TextMaps {
-    offsets: arrow::buffer::OffsetBuffer<i32>,
-    nulls: Option<arrow::buffer::NullBuffer>,
-    keys: StringArray,
-    values: StringArray,
-}
-
-impl TextMaps {
-    /// `None` when the checkpoint has no such column, or not as maps.
-    fn new(of: &StructArray, name: &str) -> Result<Option<Self>, ArrowError> {
-        let Some(maps) = of.column_by_name(name).and_then(|column| column.as_map_opt()) else { return Ok(None) };
-        Ok(Some(Self {
-            offsets: maps.offsets().clone(),
-            nulls: maps.nulls().cloned(),
-            keys: cast(maps.keys(), &DataType::Utf8)?.as_string::<i32>().clone(),
-            values: cast(maps.values(), &DataType::Utf8)?.as_string::<i32>().clone(),
-        }))
-    }
-
-    fn get(&self, row: usize) -> PartitionValues {
-        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-            return PartitionValues::new();
-        }
-        let range = offset(&self.offsets, row)..offset(&self.offsets, row + 1);
-        range
-            .map(|at| {
-                let value = self.values.is_valid(at).then(|| self.values.value(at).to_owned());
-                (self.keys.value(at).to_owned(), value)
-            })
-            .collect()
-    }
-}
-
-fn offset(offsets: &arrow::buffer::OffsetBuffer<i32>, at: usize) -> usize {
-    usize::try_from(offsets[at]).expect("offsets of an Arrow array are never negative")
+/// A column of maps; `None` when the checkpoint has no such column, or not as maps.
+fn text_maps(of: &StructArray, name: &str) -> Result<Option<TextMaps>, ArrowError> {
+    let Some(maps) = of.column_by_name(name).and_then(|column| column.as_map_opt()) else { return Ok(None) };
+    Ok(Some(TextMaps {
+        offsets: maps.offsets().clone(),
+        nulls: maps.nulls().cloned(),
+        keys: cast(maps.keys(), &DataType::Utf8)?.as_string::<i32>().clone(),
+        values: cast(maps.values(), &DataType::Utf8)?.as_string::<i32>().clone(),
+    }))
 }
 
 /// One rare row as a line of the log, through JSON: `protocol` and `metaData` occur once in a checkpoint.

@@ -208,16 +208,16 @@ impl Table {
     /// shape than the table's stays.
     fn check_files(&self, request: &CommitRequest) -> Result<()> {
         let (table, version) = (&self.store.id, self.version());
-        if let Some(file) = request.remove.iter().find(|file| !self.state.files.contains_key(&file.path)) {
+        if let Some(file) = request.remove.iter().find(|file| !self.state.files.contains_key(file.path.as_str())) {
             return Err(Cause::NotLive { table: table.clone(), version, path: file.path.clone() }.into());
         }
-        if let Some(file) = request.add.iter().find(|file| self.state.files.contains_key(&file.path)) {
+        if let Some(file) = request.add.iter().find(|file| self.state.files.contains_key(file.path.as_str())) {
             return Err(Cause::AlreadyLive { table: table.clone(), version, path: file.path.clone() }.into());
         }
         if self.is_reshaped {
             let removed: HashSet<&str> = request.remove.iter().map(|file| file.path.as_str()).collect();
-            if let Some(path) = self.state.files.keys().find(|path| !removed.contains(path.as_str())) {
-                return Err(Cause::KeepsOldShape { table: table.clone(), version, path: path.clone() }.into());
+            if let Some(path) = self.state.files.keys().find(|path| !removed.contains(&***path)) {
+                return Err(Cause::KeepsOldShape { table: table.clone(), version, path: path.to_string() }.into());
             }
         }
         Ok(())

@@ -9,7 +9,8 @@ use tidemill_project::TableVersion;
 
 use crate::actions::{Add, Metadata, Protocol};
 use crate::error::Cause;
-use crate::state::{LiveFile, State};
+use crate::live::LiveFile;
+use crate::state::{Files, State};
 use crate::store::TableStore;
 use crate::{Lake, Result, Table, schema};
 
@@ -28,6 +29,7 @@ pub(crate) async fn open(lake: &Lake, store: TableStore, version: Option<u64>) -
     let protocol: Protocol = translate(snapshot.protocol()).map_err(shape)?;
     let metadata: Metadata = translate(snapshot.metadata()).map_err(shape)?;
     let unknown = schema::unwritable_feature(&protocol, &metadata);
+    let mut files = Files::new();
     let mut state = State::new(&store.id, version, protocol, metadata)?;
     for view in snapshot.log_data().iter() {
         let add = Add {
@@ -39,8 +41,10 @@ pub(crate) async fn open(lake: &Lake, store: TableStore, version: Option<u64>) -
             stats: view.stats(),
             tags: None,
         };
-        state.files.insert(add.path.clone(), Arc::new(LiveFile::from_add(add)));
+        let file = Arc::new(LiveFile::from_add(add));
+        files.insert(Arc::clone(&file.path), file);
     }
+    state.files = Arc::new(files);
     tracing::debug!(table = %store.id, feature = unknown, "table is read through delta-rs");
     let provider = table.table_provider().await.map_err(|source| Cause::Query { table: store.id.clone(), source })?;
     Ok(Table::new(lake.clone(), store, state, true, Some(provider)))

@@ -17,6 +17,7 @@ mod filter;
 mod foreign;
 mod id;
 mod lake;
+mod live;
 pub mod maintain;
 mod memory;
 pub mod metadata;

@@ -3,7 +3,7 @@
 //! The list of files is fixed when the provider is made: a query sees one version, whatever is committed meanwhile. Files are
 //! pruned before any is opened: exactly by partition values, and by least and greatest values where the log has them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, AsArray as _, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
@@ -24,8 +24,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::ObjectMeta;
 
+use crate::live::LiveFile;
 use crate::prune;
-use crate::state::LiveFile;
 use crate::store::TableStore;
 use crate::{DataFile, Result, Table, stats};
 
@@ -64,6 +64,8 @@ struct FilesTable {
     /// Columns as a scan orders them: those in the files, then the partition columns.
     scan_schema: TableSchema,
     files: Vec<Arc<LiveFile>>,
+    /// See [`FilesTable::partition_columns`].
+    columns: OnceLock<Vec<ArrayRef>>,
 }
 
 impl FilesTable {
@@ -80,6 +82,7 @@ impl FilesTable {
             schema: table.schema(),
             scan_schema: TableSchema::builder(file_schema).with_table_partition_cols(partition_fields).build(),
             files,
+            columns: OnceLock::new(),
         }
     }
 
@@ -97,12 +100,11 @@ impl FilesTable {
 
     /// The files that may hold rows that pass all filters.
     fn prune(&self, session: &dyn Session, filters: &[Expr]) -> datafusion::error::Result<Vec<Candidate>> {
-        let mut candidates = self.files.iter().map(|file| self.candidate(file)).collect::<Result<Vec<_>, _>>()?;
         let (exact, rough): (Vec<_>, Vec<_>) = filters.iter().cloned().partition(|filter| self.is_exact(filter));
-        if let Some(filter) = conjunction(exact) {
-            let keep = self.evaluate(session, filter, &candidates)?;
-            candidates = keep.into_iter().zip(candidates).filter_map(|(keep, file)| keep.then_some(file)).collect();
-        }
+        let columns = self.partition_columns()?;
+        let keep = conjunction(exact).map(|filter| self.evaluate(session, filter, columns)).transpose()?;
+        let kept = (0..self.files.len()).filter(|index| keep.as_ref().is_none_or(|keep| keep[*index]));
+        let mut candidates = kept.map(|index| self.candidate(index, columns)).collect::<Result<Vec<_>, _>>()?;
         if let Some(filter) = conjunction(rough) {
             let physical = self.physical(session, filter)?;
             let keep = prune::by_statistics(&physical, self.scan_schema.table_schema(), &candidates);
@@ -111,14 +113,22 @@ impl FilesTable {
         Ok(candidates)
     }
 
-    fn candidate(&self, file: &Arc<LiveFile>) -> datafusion::error::Result<Candidate> {
-        let fields = self.scan_schema.table_partition_cols().iter();
-        let value = |field: &FieldRef| {
-            let text = file.partition_values.get(field.name()).and_then(Option::as_deref);
-            stats::partition_scalar(text, field.data_type())
+    fn candidate(&self, index: usize, columns: &[ArrayRef]) -> datafusion::error::Result<Candidate> {
+        let values = columns.iter().map(|column| ScalarValue::try_from_array(column, index));
+        Ok(Candidate { file: Arc::clone(&self.files[index]), partition_values: values.collect::<Result<_, _>>()? })
+    }
+
+    /// The partition columns in their types, a row for each file; made once, at the first scan.
+    fn partition_columns(&self) -> datafusion::error::Result<&[ArrayRef]> {
+        if let Some(columns) = self.columns.get() {
+            return Ok(columns);
+        }
+        let column = |field: &FieldRef| {
+            let texts = self.files.iter().map(|file| file.partition_value(field.name()));
+            stats::partition_column(texts, field.data_type())
         };
-        let partition_values = fields.map(value).collect::<Result<Vec<_>, _>>()?;
-        Ok(Candidate { file: Arc::clone(file), partition_values })
+        let columns = self.scan_schema.table_partition_cols().iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        Ok(self.columns.get_or_init(|| columns))
     }
 
     /// Decides a filter over partition columns for each file.
@@ -126,20 +136,19 @@ impl FilesTable {
         &self,
         session: &dyn Session,
         filter: Expr,
-        candidates: &[Candidate],
+        columns: &[ArrayRef],
     ) -> datafusion::error::Result<Vec<bool>> {
-        if candidates.is_empty() {
+        let num_files = self.files.len();
+        if num_files == 0 {
             return Ok(Vec::new());
         }
         let fields = self.scan_schema.table_partition_cols();
-        let column = |(index, field): (usize, &FieldRef)| column_of(candidates, index, field.data_type());
-        let columns = fields.iter().enumerate().map(column).collect::<datafusion::error::Result<Vec<_>>>()?;
         let nullable = fields.iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
         let schema = Arc::new(Schema::new(nullable));
-        let options = RecordBatchOptions::new().with_row_count(Some(candidates.len()));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(num_files));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns.to_vec(), &options)?;
         let physical = session.create_physical_expr(filter, &DFSchema::try_from(schema)?)?;
-        let answers = physical.evaluate(&batch)?.into_array(candidates.len())?;
+        let answers = physical.evaluate(&batch)?.into_array(num_files)?;
         let Some(answers) = answers.as_boolean_opt() else {
             return Err(DataFusionError::Internal("a filter yields no booleans".to_owned()));
         };
@@ -178,7 +187,7 @@ impl FilesTable {
 
     /// Row counts are exact; bounds are left to the footers, which are as near and never rounded.
     fn statistics(&self, candidates: &[Candidate]) -> Statistics {
-        let rows = candidates.iter().map(|candidate| candidate.file.data_file().num_records).sum::<Option<u64>>();
+        let rows = candidates.iter().map(|candidate| candidate.file.num_records()).sum::<Option<u64>>();
         let exact = |count: u64| usize::try_from(count).map_or(Precision::Absent, Precision::Exact);
         let bytes = candidates.iter().map(|candidate| candidate.file.size).sum::<u64>();
         let num_columns = self.scan_schema.table_schema().fields().len();

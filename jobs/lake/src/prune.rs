@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::Column;
 use datafusion::common::pruning::PruningStatistics;
-use datafusion::common::{Column, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 
@@ -50,13 +50,9 @@ impl Facts<'_> {
         if let Some(index) = self.partition_index(column.name()) {
             return column_of(self.candidates, index, data_type).ok();
         }
-        let null = ScalarValue::try_from(data_type).ok()?;
-        let bound = |candidate: &Candidate| {
-            let known = candidate.file.data_file().stats.get(column.name());
-            let value = known.and_then(|stats| if is_max { stats.max.as_ref() } else { stats.min.as_ref() });
-            value.and_then(|value| stats::bound(value, data_type, is_max)).unwrap_or_else(|| null.clone())
-        };
-        ScalarValue::iter_to_array(self.candidates.iter().map(bound)).ok()
+        let known = self.candidates.iter().map(|candidate| candidate.file.data_file().stats.get(column.name()));
+        let bounds = known.map(|known| if is_max { known?.max.as_ref() } else { known?.min.as_ref() });
+        stats::bounds(bounds, data_type, is_max)
     }
 }
 
@@ -86,10 +82,14 @@ impl PruningStatistics for Facts<'_> {
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        Some(stats::counts(self.candidates.iter().map(|candidate| candidate.file.data_file().num_records)))
+        Some(stats::counts(self.candidates.iter().map(|candidate| candidate.file.num_records())))
     }
 
-    fn contained(&self, _column: &Column, _values: &std::collections::HashSet<ScalarValue>) -> Option<BooleanArray> {
+    fn contained(
+        &self,
+        _column: &Column,
+        _values: &std::collections::HashSet<datafusion::common::ScalarValue>,
+    ) -> Option<BooleanArray> {
         None
     }
 }

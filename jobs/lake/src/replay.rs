@@ -212,7 +212,7 @@ pub(crate) async fn removed_files(table: &TableStore, version: u64) -> Result<BT
     }
     for entry in entries {
         for add in &entry.adds {
-            removed.remove(&add.path);
+            removed.remove(&*add.path);
         }
         for remove in entry.removes {
             removed.insert(remove.path, remove.deletion_timestamp.unwrap_or(entry.timestamp_ms));

@@ -4,94 +4,24 @@
 //! from the log or are our own: both take the same road through [`State::apply`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use serde_json::Value;
 use tidemill_project::TableVersion;
 
-use crate::actions::{Add, Line, Metadata, PartitionValues, Protocol, Remove};
+use crate::actions::{Line, Metadata, Protocol, Remove};
 use crate::error::Cause;
+use crate::live::LiveFile;
 use crate::metadata::CommitNote;
-use crate::{DataFile, LogCommit, Result, TableId, schema, stats};
+use crate::{DataFile, LogCommit, Result, TableId, schema};
 
 /// Notes that are kept in memory, newest last. A search for an older one reads the log.
 const KEPT_NOTES: usize = 128;
 
 /// A commit with as many files, added or removed, is worth a checkpoint of its own.
 const LARGE_COMMIT_FILES: usize = 500;
-
-/// A live file. Its statistics stay text until somebody asks for them: a commit never does.
-#[derive(Debug)]
-pub(crate) struct LiveFile {
-    pub(crate) path: String,
-    pub(crate) size: u64,
-    pub(crate) modified_ms: i64,
-    pub(crate) partition_values: PartitionValues,
-    pub(crate) stats: Option<String>,
-    pub(crate) tags: BTreeMap<String, String>,
-    parsed: OnceLock<DataFile>,
-}
-
-impl LiveFile {
-    pub(crate) fn from_add(add: Add) -> Self {
-        let tags = add.tags.unwrap_or_default();
-        Self {
-            path: add.path,
-            size: add.size,
-            modified_ms: add.modification_time,
-            partition_values: add.partition_values,
-            stats: add.stats,
-            tags: tags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),
-            parsed: OnceLock::new(),
-        }
-    }
-
-    /// Statistics as the log writes them.
-    pub(crate) fn stats_text(&self) -> Option<String> {
-        self.stats.clone().or_else(|| {
-            let file = self.parsed.get()?;
-            stats::format(file.num_records, &file.stats)
-        })
-    }
-
-    /// Tags as the log writes them.
-    pub(crate) fn tags_as_written(&self) -> Option<BTreeMap<String, Option<String>>> {
-        let tags = self.tags.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
-        (!self.tags.is_empty()).then(|| tags.collect())
-    }
-
-    /// The file with its statistics.
-    pub(crate) fn data_file(&self) -> &DataFile {
-        self.parsed.get_or_init(|| {
-            let (num_records, columns) = stats::parse(self.stats.as_deref());
-            DataFile {
-                path: self.path.clone(),
-                size: self.size,
-                modified_ms: self.modified_ms,
-                partition_values: self.partition_values.clone(),
-                num_records,
-                stats: columns,
-                tags: self.tags.clone(),
-            }
-        })
-    }
-}
-
-impl From<DataFile> for LiveFile {
-    fn from(file: DataFile) -> Self {
-        Self {
-            path: file.path.clone(),
-            size: file.size,
-            modified_ms: file.modified_ms,
-            partition_values: file.partition_values.clone(),
-            stats: None,
-            tags: file.tags.clone(),
-            parsed: OnceLock::from(file),
-        }
-    }
-}
 
 /// One log entry, read once and shared by whoever needs it.
 #[derive(Debug, Default)]
@@ -178,6 +108,9 @@ fn removed_file(remove: Remove) -> DataFile {
     }
 }
 
+/// Live files by path.
+pub(crate) type Files = BTreeMap<Arc<str>, Arc<LiveFile>>;
+
 /// A table at one version.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
@@ -187,7 +120,8 @@ pub(crate) struct State {
     pub(crate) schema: SchemaRef,
     pub(crate) file_fields: Vec<FieldRef>,
     pub(crate) bloom_columns: Vec<String>,
-    pub(crate) files: BTreeMap<String, Arc<LiveFile>>,
+    /// Live files by path. Clones share them until one of the two moves on.
+    pub(crate) files: Arc<Files>,
     pub(crate) txns: BTreeMap<String, i64>,
     /// The newest checkpoint that we know of, 0 when we know of none; clones share it.
     pub(crate) checkpoint: Arc<AtomicU64>,
@@ -210,7 +144,7 @@ impl State {
             schema: Arc::new(arrow::datatypes::Schema::empty()),
             file_fields: Vec::new(),
             bloom_columns: Vec::new(),
-            files: BTreeMap::new(),
+            files: Arc::default(),
             txns: BTreeMap::new(),
             checkpoint: Arc::new(AtomicU64::new(0)),
             tip: None,
@@ -253,12 +187,15 @@ impl State {
         if let Some(metadata) = &entry.metadata {
             self.take_metadata(table, metadata.clone())?;
         }
-        // Removals first: an entry may replace a file by one of the same name with another deletion vector.
-        for remove in &entry.removes {
-            self.files.remove(&remove.path);
-        }
-        for add in &entry.adds {
-            self.files.insert(add.path.clone(), Arc::clone(add));
+        if !entry.removes.is_empty() || !entry.adds.is_empty() {
+            let files = Arc::make_mut(&mut self.files);
+            // Removals first: an entry may replace a file by one of the same name with another deletion vector.
+            for remove in &entry.removes {
+                files.remove(remove.path.as_str());
+            }
+            for add in &entry.adds {
+                files.insert(Arc::clone(&add.path), Arc::clone(add));
+            }
         }
         for (app_id, version) in &entry.txns {
             self.txns.insert(app_id.clone(), *version);

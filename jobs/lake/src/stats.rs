@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, UInt64Array};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray, UInt64Array};
 use arrow::compute::{cast, max as max_of, max_string, min as min_of, min_string};
 use arrow::datatypes::{
     DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, TimeUnit,
@@ -56,6 +56,23 @@ pub(crate) fn parse(text: Option<&str>) -> (Option<u64>, BTreeMap<String, Column
         columns.entry(name).or_default().null_count = value.as_u64();
     }
     (json.num_records, columns)
+}
+
+/// The number of rows alone. Our writer and most others put it first, where it is read without the rest.
+pub(crate) fn num_records(text: Option<&str>) -> Option<u64> {
+    /// What is not named is skipped, not kept.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Count {
+        #[serde(default)]
+        num_records: Option<u64>,
+    }
+    let text = text?;
+    let first = text.strip_prefix(r#"{"numRecords":"#).and_then(|rest| {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit())?;
+        rest[end..].starts_with([',', '}']).then(|| rest[..end].parse().ok())?
+    });
+    first.or_else(|| serde_json::from_str::<Count>(text).ok()?.num_records)
 }
 
 /// Writes the text of an add action; `None` when nothing is known.
@@ -237,6 +254,47 @@ pub(crate) fn partition_scalar(value: Option<&str>, data_type: &DataType) -> Res
     ScalarValue::try_from_array(&typed, 0).map_err(|source| ArrowError::CastError(source.to_string()))
 }
 
+/// Partition values of many files as a column of their type, in one go; as [`partition_scalar`] reads each of them.
+pub(crate) fn partition_column<'a>(
+    values: impl Iterator<Item = Option<&'a str>>,
+    data_type: &DataType,
+) -> Result<ArrayRef, ArrowError> {
+    let texts: StringArray = values.map(|value| value.filter(|text| !text.is_empty())).collect();
+    let typed = cast(&texts, data_type)?;
+    if typed.null_count() != texts.null_count() {
+        let unread = (0..texts.len()).find(|row| typed.is_null(*row) && texts.is_valid(*row));
+        let text = unread.map_or("", |row| texts.value(row));
+        return Err(ArrowError::CastError(format!("`{text}` is no {data_type}")));
+    }
+    Ok(typed)
+}
+
+/// Bounds of many files as a column of their type, in one go; as [`bound`] reads each of them. Null where it reads none.
+pub(crate) fn bounds<'a>(
+    values: impl Iterator<Item = Option<&'a Value>>,
+    data_type: &DataType,
+    is_max: bool,
+) -> Option<ArrayRef> {
+    if !has_order(data_type) {
+        return None;
+    }
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let texts: StringArray = values.map(|value| value.and_then(text)).collect();
+    let typed = cast(&texts, data_type).ok()?;
+    match data_type {
+        DataType::Timestamp(TimeUnit::Microsecond, zone) if is_max => {
+            let to_end = |value: i64| if value % 1000 == 0 { value.saturating_add(999) } else { value };
+            let ends = typed.as_primitive::<TimestampMicrosecondType>().unary::<_, TimestampMicrosecondType>(to_end);
+            Some(std::sync::Arc::new(ends.with_timezone_opt(zone.clone())))
+        }
+        _ => Some(typed),
+    }
+}
+
 /// Row counts as DataFusion's pruning wants them.
 pub(crate) fn counts(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
     std::sync::Arc::new(values.collect::<UInt64Array>())
@@ -272,6 +330,61 @@ mod tests {
         let ScalarValue::TimestampMicrosecond(Some(min), _) = bound(&value, &utc, false).unwrap() else { panic!() };
         let ScalarValue::TimestampMicrosecond(Some(max), _) = bound(&value, &utc, true).unwrap() else { panic!() };
         assert_eq!(max - min, 999);
+    }
+
+    #[test]
+    fn the_number_of_rows_is_found_wherever_it_stands() {
+        for text in [
+            r#"{"numRecords":17}"#,
+            r#"{"numRecords":17,"minValues":{"a":1}}"#,
+            r#"{ "nullCount":{}, "numRecords" : 17 }"#,
+        ] {
+            assert_eq!((num_records(Some(text)), parse(Some(text)).0), (Some(17), Some(17)), "{text}");
+        }
+        for text in [
+            r#"{"minValues":{"numRecords":3}}"#,
+            r#"{"numRecords":null}"#,
+            r#"{"numRecords":"#,
+            r#"{"numRecords":1.5}"#,
+            "",
+        ] {
+            assert_eq!((num_records(Some(text)), parse(Some(text)).0), (None, None), "{text}");
+        }
+        assert_eq!(num_records(None), None);
+    }
+
+    #[test]
+    fn a_column_of_bounds_holds_what_each_of_them_reads_as() {
+        let values = [
+            Some("2025-03-09T00:00:00.123Z".into()),
+            Some(Value::from(-17)),
+            Some("x".into()),
+            Some(true.into()),
+            None,
+        ];
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        for data_type in [utc, DataType::Utf8, DataType::Int64, DataType::Float64, DataType::Date32] {
+            for is_max in [false, true] {
+                let column = bounds(values.iter().map(Option::as_ref), &data_type, is_max).unwrap();
+                for (row, value) in values.iter().enumerate() {
+                    let alone = value.as_ref().and_then(|value| bound(value, &data_type, is_max));
+                    let there = ScalarValue::try_from_array(&column, row).unwrap();
+                    assert_eq!(alone, Some(there).filter(|there| !there.is_null()), "{value:?} as {data_type}");
+                }
+            }
+        }
+        assert!(bounds(values.iter().map(Option::as_ref), &DataType::Boolean, true).is_none());
+    }
+
+    #[test]
+    fn a_column_of_partition_values_holds_what_each_of_them_reads_as() {
+        let texts = [Some("2025-03-09"), None, Some("")];
+        let column = partition_column(texts.into_iter(), &DataType::Date32).unwrap();
+        for (row, text) in texts.into_iter().enumerate() {
+            let alone = partition_scalar(text, &DataType::Date32).unwrap();
+            assert_eq!(alone, ScalarValue::try_from_array(&column, row).unwrap());
+        }
+        assert!(partition_column([Some("2025-03-09"), Some("x")].into_iter(), &DataType::Date32).is_err());
     }
 
     #[test]

@@ -80,25 +80,43 @@ impl DataFile {
 
 /// A live file of a table that is looked at in passing: where it lies is known, its statistics are still text.
 #[derive(Clone, Copy, Debug)]
-pub struct LiveFileRef<'a>(&'a crate::state::LiveFile);
+pub struct LiveFileRef<'a>(&'a crate::live::LiveFile);
 
-impl LiveFileRef<'_> {
+impl<'a> LiveFileRef<'a> {
     /// Path under the table's root, percent-decoded.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.0.path
     }
 
+    /// Bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    /// Rows, when the log says; cheaper than asking for all statistics.
+    #[must_use]
+    pub fn num_records(&self) -> Option<u64> {
+        self.0.num_records()
+    }
+
     /// Value of a partition column as Delta writes it; `None` is null, and a column that the table is not partitioned by.
     #[must_use]
-    pub fn partition_value(&self, column: &str) -> Option<&str> {
-        self.0.partition_values.get(column)?.as_deref()
+    pub fn partition_value(&self, column: &str) -> Option<&'a str> {
+        self.0.partition_value(column)
     }
 
     /// The file with all that the log says of it.
     #[must_use]
     pub fn data_file(&self) -> DataFile {
         self.0.data_file().clone()
+    }
+
+    /// The same, to be looked at.
+    #[must_use]
+    pub fn as_data_file(&self) -> &'a DataFile {
+        self.0.data_file()
     }
 }
 
@@ -221,10 +239,7 @@ impl Table {
     /// Live files of one partition: all of `values` must be equal. Ordered by path.
     #[must_use]
     pub fn files_of(&self, values: &BTreeMap<String, Option<String>>) -> Vec<DataFile> {
-        let in_partition = |file: &&Arc<crate::state::LiveFile>| {
-            values.iter().all(|(column, value)| file.partition_values.get(column) == Some(value))
-        };
-        self.state.files.values().filter(in_partition).map(|file| file.data_file().clone()).collect()
+        self.state.files.values().filter(|file| file.is_in(values)).map(|file| file.data_file().clone()).collect()
     }
 
     /// Our note of the newest commit whose note `wanted` accepts; looks back through the log, newest first.

@@ -120,5 +120,5 @@ fn is_one_to_one(publication: &Publication) -> bool {
 
 /// Rows as the log counts them.
 fn rows_of(table: &Table) -> Option<u64> {
-    table.files().iter().map(|file| file.num_records).sum()
+    table.live_files().map(|file| file.num_records()).sum()
 }

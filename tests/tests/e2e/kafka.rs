@@ -417,7 +417,7 @@ fn doctor_knows_the_brokers_clock_when_it_may_make_a_topic_and_says_so_when_not(
     let tidemill = project.tidemill();
     let clock = |arguments: &[&str]| -> Result<serde_json::Value> {
         // The project's other topics do not exist here, which is a fault of its own.
-        let ended = tidemill.run(&[&["--format", "json", "doctor"], arguments].concat())?;
+        let ended = tidemill.run(&[&["--format", "json", "doctor"][..], arguments].concat())?;
         let report: serde_json::Value = serde_json::from_str(&ended.stdout)?;
         let checks = report["checks"].as_array().context("a report has checks")?;
         checks.iter().find(|check| check["what"] == "kafka clock").cloned().context("the clock is a check")

@@ -26,6 +26,9 @@ use crate::{Result, Table, replay};
 
 /// Rows that become Arrow at once; text of statistics makes them wide.
 const CHUNK_ROWS: usize = 4096;
+/// Rows of a row group. A table that is asked for the statistics of some files decodes those of their row groups, and files
+/// stand by path, so those of one partition stand together.
+const GROUP_ROWS: usize = 1024;
 /// Removals stay in checkpoints at least this long, so that vacuum of other Delta writers knows them. The protocol's default
 /// for `delta.deletedFileRetentionDuration`.
 const LEAST_RETENTION: Duration = Duration::from_hours(7 * 24);
@@ -108,7 +111,10 @@ struct Encoded {
 fn encode(state: &State, removed: BTreeMap<String, i64>) -> Result<Encoded, EncodeFault> {
     let schema = Arc::new(checkpoint_schema());
     // Snappy is what every Delta reader expects in checkpoints.
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .build();
     let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))?;
     let mut num_actions = 0;
     let mut lines = lines(state, removed).peekable();
@@ -138,13 +144,13 @@ fn lines(state: &State, removed: BTreeMap<String, i64>) -> impl Iterator<Item = 
     });
     let adds = state.files.values().map(|file| Line {
         add: Some(Add {
-            path: file.path.clone(),
-            partition_values: file.partition_values.clone(),
+            path: file.path.to_string(),
+            partition_values: file.partition_values(),
             size: file.size,
             modification_time: file.modified_ms,
             data_change: false,
             stats: file.stats_text(),
-            tags: file.tags_as_written(),
+            tags: tags_as_written(file.tags()),
         }),
         ..Line::default()
     });
@@ -161,6 +167,10 @@ fn lines(state: &State, removed: BTreeMap<String, i64>) -> impl Iterator<Item = 
         ..Line::default()
     });
     head.into_iter().chain(txns).chain(adds).chain(removes)
+}
+
+fn tags_as_written(tags: BTreeMap<String, String>) -> Option<BTreeMap<String, Option<String>>> {
+    (!tags.is_empty()).then(|| tags.into_iter().map(|(key, value)| (key, Some(value))).collect())
 }
 
 fn checkpoint_schema() -> Schema {

@@ -53,7 +53,7 @@ pub(super) async fn vacuum(table: &mut Table, options: &MaintainOptions, report:
         !object.location.prefix_matches(&log)
             && !is_hidden(&relative, table.partition_columns())
             && object.last_modified < cutoff
-            && !table.state.files.contains_key(&relative)
+            && !table.state.files.contains_key(relative.as_str())
             && removed.get(&relative).is_none_or(|removed_ms| *removed_ms < cutoff.timestamp_millis())
     };
     let garbage: Vec<_> = objects.iter().filter(is_garbage).collect();

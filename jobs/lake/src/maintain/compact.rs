@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use super::{MaintainOptions, MaintainReport};
 use crate::actions::PartitionValues;
 use crate::error::Cause;
+use crate::live::LiveFile;
 use crate::metadata::{Act, CommitNote};
-use crate::state::LiveFile;
 use crate::write::FileEncoder;
 use crate::{CommitOutcome, CommitRequest, DataFile, LEAF_TAG, Result, Table};
 
@@ -57,11 +57,11 @@ pub(crate) async fn run(
 /// The files to be compacted, partition by partition, the greatest number first.
 fn plan(table: &Table) -> Vec<Vec<DataFile>> {
     let settings = table.lake.maintenance();
-    let mut partitions = BTreeMap::<&PartitionValues, Vec<&Arc<LiveFile>>>::new();
+    let mut partitions = BTreeMap::<PartitionValues, Vec<&Arc<LiveFile>>>::new();
     let is_small = |file: &&Arc<LiveFile>| file.size < settings.target_file_bytes / 2;
-    let is_leaf = |file: &&Arc<LiveFile>| file.tags.contains_key(LEAF_TAG);
+    let is_leaf = |file: &&Arc<LiveFile>| file.has_tag(LEAF_TAG);
     for file in table.state.files.values().filter(|file| is_small(file) && !is_leaf(file)) {
-        partitions.entry(&file.partition_values).or_default().push(file);
+        partitions.entry(file.partition_values()).or_default().push(file);
     }
     let mut plan: Vec<_> = partitions
         .into_values()
@@ -94,7 +94,7 @@ fn choose(mut files: Vec<&Arc<LiveFile>>, at_least: usize) -> Vec<DataFile> {
 async fn compact(table: &mut Table, files: Vec<DataFile>, run_id: &str) -> Result<Option<usize>> {
     let added = rewrite(table, &files).await?;
     for _ in 0..MAX_RACES {
-        if !files.iter().all(|file| table.state.files.contains_key(&file.path)) {
+        if !files.iter().all(|file| table.state.files.contains_key(file.path.as_str())) {
             break;
         }
         let note = CommitNote { commit_id: table.lake.clock().new_id(), run_id: run_id.to_owned(), act: Act::Maintain };

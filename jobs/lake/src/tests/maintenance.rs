@@ -256,7 +256,7 @@ async fn delta_rs_reads_a_checkpoint_of_ours_alone() {
     assert_eq!(snapshot.version(), 10);
     let mut theirs: Vec<_> = snapshot.log_data().iter().map(|view| (view.path().into_owned(), view.stats())).collect();
     theirs.sort();
-    let ours: Vec<_> = table.state.files.values().map(|file| (file.path.clone(), file.stats_text())).collect();
+    let ours: Vec<_> = table.state.files.values().map(|file| (file.path.to_string(), file.stats_text())).collect();
     assert_eq!(theirs.len(), ours.len());
     assert_eq!(
         theirs.iter().map(|(path, _)| path).collect::<Vec<_>>(),

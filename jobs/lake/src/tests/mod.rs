@@ -2,6 +2,7 @@
 
 mod commits;
 mod faults;
+mod live;
 mod maintenance;
 mod model;
 mod queries;

@@ -19,7 +19,7 @@ impl LocalSink {
     pub(super) async fn compare(&self, publication: &Publication, model: Arc<Table>) -> Result<CheckedTable> {
         let target = self.rows(publication, None).await?.map(Arc::new);
         let target_rows =
-            target.as_ref().map_or(0, |table| table.files().iter().filter_map(|file| file.num_records).sum());
+            target.as_ref().map_or(0, |table| table.live_files().filter_map(|file| file.num_records()).sum());
         let request = PlanRequest {
             publication: publication.clone(),
             model,
