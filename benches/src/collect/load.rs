@@ -93,15 +93,12 @@ fn converse(
     for turn in 0_u64.. {
         let due = match load.pace {
             Pace::Closed => watch.elapsed(),
-            Pace::Open { per_second } => {
-                let due = after(connection + turn * load.connections, per_second);
-                wait::pause(due.saturating_sub(watch.elapsed()));
-                due
-            }
+            Pace::Open { per_second } => after(connection + turn * load.connections, per_second),
         };
         if due >= load.length {
             break;
         }
+        wait::pause(due.saturating_sub(watch.elapsed()));
         let number = match load.pace {
             Pace::Closed => next.fetch_add(1, Ordering::SeqCst),
             Pace::Open { .. } => first + connection + turn * load.connections,

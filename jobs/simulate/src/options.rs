@@ -31,6 +31,7 @@ pub enum Profile {
 
 /// What a stream is made of. Shares are drawn per base event; each is within 0 and 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line, each on its own")]
 pub struct Options {
     /// Same seed, same bytes.
     pub seed: u64,

@@ -153,7 +153,7 @@ fn simulated_phones_post_through_the_door_and_come_to_their_truth() -> Result<()
     ensure!(report["quarantined"].as_u64().is_some_and(|count| count > 400), "{report}");
     tidemill.succeed(&["ingest", "--select", "activity"])?;
     let as_of = report["as_of"].as_str().context("the report tells its clock")?;
-    tidemill.succeed(&["build", "--select", "source:activity+", "--as-of", as_of])?;
+    tidemill.succeed(&["build", "--select", "source:activity+", "+activity_daily", "--as-of", as_of])?;
     let verdict = tidemill.json(&["simulate", "verify", "--truth", &truth])?;
     ensure!(verdict["models"].as_array().is_some_and(|models| models.len() == 3), "{verdict}");
 

@@ -25,7 +25,7 @@ fn readings(project: &Project, seconds: &str) -> Result<()> {
     let file = traffic.join("raw_sensor_data.jsonl");
     let file = file.to_str().context("a path is UTF-8")?;
     tidemill.succeed(&["ingest", "--select", "activity.raw_sensor_data", "--from-files", file])?;
-    tidemill.succeed(&["build", "--select", "source:activity+"])?;
+    tidemill.succeed(&["build", "--select", "source:activity+", "+activity_daily"])?;
     Ok(())
 }
 
