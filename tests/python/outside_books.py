@@ -1,10 +1,11 @@
-"""Balances a project's books from Kafka, the lake's Parquet and result topics alone, by readers that share no code with ours.
+"""Balances a project's books from Kafka, the lake's Parquet, result topics and Redis alone, by readers that share no code with ours.
 
-    python outside_books.py PROJECT BOOTSTRAP RECONCILED.json
+    python outside_books.py PROJECT BOOTSTRAP RECONCILED.json [REDIS_PORT]
 
 `RECONCILED.json` is what `tidemill --format json reconcile --deep` printed. Per partition of each topic: every offset of the log is
 a row of the raw table, an entry of the quarantine, a tombstone, a copy of a row that landed, or no record at all; the sums are
-those of `reconcile`. Each local table and each result topic holds as many rows as `reconcile` says. Prints a line per partition
+those of `reconcile`. Each local table, each result topic and each pattern of Redis keys holds as many rows as
+`reconcile` says. Prints a line per partition
 that differs and ends with 1 when one does.
 
 A copy is told by its payload: but for fields that only the copy has, it says what a record says that landed.
@@ -12,9 +13,12 @@ A copy is told by its payload: but for fields that only the copy has, it says wh
 
 import json
 import os
+import re
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import BinaryIO
 
 import deltalake
 import polars
@@ -99,7 +103,30 @@ def balance(consumer: KafkaConsumer, project: Path, source: dict, quarantined: d
     return faults
 
 
-def holds(consumer: KafkaConsumer, project: Path, page: dict) -> bool | None:
+def redis_keys(port: int, pattern: str) -> int:
+    """Keys under a pattern whose values are JSON objects, in Redis' own protocol."""
+
+    def answer(stream: BinaryIO) -> object:
+        kind, text = (line := stream.readline().strip())[:1], line[1:]
+        if kind == b"*":
+            return [answer(stream) for _ in range(int(text))]
+        if kind == b"$":
+            return stream.read(int(text) + 2)[:-2] if int(text) >= 0 else None
+        raise ValueError(line)
+
+    with socket.create_connection(("127.0.0.1", port)) as link, link.makefile("rwb") as stream:
+
+        def ask(*words: bytes) -> object:
+            stream.write(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+            stream.flush()
+            return answer(stream)
+
+        keys = ask(b"KEYS", pattern.encode())
+        values = ask(b"MGET", *keys) if keys else []
+        return sum(isinstance(json.loads(value), dict) for value in values)
+
+
+def holds(consumer: KafkaConsumer, project: Path, page: dict, redis_port: int | None) -> bool | None:
     """Whether a sink holds as many rows as the page says, counted from outside; none for sinks that are not looked at here."""
     target = page["target"]
     if page["sink"] == "local":
@@ -115,11 +142,15 @@ def holds(consumer: KafkaConsumer, project: Path, page: dict) -> bool | None:
             messages += len(found)
         # Rows may share a key, and a changed row is sent again: with a key of its own each, both bounds meet.
         return sum(value is not None for value in newest.values()) <= page["held_rows"] <= messages
+    if page["sink"] == "redis" and redis_port:
+        # `zoner:insights:{user_id}`: what stands for a column is anything.
+        return redis_keys(redis_port, re.sub(r"\{\w+\}", "*", target["keys"])) == page["held_rows"]
     return None
 
 
 def main() -> int:
     project, bootstrap, reconciled = Path(sys.argv[1]), sys.argv[2], json.loads(Path(sys.argv[3]).read_text())
+    redis_port = int(sys.argv[4]) if len(sys.argv) > 4 else None
     consumer = consumer_of(bootstrap)
     quarantined = offsets_of(project / "lake" / "ops" / "quarantine", "topic", "partition", "offset")
     faults, totals, pages = [], Counter(), 0
@@ -128,7 +159,7 @@ def main() -> int:
         for part in source["partitions"]:
             totals.update({name: part[name] for name in OUTCOMES})
     for page in reconciled["sinks"]:
-        agrees = holds(consumer, project, page)
+        agrees = holds(consumer, project, page, redis_port)
         pages += agrees is not None
         if agrees is False:
             faults.append(f"{page['target']} does not hold {page['held_rows']} rows, as reconcile says")

@@ -7,9 +7,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
+use crate::mutual_tls::Identity;
 use crate::snowflake::Address;
 use crate::tidemill::Tidemill;
 use crate::{installed, s3};
+
+/// The databases that the shipped models publish to.
+pub const DATABASES: [&str; 5] = ["ZONER_DB", "ACTIVITY_DB", "CLICKS_DB", "LOGINS_DB", "ZENTRY_DB"];
+
+/// The emulator does not know these statements; the service answers them without effect on a test.
+const NOT_EMULATED: &str = "nop_regexes = ['^\\s*REMOVE\\b', '^\\s*GRANT\\b', '^\\s*ALTER\\s+SESSION\\b']";
 
 /// Describes the folder; [`ProjectBuilder::build`] writes it.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +27,10 @@ pub struct ProjectBuilder {
     lake: Lake,
     lake_options: Vec<(String, String)>,
     snowflake: Option<(Address, String)>,
+    also_snowflake: Option<(Address, String)>,
+    redis: Option<String>,
     registry: Option<String>,
+    registry_tls: Option<(PathBuf, Option<Identity>)>,
     ingest: Vec<(String, String)>,
     files: Vec<(String, String)>,
     empty: bool,
@@ -54,6 +64,21 @@ impl ProjectBuilder {
     #[must_use]
     pub fn empty() -> Self {
         Self { empty: true, ..Self::default() }
+    }
+
+    /// A project of one's own: one source, `shop.orders`, with a contract's options (YAML, in one line) and its columns with
+    /// their types.
+    #[must_use]
+    pub fn shop(contract: &str, columns: &[(&str, &str)]) -> Self {
+        let columns: String =
+            columns.iter().map(|(name, kind)| format!("          - {{name: {name}, data_type: {kind}}}\n")).collect();
+        let sources = format!(
+            "sources:\n  - name: shop\n    tables:\n      - name: orders\n        config: {{meta: {{tidemill: {contract}}}}}\n        \
+             columns:\n{columns}"
+        );
+        Self::empty()
+            .file("dbt_project.yml", "name: shop\nversion: \"1.0.0\"\nconfig-version: 2\nmodel-paths: [models]\n")
+            .file("models/_shop__sources.yml", &sources)
     }
 
     /// Reads from a cluster, in a consumer group.
@@ -105,10 +130,31 @@ impl ProjectBuilder {
         self
     }
 
+    /// Adds a target `snowflake` with the same lake; each shipped database `X_DB` is `<prefix>_X_DB` there.
+    #[must_use]
+    pub fn also_snowflake(mut self, address: Address, prefix: &str) -> Self {
+        self.also_snowflake = Some((address, prefix.to_owned()));
+        self
+    }
+
+    /// Publishes to a Redis server as well.
+    #[must_use]
+    pub fn redis(mut self, url: &str) -> Self {
+        self.redis = Some(url.to_owned());
+        self
+    }
+
     /// Asks a schema registry.
     #[must_use]
     pub fn registry(mut self, url: &str) -> Self {
         self.registry = Some(url.to_owned());
+        self
+    }
+
+    /// Trusts the registry's authority, and shows an own certificate.
+    #[must_use]
+    pub fn registry_tls(mut self, authority: PathBuf, identity: Option<Identity>) -> Self {
+        self.registry_tls = Some((authority, identity));
         self
     }
 
@@ -167,6 +213,13 @@ impl ProjectBuilder {
         }
         if let Some(url) = &self.registry {
             line(format_args!("[target.test.registry]\nurl = \"{url}\""));
+            if let Some((authority, identity)) = &self.registry_tls {
+                line(format_args!("tls_ca = \"{}\"", authority.display()));
+                if let Some(Identity { certificate, key }) = identity {
+                    let (certificate, key) = (certificate.display(), key.display());
+                    line(format_args!("tls_certificate = \"{certificate}\"\ntls_key = \"{key}\""));
+                }
+            }
         }
         match &self.lake {
             Lake::InProject => line(format_args!("[target.test.lake]\nurl = \"lake\"")),
@@ -179,20 +232,20 @@ impl ProjectBuilder {
                 }
             }
         }
-        line(format_args!("[target.test.warehouse]"));
+        if let Some(url) = &self.redis {
+            line(format_args!("[target.test.sinks.redis]\nurl = \"{url}\""));
+        }
         match &self.snowflake {
-            None => line(format_args!("type = \"local\"\npath = \"warehouse\"")),
+            None => line(format_args!("[target.test.warehouse]\ntype = \"local\"\npath = \"warehouse\"")),
             Some((address, database)) => {
-                line(format_args!("type = \"snowflake\"\naccount = \"TMORG-TMTEST\"\nuser = \"LOADER\""));
-                line(format_args!("password = \"any\"\nurl = \"{}\"", address.url()));
-                line(format_args!("[target.test.warehouse.databases]"));
-                for shipped in ["ZONER_DB", "LOGINS_DB"] {
-                    line(format_args!("{shipped} = \"{database}\""));
-                }
-                line(format_args!("[target.test.warehouse.session_parameters]"));
-                // The emulator does not know these; the service answers them without effect on a test.
-                line(format_args!("nop_regexes = ['^\\s*REMOVE\\b', '^\\s*GRANT\\b', '^\\s*ALTER\\s+SESSION\\b']"));
+                let databases = ["ZONER_DB", "LOGINS_DB"].map(|shipped| (shipped, database.clone()));
+                line(format_args!("{}", snowflake_warehouse("test", *address, &databases)));
             }
+        }
+        if let Some((address, prefix)) = &self.also_snowflake {
+            line(format_args!("[target.snowflake.lake]\nurl = \"lake\""));
+            let databases = DATABASES.map(|shipped| (shipped, format!("{prefix}_{shipped}")));
+            line(format_args!("{}", snowflake_warehouse("snowflake", *address, &databases)));
         }
         text
     }
@@ -222,6 +275,17 @@ impl Project {
     pub fn tidemill(&self) -> Tidemill {
         Tidemill::new(self.folder.path())
     }
+}
+
+/// Settings of a target that publishes to the emulator.
+fn snowflake_warehouse(target: &str, address: Address, databases: &[(&str, String)]) -> String {
+    let renamed: String = databases.iter().map(|(shipped, own)| format!("{shipped} = \"{own}\"\n")).collect();
+    format!(
+        "[target.{target}.warehouse]\ntype = \"snowflake\"\naccount = \"TMORG-TMTEST\"\nuser = \"LOADER\"\n\
+         password = \"any\"\nurl = \"{}\"\n[target.{target}.warehouse.databases]\n{renamed}\
+         [target.{target}.warehouse.session_parameters]\n{NOT_EMULATED}",
+        address.url()
+    )
 }
 
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {

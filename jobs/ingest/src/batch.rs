@@ -323,6 +323,7 @@ impl Batcher {
                 topic_rule: span.rule,
                 partition: Some(span.partition.partition),
                 offset: Some(raw.offset),
+                place_in_file: None,
                 timestamp_us: raw.timestamp_us,
                 clock_us,
             });

@@ -187,6 +187,7 @@ impl<'a> EventTimes<'a> {
             topic_rule: self.rules.rule_of(&record.topic),
             partition: Some(record.partition),
             offset: Some(0),
+            place_in_file: None,
             timestamp_us: None,
             // Far ahead: whether the time is plausible is judged when the record is read.
             clock_us: Micros::MAX / 4,

@@ -12,24 +12,10 @@ use tidemill_tests::project::{Project, ProjectBuilder};
 use tidemill_tests::seed::Seeded;
 use tidemill_tests::tidemill::exit;
 
-const SOURCES: &str = "\
-sources:
-  - name: shop
-    tables:
-      - name: orders
-        config:
-          meta:
-            tidemill:
-              topic: orders
-              event_time: {column: created_at, unit: s}
-              partition_by: hour
-              idempotency_key: order_id
-        columns:
-          - {name: order_id, data_type: text}
-          - {name: customer, data_type: text}
-          - {name: created_at, data_type: timestamp}
-          - {name: amount, data_type: bigint}
-";
+const CONTRACT: &str =
+    "{topic: orders, event_time: {column: created_at, unit: s}, partition_by: hour, idempotency_key: order_id}";
+const COLUMNS: [(&str, &str); 4] =
+    [("order_id", "text"), ("customer", "text"), ("created_at", "timestamp"), ("amount", "bigint")];
 
 /// One model for each way of keeping rows.
 const MODELS: &[(&str, &str)] = &[
@@ -130,9 +116,7 @@ fn number(row: &Value, column: &str) -> i64 {
 }
 
 fn shop() -> ProjectBuilder {
-    let mut project = ProjectBuilder::empty()
-        .file("dbt_project.yml", "name: shop\nversion: \"1.0.0\"\nconfig-version: 2\nmodel-paths: [models]\n")
-        .file("models/_shop__sources.yml", SOURCES);
+    let mut project = ProjectBuilder::shop(CONTRACT, &COLUMNS);
     for (name, sql) in MODELS {
         project = project.file(&format!("models/{name}.sql"), sql);
     }

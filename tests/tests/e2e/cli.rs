@@ -7,22 +7,8 @@ use serde_json::Value;
 use tidemill_tests::project::{Project, ProjectBuilder};
 use tidemill_tests::tidemill::exit;
 
-const SOURCES: &str = "\
-sources:
-  - name: shop
-    tables:
-      - name: orders
-        config:
-          meta:
-            tidemill:
-              topic: orders
-              event_time: {column: created_at, unit: s}
-              idempotency_key: order_id
-        columns:
-          - {name: order_id, data_type: text}
-          - {name: created_at, data_type: timestamp}
-          - {name: amount, data_type: bigint}
-";
+const CONTRACT: &str = "{topic: orders, event_time: {column: created_at, unit: s}, idempotency_key: order_id}";
+const COLUMNS: [(&str, &str); 3] = [("order_id", "text"), ("created_at", "timestamp"), ("amount", "bigint")];
 
 const ORDERS: &str = "select order_id, created_at, amount from {{ source('shop', 'orders') }}\n";
 
@@ -36,11 +22,7 @@ models:
 
 /// A project of one's own: one source, one model, one test.
 fn shop() -> ProjectBuilder {
-    ProjectBuilder::empty()
-        .file("dbt_project.yml", "name: shop\nversion: \"1.0.0\"\nconfig-version: 2\nmodel-paths: [models]\n")
-        .file("models/_shop__sources.yml", SOURCES)
-        .file("models/orders.sql", ORDERS)
-        .file("models/orders.yml", ORDERS_YML)
+    ProjectBuilder::shop(CONTRACT, &COLUMNS).file("models/orders.sql", ORDERS).file("models/orders.yml", ORDERS_YML)
 }
 
 fn order(id: &str, created_at: i64, amount: i64) -> String {

@@ -15,27 +15,12 @@ use tidemill_tests::wait::{self, PATIENCE};
 /// The promise is ten seconds; a loaded machine gets some more to end a process.
 const STOP: Duration = Duration::from_secs(15);
 
-const SOURCES: &str = "\
-sources:
-  - name: shop
-    tables:
-      - name: orders
-        config:
-          meta:
-            tidemill: {topic: orders, event_time: {column: at, unit: s}, idempotency_key: id}
-        columns:
-          - {name: id, data_type: text}
-          - {name: at, data_type: timestamp}
-";
-
 fn shop(bootstrap: Option<&str>) -> ProjectBuilder {
-    let project = ProjectBuilder::empty()
-        .file("dbt_project.yml", "name: shop\nversion: \"1.0.0\"\nconfig-version: 2\nmodel-paths: [models]\n")
-        .file("models/_sources.yml", SOURCES)
-        .file(
-            "models/orders.sql",
-            "{{ config(materialized='table') }} select id, at from {{ source('shop', 'orders') }}\n",
-        );
+    let contract = "{topic: orders, event_time: {column: at, unit: s}, idempotency_key: id}";
+    let project = ProjectBuilder::shop(contract, &[("id", "text"), ("at", "timestamp")]).file(
+        "models/orders.sql",
+        "{{ config(materialized='table') }} select id, at from {{ source('shop', 'orders') }}\n",
+    );
     match bootstrap {
         Some(bootstrap) => project.kafka(bootstrap, "shop"),
         None => project,

@@ -8,12 +8,15 @@ use tidemill_simulate::avro::{
     UserActionVersion,
 };
 use tidemill_tests::kafka::Broker;
+use tidemill_tests::mutual_tls::MutualTls;
 use tidemill_tests::project::{Project, ProjectBuilder};
 use tidemill_tests::registry::{Registry, url_at};
 use tidemill_tests::shared;
 use tidemill_tests::tidemill::{Tidemill, exit};
 use tidemill_tests::topics::{Record, Topics};
 use tidemill_tests::toxiproxy::Toxiproxy;
+
+use crate::systems::{self, CLICKS};
 
 const SOURCE: &str = "clicks.user_actions";
 /// 2025-03-09T12:00:30Z.
@@ -85,8 +88,12 @@ impl Scene {
     }
 
     fn project(&self, registry_url: &str) -> Result<Project> {
+        self.builder(registry_url)?.build()
+    }
+
+    fn builder(&self, registry_url: &str) -> Result<ProjectBuilder> {
         let sources = SOURCES.replace("<actions>", &self.actions).replace("<transactions>", &self.transactions);
-        ProjectBuilder::empty()
+        let project = ProjectBuilder::empty()
             .kafka(&shared::kafka()?, &shared::unique_name("group"))
             .registry(registry_url)
             .file("dbt_project.yml", DBT_PROJECT)
@@ -95,8 +102,8 @@ impl Scene {
             .file("models/schemas/transaction.avsc", TRANSACTION)
             .file("models/models.yml", MODELS)
             .file("models/stg_actions.sql", STAGING)
-            .file("models/pages.sql", PAGES)
-            .build()
+            .file("models/pages.sql", PAGES);
+        Ok(project)
     }
 
     fn subject(&self) -> String {
@@ -386,5 +393,51 @@ fn c3_the_shipped_contracts_read_what_producers_write_in_avro() -> Result<()> {
     }
     tidemill.succeed(&["schema", "check", "--select", "clicks", "--vars", vars])?;
     tidemill.succeed(&["reconcile", "--deep", "--vars", vars])?;
+    Ok(())
+}
+
+#[test]
+fn x34_a_registry_that_asks_for_a_certificate_is_read_with_ours_and_with_no_other() -> Result<()> {
+    let scene = Scene::new()?;
+    let (_, second) = scene.register_versions()?;
+    scene.send(&[click("a1", second, UserActionVersion::V2)])?;
+    let front = MutualTls::before(&scene.registry.address())?;
+    let url = url_at(&front.address()).replacen("http:", "https:", 1);
+    for identity in [None, Some(front.stranger())] {
+        let project = scene.builder(&url)?.registry_tls(front.authority(), identity).build()?;
+        let tidemill = project.tidemill();
+        tidemill.expect(exit::FAILED, &["doctor"])?;
+        let ended = tidemill.expect(exit::RETRY, &["ingest", "--select", SOURCE, "--max-duration", "3s"])?;
+        ensure!(ended.stderr.contains("TM0410"), "{}", ended.stderr);
+        ensure!(quarantined(&tidemill)?.is_empty());
+    }
+    let project = scene.builder(&url)?.registry_tls(front.authority(), Some(front.client())).build()?;
+    let tidemill = project.tidemill();
+    tidemill.succeed(&["doctor"])?;
+    ingest(&tidemill)?;
+    ensure!(tidemill.number(&format!("select count(*) from {SOURCE}"))? == 1);
+    tidemill.succeed(&["schema", "check", "--select", SOURCE])?;
+    Ok(())
+}
+
+/// C3, C6, S9: half of the actions in version 1, half in version 2, some under ids that nobody knows.
+#[test]
+fn clicks_in_avro_come_to_their_truth_by_way_of_the_registry() -> Result<()> {
+    let registry = Registry::start()?;
+    let id = |topic: &str, schema: &str| registry.register(&format!("{topic}-value"), schema);
+    let ids = [
+        id("events.user-actions", USER_ACTION_V1)?,
+        id("events.user-actions", USER_ACTION_V2)?,
+        id("events.transactions", TRANSACTION)?,
+        id("events.system", SYSTEM_METRIC)?,
+    ];
+    let ids = ids.map(|id| id.to_string()).join(",");
+    let traffic = [&CLICKS[..], &["--schema-ids", &ids, "--malformed", "0.01"]].concat();
+    let scene = systems::Scene::open_with("clicks", &traffic, &["clicks_format: avro"], |project| {
+        project.registry(&registry.url())
+    })?;
+    scene.comes_to_its_truth_in_any_batches()?;
+    let unknown = scene.tidemill.number("select count(*) from ops.quarantine where class = 'unknown_schema'")?;
+    ensure!(unknown > 0, "the traffic has ids that nobody knows");
     Ok(())
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use tidemill_tests::installed;
 use tidemill_tests::kafka::Broker;
 use tidemill_tests::project::{Project, ProjectBuilder};
+use tidemill_tests::redis::Redis;
 use tidemill_tests::seed::Seeded;
 use tidemill_tests::tidemill::{Tidemill, exit};
 
@@ -32,45 +33,57 @@ const MISFORTUNE: [&str; 12] = [
 const KILLS: usize = 6;
 
 /// A system's traffic in its topics, and a project that has seen none of it.
-struct Scene {
-    project: Project,
-    tidemill: Tidemill,
-    system: &'static str,
-    truth: PathBuf,
+pub(crate) struct Scene {
+    pub(crate) project: Project,
+    pub(crate) tidemill: Tidemill,
+    pub(crate) system: &'static str,
+    pub(crate) truth: PathBuf,
     /// Records in the topics.
-    num_records: u64,
-    broker: Broker,
+    pub(crate) num_records: u64,
+    pub(crate) broker: Broker,
 }
 
 impl Scene {
     /// Sends traffic to the topics of the shipped contracts: so the broker is the scene's own.
     fn open(system: &'static str, traffic: &[&str]) -> Result<Self> {
+        Self::open_with(system, traffic, &[], |project| project)
+    }
+
+    /// The same with further variables and in a project that has more to it.
+    pub(crate) fn open_with(
+        system: &'static str,
+        traffic: &[&str],
+        vars: &[&str],
+        set_up: impl FnOnce(ProjectBuilder) -> ProjectBuilder,
+    ) -> Result<Self> {
         let broker = Broker::start()?;
         let project = ProjectBuilder::shipped()
             .kafka(&broker.bootstrap(), "systems")
             // A killed process leaves its partitions soon.
             .kafka_property("session.timeout.ms", "2000")
             .kafka_property("heartbeat.interval.ms", "300")
-            .ingest("max_batch_rows", "500")
-            .build()?;
+            .ingest("max_batch_rows", "500");
+        let project = set_up(project).build()?;
         let truth = project.folder().join("truth.json");
         let sent = ["simulate", system, "--create-topics", "--truth", truth.to_str().context("a path is UTF-8")?];
         let sent = project.tidemill().json(&[&sent[..], traffic].concat())?;
         let as_of = sent["as_of"].as_str().context("simulate says for which clock its truth holds")?.to_owned();
-        let vars = format!("{{{system}_enabled: true, zentry_celebrity_threshold: 20}}");
+        let always = [format!("{system}_enabled: true"), "zentry_celebrity_threshold: 20".to_owned()];
+        let vars: Vec<String> = always.into_iter().chain(vars.iter().map(|one| (*one).to_owned())).collect();
+        let vars = format!("{{{}}}", vars.join(", "));
         let tidemill = project.tidemill().as_of(&as_of).vars(&vars);
         let num_records = sent["records"].as_u64().context("simulate counts its records")?;
         Ok(Self { project, tidemill, system, truth, num_records, broker })
     }
 
     /// Reads a part of what is in the topics, builds and publishes.
-    fn step(&self, max_records: u64) -> Result<()> {
+    pub(crate) fn step(&self, max_records: u64) -> Result<()> {
         self.tidemill.succeed(&["ingest", "--select", self.system, "--max-records", &max_records.to_string()])?;
         self.finish()
     }
 
     /// Reads what is left, builds and publishes.
-    fn drain(&self) -> Result<()> {
+    pub(crate) fn drain(&self) -> Result<()> {
         self.tidemill.succeed(&["ingest", "--select", self.system])?;
         self.finish()
     }
@@ -93,14 +106,19 @@ impl Scene {
     }
 
     /// Books, quarantine, marts and warehouse are those of the truth.
-    fn verify(&self) -> Result<()> {
+    pub(crate) fn verify(&self) -> Result<()> {
         let truth = self.truth.to_str().context("a path is UTF-8")?;
         self.tidemill.succeed(&["simulate", "verify", "--truth", truth, "--warehouse"])?;
         Ok(())
     }
 
     /// The books close for readers that share no code with ours, from the topics, the Parquet files and the warehouse alone.
-    fn balance_from_outside(&self) -> Result<()> {
+    pub(crate) fn balance_from_outside(&self) -> Result<()> {
+        self.balance_from_outside_with(None)
+    }
+
+    /// The same with what a Redis server holds.
+    pub(crate) fn balance_from_outside_with(&self, redis: Option<&Redis>) -> Result<()> {
         let reconciled = self.project.folder().join("reconciled.json");
         std::fs::write(&reconciled, self.tidemill.json(&["reconcile", "--deep"])?.to_string())?;
         let output = Command::new(installed::path_of("python")?.join("bin/python"))
@@ -108,6 +126,7 @@ impl Scene {
             .arg(self.project.folder())
             .arg(self.broker.bootstrap())
             .arg(reconciled)
+            .args(redis.map(|redis| redis.port().to_string()))
             .output()
             .context("failed to start Python")?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -116,7 +135,7 @@ impl Scene {
     }
 
     /// Two small batches, the rest, everything again from raw: each time the same tables, and these the true ones.
-    fn comes_to_its_truth_in_any_batches(&self) -> Result<()> {
+    pub(crate) fn comes_to_its_truth_in_any_batches(&self) -> Result<()> {
         for _ in 0..2 {
             self.step(self.num_records / 4)?;
         }
@@ -155,12 +174,12 @@ fn survive(system: &'static str, traffic: &[&str]) -> Result<()> {
 }
 
 /// An hour of clicks by few users: bots, experiments and orders come together.
-const CLICKS: [&str; 6] = ["--events", "6000", "--rate", "4", "--users", "500"];
+pub(crate) const CLICKS: [&str; 6] = ["--events", "6000", "--rate", "4", "--users", "500"];
 /// Three minutes of two phones.
-const ACTIVITY: [&str; 6] = ["--events", "8000", "--rate", "60", "--users", "2"];
-const ZENTRY: [&str; 6] = ["--events", "4000", "--users", "200", "--celebrity-threshold", "20"];
-const ZONER: [&str; 4] = ["--events", "6000", "--users", "100"];
-const LOGINS: [&str; 2] = ["--events", "4000"];
+pub(crate) const ACTIVITY: [&str; 6] = ["--events", "8000", "--rate", "60", "--users", "2"];
+pub(crate) const ZENTRY: [&str; 6] = ["--events", "4000", "--users", "200", "--celebrity-threshold", "20"];
+pub(crate) const ZONER: [&str; 4] = ["--events", "6000", "--users", "100"];
+pub(crate) const LOGINS: [&str; 2] = ["--events", "4000"];
 
 #[test]
 fn zoner_comes_to_its_truth_in_any_batches() -> Result<()> {

@@ -56,6 +56,7 @@ fn record(payload: &[u8]) -> Record<'_> {
         topic_rule: Some(0),
         partition: Some(0),
         offset: Some(0),
+        place_in_file: None,
         timestamp_us: Some(1_741_478_410_000_000),
         clock_us: 1_741_478_410_000_000,
     }

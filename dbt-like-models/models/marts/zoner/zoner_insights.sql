@@ -66,16 +66,36 @@ sleep as (
         max(sleep_seconds) filter (
             where night_date = last_night_date
         ) as sleep_last_night_s,
-        avg(cast(sleep_seconds as double)) filter (
+        {# Sums of decimals are exact: a mean of doubles depends in its last
+           digit on the order of the nights, which a rebuild may change. #}
+        sum(sleep_seconds) filter (
             where night_date > last_night_date - interval '7 days'
-        ) as sleep_avg_7n_s,
-        avg(cast(sleep_seconds as double)) filter (
+        ) as sum_7n_s,
+        count(*) filter (
+            where night_date > last_night_date - interval '7 days'
+        ) as num_7n,
+        sum(sleep_seconds) filter (
             where
             night_date <= last_night_date - interval '7 days'
             and night_date > last_night_date - interval '14 days'
-        ) as sleep_avg_prev_7n_s
+        ) as sum_prev_7n_s,
+        count(*) filter (
+            where
+            night_date <= last_night_date - interval '7 days'
+            and night_date > last_night_date - interval '14 days'
+        ) as num_prev_7n
     from nights
     group by user_id, last_night_date
+),
+
+sleep_with_means as (
+    select
+        user_id,
+        last_night_date,
+        sleep_last_night_s,
+        cast(sum_7n_s as double) / num_7n as sleep_avg_7n_s,
+        cast(sum_prev_7n_s as double) / num_prev_7n as sleep_avg_prev_7n_s
+    from sleep
 ),
 
 open_types as (
@@ -117,7 +137,7 @@ final as (
         concat('[', coalesce(alerts.types, ''), ']') as open_alerts
     from newest
     inner join last_activities on newest.user_id = last_activities.user_id
-    left join sleep on newest.user_id = sleep.user_id
+    left join sleep_with_means as sleep on newest.user_id = sleep.user_id
     left join alerts on newest.user_id = alerts.user_id
 )
 

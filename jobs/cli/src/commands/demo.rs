@@ -1,11 +1,12 @@
 //! `tidemill demo`: the whole road on embedded defaults, in front of your eyes.
 //!
 //! An in-process broker, a seeded simulator that sends sleep, activities and logins with every fault that producers make,
-//! and the real code: ingest, build, publish, in micro-batches while producers still send. At the end the books are balanced
-//! and the marts compared with what the simulator knows to be true.
+//! and the real code: ingest, build, publish to tables and topics, in micro-batches while producers still send. At the end the
+//! books are balanced from the topics to what the sinks hold, and the marts compared with what the simulator knows to be true.
 
 mod project;
 mod samples;
+mod sinks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,6 +72,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: DemoArgs, printer: Printer) -
         shown(&dir)
     ));
 
+    let publications = sinks::prepare(&context, &broker)?;
     let progress = Progress::new(printer);
     let producing = produce(&context, &clock, records, args.rate, &progress, &cancel);
     let cycling = cycle(&context, printer, &producing.done, &progress, num_sent, &cancel);
@@ -92,6 +94,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: DemoArgs, printer: Printer) -
     let session = runner.query_context().await?;
     let models = &runner.project().models;
     let compared = compare::models(&session, &truth, |model| models.contains_key(model)).await?;
+    let held = sinks::Held::of(&context, &publications, &cancel).await?;
     let elapsed = watch.elapsed();
 
     let (_, true_landed, true_duplicates, true_quarantined) = truth.totals();
@@ -105,6 +108,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: DemoArgs, printer: Printer) -
         "balanced": balanced,
         "truth": { "landed": true_landed, "duplicates": true_duplicates, "quarantined": true_quarantined },
         "marts": compared,
+        "sinks": held,
         "cycles": num_cycles,
         "dir": dir,
         "elapsed_ms": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -118,10 +122,12 @@ pub(crate) async fn run(global: &GlobalArgs, args: DemoArgs, printer: Printer) -
         thousands(quarantined),
         if balanced { "balanced, and equal to the simulator's truth" } else { "NOT balanced" }
     ));
+    text.push_str(&held.to_string());
     text.push_str(&marts(&compared));
     text.push_str(&next_steps(&dir, &systems, num_cycles, elapsed));
     printer.result(&object, &text);
-    Ok(if balanced && compared.iter().all(Compared::is_equal) { Exit::Done } else { Exit::Rejected })
+    let is_true = balanced && held.is_closed() && compared.iter().all(Compared::is_equal);
+    Ok(if is_true { Exit::Done } else { Exit::Rejected })
 }
 
 /// The systems that were asked for, each once.

@@ -75,6 +75,9 @@ pub(crate) fn source<'a>(
                 if let (Some(topic), Some(partition), Some(offset)) = (record.topic, record.partition, record.offset) {
                     return Ok(Source::Coordinates { topic, partition, offset });
                 }
+                if let Some(place) = record.place_in_file {
+                    return Ok(Source::Text(place));
+                }
             }
         }
     }

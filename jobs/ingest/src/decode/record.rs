@@ -29,6 +29,9 @@ pub struct Record<'a> {
     pub partition: Option<i32>,
     /// Kafka offset.
     pub offset: Option<i64>,
+    /// What stands for topic, partition and offset in a file: a text that no other record has. Asked for by the key rule
+    /// `coordinates` alone.
+    pub place_in_file: Option<&'a str>,
     /// Kafka's record timestamp, microseconds UTC; `None` for files, which are therefore never late (X11).
     pub timestamp_us: Option<Micros>,
     /// The run's clock, microseconds UTC: stands in for a missing timestamp in the plausible range (X5), nowhere else.

@@ -145,6 +145,7 @@ async fn replay_batch(
             Place::Kafka { topic, partition, offset } => (Some(topic.as_str()), Some(*partition), Some(*offset)),
             Place::File { .. } => (None, None, None),
         };
+        let place = format!("file/{}", entry.place.id());
         decoder.push(&Record {
             // A tombstone is never quarantined, so every entry has a value.
             payload: Some(payload.as_deref().unwrap_or_default()),
@@ -153,6 +154,7 @@ async fn replay_batch(
             topic_rule: topic.and_then(|topic| rules.rule_of(topic)),
             partition,
             offset,
+            place_in_file: topic.is_none().then_some(place.as_str()),
             timestamp_us: entry.timestamp_us,
             clock_us: committer.clock_us(),
         });

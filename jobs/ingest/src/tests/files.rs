@@ -9,18 +9,29 @@ use arrow_avro::writer::AvroWriter;
 use parquet::arrow::ArrowWriter;
 use tidemill_lake::Lake;
 use tidemill_project::TopicPartition;
+use tidemill_project::contract::{Contract, KeyRule};
 use tokio_util::sync::CancellationToken;
 
 use super::support::{MIDNIGHT_S, Process, assert_closed, contract, event, keys, memory_lake, settings};
 use crate::quarantine::{Filter, Place, list};
-use crate::{IngestReport, NoObserver};
+use crate::{IngestObserver, IngestReport, NoObserver};
 
 async fn ingest(lake: &Lake, files: &[&Path], max_batch_rows: usize, cancel: &CancellationToken) -> IngestReport {
+    ingest_by(&contract(), lake, files, max_batch_rows, cancel, Arc::new(NoObserver)).await
+}
+
+async fn ingest_by(
+    contract: &Contract,
+    lake: &Lake,
+    files: &[&Path],
+    max_batch_rows: usize,
+    cancel: &CancellationToken,
+    observer: Arc<dyn IngestObserver>,
+) -> IngestReport {
     let mut settings = settings(None, "");
     settings.ingest.max_batch_rows = max_batch_rows;
     let files = files.iter().map(|path| path.to_path_buf()).collect();
-    let observer = Arc::new(NoObserver);
-    Box::pin(crate::ingest_files(&settings, lake, &contract(), files, "files".to_owned(), observer, cancel.clone()))
+    Box::pin(crate::ingest_files(&settings, lake, contract, files, "files".to_owned(), observer, cancel.clone()))
         .await
         .unwrap()
 }
@@ -93,7 +104,7 @@ async fn the_same_content_twice_adds_nothing_under_whatever_name() {
 
 /// Stops the run after its first commit.
 struct Stopper(CancellationToken);
-impl crate::IngestObserver for Stopper {
+impl IngestObserver for Stopper {
     fn batch_committed(&self, _summary: &crate::BatchSummary) {
         self.0.cancel();
     }
@@ -107,13 +118,8 @@ async fn a_stopped_run_resumes_inside_the_file() {
     let lake = memory_lake();
 
     let cancel = CancellationToken::new();
-    let mut settings = settings(None, "");
-    settings.ingest.max_batch_rows = 10;
     let stopper = Arc::new(Stopper(cancel.clone()));
-    let report =
-        crate::ingest_files(&settings, &lake, &contract(), vec![path.clone()], "files".to_owned(), stopper, cancel)
-            .await
-            .unwrap();
+    let report = ingest_by(&contract(), &lake, &[&path], 10, &cancel, stopper).await;
     let landed = report.landed();
     assert!(landed > 0 && landed < 50, "landed {landed}");
     let report = ingest(&lake, &[&path], 10, &CancellationToken::new()).await;
@@ -121,6 +127,46 @@ async fn a_stopped_run_resumes_inside_the_file() {
     assert_eq!(report.sources[0].duplicates(), 0);
     assert_eq!(keys(&lake).await.len(), 50);
     assert_closed(&lake).await;
+}
+
+#[tokio::test]
+async fn without_a_key_of_its_own_a_record_is_known_by_what_the_file_holds_up_to_it() {
+    let contract = Contract { key: vec![KeyRule::Coordinates], ..contract() };
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    // Samples of a metric: two that are equal are two.
+    let sample = event("load", 1) + "\n";
+    let short = sample.repeat(2);
+    let grown = short.clone() + &lines(2..4);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(grown.as_bytes()).unwrap();
+    let steps = [
+        (file("1.jsonl", short.as_bytes()), 2, 0, "the first time"),
+        (file("1.jsonl", short.as_bytes()), 0, 0, "the same file"),
+        (file("copy.jsonl", short.as_bytes()), 0, 0, "a copy by another name"),
+        (file("grown.jsonl", grown.as_bytes()), 2, 2, "a file that grew, by another name"),
+        (file("packed.jsonl.gz", &packed.finish().unwrap()), 0, 4, "packed anew"),
+        (file("other.jsonl", (lines(7..8) + &short).as_bytes()), 3, 0, "another file with samples that are equal"),
+    ];
+    let lake = memory_lake();
+    for (path, landed, duplicates, why) in &steps {
+        let cancel = CancellationToken::new();
+        let report = ingest_by(&contract, &lake, &[path], 1, &cancel, Arc::new(NoObserver)).await;
+        assert_eq!((report.landed(), report.sources[0].duplicates()), (*landed, *duplicates), "{why}");
+    }
+    assert_closed(&lake).await;
+    // Keys are the same when a run stopped inside of the file.
+    let (whole, parts) = (memory_lake(), memory_lake());
+    ingest_by(&contract, &whole, &[&steps[3].0], 100, &CancellationToken::new(), Arc::new(NoObserver)).await;
+    let cancel = CancellationToken::new();
+    let stopped = ingest_by(&contract, &parts, &[&steps[3].0], 1, &cancel, Arc::new(Stopper(cancel.clone()))).await;
+    assert!(stopped.landed() < 4, "it was stopped");
+    ingest_by(&contract, &parts, &[&steps[3].0], 1, &CancellationToken::new(), Arc::new(NoObserver)).await;
+    assert_eq!(keys(&parts).await, keys(&whole).await);
 }
 
 #[tokio::test]

@@ -146,7 +146,7 @@ pub enum KeyRule {
     Header(String),
     /// X6: SHA-256 over the JSON array of these columns, first 16 bytes in hex.
     Hash(Vec<String>),
-    /// `<topic>/<partition>/<offset>`, for sources that have nothing else.
+    /// `<topic>/<partition>/<offset>`, for sources that have nothing else; for a record of a file its place in the file.
     Coordinates,
 }
 

@@ -55,11 +55,15 @@ pub(super) fn prepare(dir: &Path, systems: &[System]) -> anyhow::Result<PathBuf>
     Ok(models)
 }
 
-/// The project file with the variables of the demo's systems: `<system>_enabled`, and the threshold of celebrities.
+/// The project file with the variables of the demo's systems: those that switch on the system, its topics of results and its
+/// alerts, and the threshold of celebrities.
 fn switched_on(project: &str, systems: &[System]) -> String {
     let switch = |line: &str| {
         let name = line.trim_start().split(':').next().unwrap_or_default();
-        let is_of_demo = systems.iter().any(|system| name.strip_suffix("_enabled") == Some(system.name()));
+        let is_of_demo = systems.iter().any(|system| {
+            let part = name.strip_prefix(system.name()).and_then(|rest| rest.strip_suffix("_enabled"));
+            matches!(part, Some("" | "_topics" | "_alerts"))
+        });
         match name {
             _ if is_of_demo => format!("  {name}: true\n"),
             "zentry_celebrity_threshold" => format!("  {name}: {CELEBRITY_THRESHOLD}\n"),
@@ -93,8 +97,10 @@ mod tests {
 
     #[test]
     fn only_the_systems_of_the_demo_are_switched_on() {
-        let project = "vars:\n  clicks_enabled: false\n  zentry_enabled: false\n  zentry_celebrity_threshold: 10000\n";
-        let expected = "vars:\n  clicks_enabled: true\n  zentry_enabled: false\n  zentry_celebrity_threshold: 100\n";
+        let project = "vars:\n  clicks_enabled: false\n  clicks_topics_enabled: false\n  clicks_user_features_enabled: false\n  \
+                       zentry_enabled: false\n  zentry_celebrity_threshold: 10000\n";
+        let expected = "vars:\n  clicks_enabled: true\n  clicks_topics_enabled: true\n  clicks_user_features_enabled: false\n  \
+                        zentry_enabled: false\n  zentry_celebrity_threshold: 100\n";
         assert_eq!(switched_on(project, &[System::Clicks]), expected);
     }
 }

@@ -113,6 +113,7 @@ pub(crate) fn record(payload: &[u8]) -> Record<'_> {
         topic_rule: Some(0),
         partition: Some(0),
         offset: Some(7),
+        place_in_file: None,
         timestamp_us: Some(NOW_US),
         clock_us: NOW_US,
     }

@@ -4,16 +4,21 @@
 //! that grew is another file, whose known rows are copies. Progress is a `txn` of the raw table, `file/<source>/<hash>` =
 //! next record, moved in the commit that lands the rows, so a killed run resumes inside the file. Every record is a JSON
 //! object for the decoder, whatever the file's format; the Kafka columns of its row are null and it is never late (X11, X19).
+//!
+//! Where a contract's last resort for a key is a record's coordinates, those of a record of a file are all records from the
+//! file's beginning up to it, hashed. So a copy, a file that grew and one that was packed anew add nothing but what is new,
+//! whatever they are called, and another file's rows are its own. Two files that begin with the same records share these.
 
 mod formats;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tidemill_lake::{Lake, TableId};
 use tidemill_project::SourceName;
 use tidemill_project::clock::{Clock, Micros};
-use tidemill_project::contract::Contract;
+use tidemill_project::contract::{Contract, KeyRule};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -168,10 +173,12 @@ impl FileReader {
         let mut base = self.base;
         let first = base.unwrap_or(0);
         let mut buffer = Vec::new();
+        let mut place = PlaceInFile::of(&self.contract);
         while next < first {
             if !records.read(&mut buffer)? {
                 return Ok(());
             }
+            place.pass(&buffer);
             next += 1;
         }
         let mut is_complete = false;
@@ -186,6 +193,7 @@ impl FileReader {
                     break;
                 }
                 chunk.push(0, next, None, Some(&buffer), None, std::iter::empty());
+                place.pass(&buffer);
                 decoder.push(&Record {
                     payload: Some(&buffer),
                     headers: &HeadersRef::default(),
@@ -193,6 +201,7 @@ impl FileReader {
                     topic_rule: None,
                     partition: None,
                     offset: None,
+                    place_in_file: place.text(),
                     timestamp_us: None,
                     clock_us: self.clock_us,
                 });
@@ -231,5 +240,34 @@ impl FileReader {
             }
         }
         Ok(())
+    }
+}
+
+/// Where a record stands in its file, as the hash of all records up to and with it; nothing where no key asks for it.
+struct PlaceInFile {
+    hasher: Option<Xxh3>,
+    text: String,
+}
+
+impl PlaceInFile {
+    fn of(contract: &Contract) -> Self {
+        let is_wanted = contract.key.contains(&KeyRule::Coordinates);
+        Self { hasher: is_wanted.then(Xxh3::new), text: String::new() }
+    }
+
+    fn pass(&mut self, record: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            // The length first: where one record ends and the next begins is part of what was read.
+            hasher.update(&(record.len() as u64).to_le_bytes());
+            hasher.update(record);
+        }
+    }
+
+    /// Of the record that was passed last.
+    fn text(&mut self) -> Option<&str> {
+        let hasher = self.hasher.as_ref()?;
+        self.text.clear();
+        write!(self.text, "file/{:032x}", hasher.digest128()).expect("a string takes whatever is written to it");
+        Some(&self.text)
     }
 }

@@ -118,7 +118,7 @@ pub(super) const CONTRACT: &[KeyDoc] = &[
         "boolean",
         "none",
         "idempotency_key: [{header: ce_id}, {coordinates: true}]",
-        "Topic, partition and offset.",
+        "Topic, partition and offset; of a record of a file what the file holds up to it, so that no copy of the file, and none that grew, brings a row again.",
     ),
     doc(
         "partition_by",
