@@ -50,8 +50,8 @@ struct Over<'a> {
     schema: &'a SchemaRef,
     /// The query of all of them.
     prepared: Option<&'a Prepared>,
-    /// Whether there are so many that each core has one of its own.
-    fills_cores: bool,
+    /// How many are computed at a time.
+    side_by_side: usize,
     /// Where their rows go.
     writer: &'a Writer,
 }
@@ -147,17 +147,12 @@ impl Job<'_> {
         let most = if batches.len() > 1 && self.may_share(base).await? { shape.batches_per_query } else { 1 };
         let groups = neighbours(batches, most);
         let threads = self.executor.threads.max(1);
+        let side_by_side = groups.len().min(threads);
         let prepared = match groups.as_slice() {
-            [[first, ..], .., [.., last]] => self.prepare(base, [first.window, last.window]).await,
+            [[first, ..], .., [.., last]] => self.prepare(base, [first.window, last.window], side_by_side).await,
             _ => None,
         };
-        let over = Over {
-            base,
-            schema: &shape.schema,
-            prepared: prepared.as_ref(),
-            fills_cores: groups.len() >= threads,
-            writer: &*writer,
-        };
+        let over = Over { base, schema: &shape.schema, prepared: prepared.as_ref(), side_by_side, writer: &*writer };
         let work = |group| -> BoxFuture<'_, Vec<(String, Result<Staged>)>> {
             Box::pin(async move { self.group_or_each(over, group).await })
         };
@@ -269,7 +264,7 @@ impl Job<'_> {
             }
         }
         let query = Query::from(self.windowed(over.base, Cut::At(window), &render).await?);
-        Ok(if over.fills_cores { query.on_one_thread() } else { query })
+        Ok(query.beside(over.side_by_side))
     }
 
     /// Whether one query may compute several batches: its plan proves it, and its template does not ask for the batch.

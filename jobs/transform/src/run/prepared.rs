@@ -41,11 +41,9 @@ impl From<DataFrame> for Query {
 }
 
 impl Query {
-    /// The same on one thread: for queries that run beside others, of which each core has one.
-    pub(super) fn on_one_thread(mut self) -> Self {
-        if self.state.config().target_partitions() > 1 {
-            self.state = Arc::new(one_thread(SessionState::clone(&self.state)));
-        }
+    /// The same with its share of the cores: so many queries run side by side.
+    pub(super) fn beside(mut self, side_by_side: usize) -> Self {
+        self.state = Arc::new(sharing(SessionState::clone(&self.state), side_by_side));
         self
     }
 
@@ -57,8 +55,11 @@ impl Query {
     }
 }
 
-fn one_thread(mut state: SessionState) -> SessionState {
-    state.config_mut().options_mut().execution.target_partitions = 1;
+/// A session whose queries take their share of the cores. Batches side by side keep all of them busy, and a plan for one thread is
+/// smaller and moves no rows between threads.
+fn sharing(mut state: SessionState, side_by_side: usize) -> SessionState {
+    let num_cores = state.config().target_partitions();
+    state.config_mut().options_mut().execution.target_partitions = (num_cores / side_by_side.max(1)).max(1);
     state
 }
 
@@ -73,11 +74,16 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Optimises `frame`, which was planned from `sql` over inputs with these openings; it will run beside others. `None` when
-    /// an opening lies where it could not be filled.
-    pub(super) fn new(sql: String, frame: DataFrame, openings: Openings) -> QueryResult<Option<Self>> {
+    /// Optimises `frame`, which was planned from `sql` over inputs with these openings, for so many batches side by side. `None`
+    /// when an opening lies where it could not be filled.
+    pub(super) fn new(
+        sql: String,
+        frame: DataFrame,
+        openings: Openings,
+        side_by_side: usize,
+    ) -> QueryResult<Option<Self>> {
         let (state, plan) = frame.into_parts();
-        let state = one_thread(state);
+        let state = sharing(state, side_by_side);
         let plan = state.optimize(&plan)?;
         Ok((!hides_plans(&plan)?).then(|| Self { sql, state: Arc::new(state), plan, openings }))
     }
@@ -179,7 +185,7 @@ mod tests {
         context.register_table("events", cut.within(input, "event_at", reach, false).unwrap().into_view()).unwrap();
         let frame = context.sql(SQL).await.unwrap();
         let frame = cut.within(frame, "event_at", Reach::default(), false).unwrap();
-        Prepared::new(SQL.to_owned(), frame, openings).unwrap().unwrap()
+        Prepared::new(SQL.to_owned(), frame, openings, 2).unwrap().unwrap()
     }
 
     fn window(start_us: i64) -> BatchWindow {

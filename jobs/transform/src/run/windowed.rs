@@ -49,8 +49,13 @@ impl Job<'_> {
         cut.within(frame, self.event_time()?, Reach::default(), false).map_err(fault)
     }
 
-    /// The query for any batch; `None` when each batch has one of its own.
-    pub(super) async fn prepare(&self, base: &SessionContext, windows: [BatchWindow; 2]) -> Option<Prepared> {
+    /// The query for any batch, of which so many run side by side; `None` when each batch has one of its own.
+    pub(super) async fn prepare(
+        &self,
+        base: &SessionContext,
+        windows: [BatchWindow; 2],
+        side_by_side: usize,
+    ) -> Option<Prepared> {
         let compiler = &self.executor.sessions.compiler;
         let [one, other] = windows.map(|window| self.render_for(window));
         let sql = compiler.sql(self.model, &one).ok()?;
@@ -60,7 +65,7 @@ impl Job<'_> {
         // What cannot be planned fails again with the batches, and is told there.
         let openings = Openings::default();
         let frame = self.windowed(base, Cut::Open(&openings), &one).await.ok()?;
-        Prepared::new(sql, frame, openings).ok()?
+        Prepared::new(sql, frame, openings, side_by_side).ok()?
     }
 
     /// What templates know while a batch is built.
