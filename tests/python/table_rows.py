@@ -99,11 +99,18 @@ def snowflake(port: int, database: str) -> dict[str, dict]:
             found.setdefault(f"{schema}.{table}", []).append([column, kind])
         tables = {}
         for table, columns in found.items():
-            listed = ", ".join(f'"{name}"' for name, _ in columns)
+            # The emulator hands a time that is null out as 1970: whether a value is there is asked beside it.
+            listed = ", ".join(f'"{name}", "{name}" IS NULL' for name, _ in columns)
             rows = cursor.execute(f"SELECT {listed} FROM {database}.{table}").fetchall()
             tables[table] = {
                 "columns": columns,
-                "rows": [[text(value, kind) for value, (_, kind) in zip(row, columns, strict=True)] for row in rows],
+                "rows": [
+                    [
+                        None if is_null else text(value, kind)
+                        for value, is_null, (_, kind) in zip(row[::2], row[1::2], columns, strict=True)
+                    ]
+                    for row in rows
+                ],
             }
     return tables
 

@@ -70,8 +70,9 @@ impl ProjectBuilder {
     /// their types.
     #[must_use]
     pub fn shop(contract: &str, columns: &[(&str, &str)]) -> Self {
-        let columns: String =
+        let columns: Vec<String> =
             columns.iter().map(|(name, kind)| format!("          - {{name: {name}, data_type: {kind}}}\n")).collect();
+        let columns = columns.concat();
         let sources = format!(
             "sources:\n  - name: shop\n    tables:\n      - name: orders\n        config: {{meta: {{tidemill: {contract}}}}}\n        \
              columns:\n{columns}"
@@ -279,7 +280,8 @@ impl Project {
 
 /// Settings of a target that publishes to the emulator.
 fn snowflake_warehouse(target: &str, address: Address, databases: &[(&str, String)]) -> String {
-    let renamed: String = databases.iter().map(|(shipped, own)| format!("{shipped} = \"{own}\"\n")).collect();
+    let renamed: Vec<String> = databases.iter().map(|(shipped, own)| format!("{shipped} = \"{own}\"\n")).collect();
+    let renamed = renamed.concat();
     format!(
         "[target.{target}.warehouse]\ntype = \"snowflake\"\naccount = \"TMORG-TMTEST\"\nuser = \"LOADER\"\n\
          password = \"any\"\nurl = \"{}\"\n[target.{target}.warehouse.databases]\n{renamed}\

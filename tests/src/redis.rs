@@ -82,7 +82,8 @@ impl Redis {
     /// # Errors
     /// When the client fails, or a value is no JSON.
     pub fn values(&self, pattern: &str) -> Result<BTreeMap<String, Value>> {
-        let keys = self.ask(&["KEYS", pattern])?;
+        // Of no keys the client prints an empty line.
+        let keys: Vec<String> = self.ask(&["KEYS", pattern])?.into_iter().filter(|key| !key.is_empty()).collect();
         let mut values = BTreeMap::new();
         for part in keys.chunks(KEYS_AT_ONCE) {
             let asked: Vec<&str> = ["MGET"].into_iter().chain(part.iter().map(String::as_str)).collect();

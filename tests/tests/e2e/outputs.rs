@@ -214,7 +214,8 @@ fn told_whatever_is_killed(
             scene.tidemill.succeed(&["publish"])?;
         }
     }
-    ensure!(kills * 2 > points.len(), "only {kills} of {} kills came: {points:?}", points.len());
+    // A second topic that has nothing new in a round is not killed in it.
+    ensure!(kills * 2 >= points.len(), "only {kills} of {} kills came: {points:?}", points.len());
     scene.drain()?;
     scene.verify()?;
     let ends = outputs.iter().map(|output| Ok((output.topic, output.compare(&scene)?))).collect::<Result<_>>()?;

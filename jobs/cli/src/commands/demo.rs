@@ -57,7 +57,8 @@ pub(crate) async fn run(global: &GlobalArgs, args: DemoArgs, printer: Printer) -
     let (num_sent, ..) = truth.totals();
 
     let broker = MockCluster::new(1).context("failed to start the in-process broker")?;
-    for (topic, partitions) in systems.iter().flat_map(|system| system.topics()) {
+    // Those of the others too: a system that is always on reads its topics, whether the demo is about it or not.
+    for (topic, partitions) in System::ALL.iter().flat_map(|system| system.topics()) {
         broker.create_topic(topic, *partitions, 1).with_context(|| format!("failed to create topic `{topic}`"))?;
     }
     let settings = settings(&dir, models_dir, &broker.bootstrap_servers())?;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Message as _, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
 use tidemill_lake::Table;
 use tidemill_project::kafka::client_config;
 
@@ -18,6 +18,19 @@ use crate::sink::Sink;
 use crate::{CheckedTable, Error, Publication, Result};
 
 const REQUEST: Duration = Duration::from_secs(30);
+
+/// A reader that comes to the end of partitions on purpose: that is no fault to be logged.
+struct ToTheEnd;
+
+impl ClientContext for ToTheEnd {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!(%error, reason, "the broker reports an error");
+        }
+    }
+}
+
+impl ConsumerContext for ToTheEnd {}
 
 /// What the committed records of a topic come to.
 #[derive(Debug, Default)]
@@ -82,8 +95,10 @@ fn read_all(config: &ClientConfig, topic: &str) -> Result<Held, KafkaFault> {
         .set("group.id", "tidemill-check")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed");
-    let consumer: BaseConsumer = config.create().map_err(fault)?;
+        .set("isolation.level", "read_committed")
+        // The end of a partition is told when the broker answers: it need not wait for more first.
+        .set("fetch.wait.max.ms", "20");
+    let consumer: BaseConsumer<ToTheEnd> = config.create_with_context(ToTheEnd).map_err(fault)?;
     let metadata = consumer.fetch_metadata(Some(topic), REQUEST).map_err(fault)?;
     let numbers: Vec<i32> = metadata
         .topics()
