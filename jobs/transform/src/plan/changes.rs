@@ -1,11 +1,11 @@
 //! What happened to an input since a version, told by its log alone: no Parquet file is opened.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde_json::Value as Json;
 use tidemill_lake::metadata::{Act, CommitNote};
-use tidemill_lake::{DataFile, LogCommit, Table};
+use tidemill_lake::{DataFile, LiveFileRef, LogCommit, Table};
 use tidemill_project::TableVersion;
 
 use super::range::{RangeSet, TimeRange};
@@ -160,15 +160,33 @@ fn event_times_of(file: &DataFile, layout: &TimeLayout) -> FileTimes {
     {
         return FileTimes::None;
     }
-    match (measured, partition_range(&file.partition_values, layout)) {
+    let partition_value = |column: &str| file.partition_values.get(column)?.as_deref();
+    match (measured, partition_range(partition_value, layout)) {
         (Some(measured), Some(partition)) => FileTimes::Within(measured.intersection(partition)),
         (Some(range), None) | (None, Some(range)) => FileTimes::Within(range),
         (None, None) => FileTimes::Unknown,
     }
 }
 
-fn partition_range(values: &BTreeMap<String, Option<String>>, layout: &TimeLayout) -> Option<TimeRange> {
-    let value = |column: &str| values.get(column).and_then(Option::as_deref);
+/// Whether a live file may hold a row with an event time in one of `ranges`. Statistics are read only of files whose partition
+/// leaves it open: a table has a file for every hour, and a batch asks for one of them.
+pub(crate) fn may_hold(file: LiveFileRef<'_>, layout: &TimeLayout, ranges: &RangeSet) -> bool {
+    if partition_range(|column| file.partition_value(column), layout).is_some_and(|range| !ranges.intersects(range)) {
+        return false;
+    }
+    match event_times_of(file.as_data_file(), layout) {
+        FileTimes::None => false,
+        FileTimes::Within(range) => !range.is_empty() && ranges.intersects(range),
+        FileTimes::Unknown => true,
+    }
+}
+
+/// Whether a live file's partition alone says between which event times its rows lie.
+pub(crate) fn is_placed(file: LiveFileRef<'_>, layout: &TimeLayout) -> bool {
+    partition_range(|column| file.partition_value(column), layout).is_some()
+}
+
+fn partition_range<'a>(value: impl Fn(&str) -> Option<&'a str>, layout: &TimeLayout) -> Option<TimeRange> {
     if let Some(size) = layout.batch_size {
         let window = size.parse_name(value(BATCH_COLUMN)?)?;
         return Some(TimeRange::new(window.start_us, window.end_us));
@@ -184,8 +202,21 @@ fn partition_range(values: &BTreeMap<String, Option<String>>, layout: &TimeLayou
 }
 
 fn midnight_us(date: &str) -> Option<i64> {
-    let date = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?;
+    // Every file of a table is asked for its date, so the form that writers use is read without the general parser.
+    let usual = match date.as_bytes() {
+        [year @ .., b'-', m1, m2, b'-', d1, d2] if year.len() == 4 => number(year)
+            .zip(number(&[*m1, *m2]))
+            .zip(number(&[*d1, *d2]))
+            .and_then(|((year, month), day)| NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)),
+        _ => None,
+    };
+    let date = usual.or_else(|| NaiveDate::parse_from_str(date, "%Y-%m-%d").ok())?;
     Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros())
+}
+
+/// Digits and nothing else as a number.
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
 }
 
 /// The instants that one statistic may stand for, both included.
@@ -214,6 +245,8 @@ fn parse_stat(value: &Json) -> Option<StatInstants> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
     use tidemill_lake::ColumnStats;
 

@@ -1,12 +1,12 @@
 //! What a plan will read, told from the log before anything is read.
 
 use serde::{Deserialize, Serialize};
-use tidemill_lake::DataFile;
+use tidemill_lake::{DataFile, LiveFileRef, Table};
 
-use super::changes::{TimeLayout, Touched, touched_by};
+use super::changes::{TimeLayout, may_hold};
 use super::inputs::Leaf;
 use super::planner::Pinned;
-use super::range::{RangeSet, TimeRange};
+use super::range::{RangeSet, Reach, TimeRange};
 use super::{Action, PlannedBatch};
 
 /// Files and their bytes. An upper bound: a query reads the columns that it needs, and a file that holds the event times of
@@ -27,6 +27,13 @@ impl Reads {
             self.bytes += file.size;
         }
     }
+
+    fn add_live(&mut self, table: &Table, is_read: impl Fn(LiveFileRef<'_>) -> bool) {
+        for file in table.live_files().filter(|file| is_read(*file)) {
+            self.files += 1;
+            self.bytes += file.size();
+        }
+    }
 }
 
 /// What an action reads of the pinned inputs.
@@ -41,34 +48,44 @@ pub(super) fn reads(action: &Action, pinned: &Pinned) -> Reads {
             }
         }
         Action::Whole | Action::Upsert => {
-            for (_, input) in &pinned.inputs {
-                reads.add(&input.as_ref().map(|input| input.files()).unwrap_or_default());
-            }
+            pinned
+                .inputs
+                .iter()
+                .filter_map(|(_, input)| input.as_ref())
+                .for_each(|input| reads.add_live(input, |_| true));
         }
         Action::Batches { batches, .. } => {
             for (leaf, input) in &pinned.inputs {
-                let files = input.as_ref().map(|input| input.files()).unwrap_or_default();
-                reads.add(files.iter().filter(|file| is_read(file, leaf, batches)));
+                let Some(input) = input else { continue };
+                let read_by = ReadBy::new(leaf, batches);
+                reads.add_live(input, |file| read_by.reads(file));
             }
         }
     }
     reads
 }
 
-/// Whether a batch reads a file: by its event times, seen through the context.
-fn is_read(file: &DataFile, leaf: &Leaf, batches: &[PlannedBatch]) -> bool {
-    leaf.reaches.iter().any(|reach| match (reach, &leaf.layout) {
-        (Some(reach), Some(layout)) => {
-            let read = batches.iter().map(|batch| TimeRange::from(batch.window).read_through(*reach));
-            holds_any(file, layout, &RangeSet::new(read))
-        }
-        _ => !batches.is_empty(),
-    })
+/// Which files some batches read of an input: by their event times, seen through the context.
+struct ReadBy<'a> {
+    /// For each way in which the input is read, the event times; `None` for all of it.
+    ways: Vec<Option<(&'a TimeLayout, RangeSet)>>,
+    is_empty: bool,
 }
 
-fn holds_any(file: &DataFile, layout: &TimeLayout, ranges: &RangeSet) -> bool {
-    match touched_by([file], layout) {
-        Touched::Ranges(held) => held.ranges().iter().any(|held| ranges.intersects(*held)),
-        Touched::All => true,
+impl<'a> ReadBy<'a> {
+    fn new(leaf: &'a Leaf, batches: &[PlannedBatch]) -> Self {
+        let way = |reach: &Option<Reach>| {
+            let (reach, layout) = ((*reach)?, leaf.layout.as_ref()?);
+            let read = batches.iter().map(|batch| TimeRange::from(batch.window).read_through(reach));
+            Some((layout, RangeSet::new(read)))
+        };
+        Self { ways: leaf.reaches.iter().map(way).collect(), is_empty: batches.is_empty() }
+    }
+
+    fn reads(&self, file: LiveFileRef<'_>) -> bool {
+        self.ways.iter().any(|way| match way {
+            Some((layout, ranges)) => may_hold(file, layout, ranges),
+            None => !self.is_empty,
+        })
     }
 }

@@ -8,11 +8,11 @@ use tidemill_lake::metadata::{Act, TransformNote};
 use tidemill_project::clock::Micros;
 use tidemill_project::{SourceName, TableVersion};
 
-use super::changes::{BATCH_COLUMN, InputChange, Touched, changes_since, touched_by};
+use super::changes::{BATCH_COLUMN, InputChange, Touched, changes_since, is_placed, touched_by};
 use super::fingerprint::{Difference, compare, fingerprint};
 use super::inputs::{Leaf, leaves_of, table_of};
 use super::range::{RangeSet, Reach, TimeRange};
-use super::windows::{Horizon, named};
+use super::windows::{Extent, Found, Horizon, named};
 use super::{Action, InputDelta, ModelPlan, PlanOptions, Reads, Reason, cost};
 use crate::graph::Graph;
 use crate::project::{BatchSize, BatchWindow, Keeping, Model, NodeId, Project, Storage, Strategy};
@@ -257,10 +257,11 @@ impl Planner {
         range: TimeRange,
     ) -> Result<Planned> {
         let horizon = self.horizon(model, &pinned)?;
-        let mut windows = horizon.all();
+        let (size, mut windows) = (horizon.size, horizon.all());
+        drop(horizon);
         windows.retain(|window| TimeRange::from(*window).intersects(range));
         plan.reason = Reason::Requested;
-        plan.action = Action::Batches { batches: named(horizon.size, windows), all: false };
+        plan.action = Action::Batches { batches: named(size, windows), all: false };
         pinned.keep(previous);
         Ok(Planned { plan, pinned })
     }
@@ -311,44 +312,20 @@ impl Planner {
         Ok(Action::Batches { batches: named(horizon.size, windows), all: false })
     }
 
-    fn horizon(&self, model: &Model, pinned: &Pinned) -> Result<Horizon> {
+    fn horizon<'a>(&self, model: &Model, pinned: &'a Pinned) -> Result<Horizon<'a>> {
         let size = model.config.batch_size.unwrap_or(crate::project::BatchSize::Day);
-        // A template that asks for its batch, over inputs without event time, has batches from `begin` to now.
-        let mut coverage = reads_by_event_time(pinned).then(Vec::new);
-        for (leaf, input) in &pinned.inputs {
-            let (Some(layout), Some(input)) = (&leaf.layout, input) else { continue };
-            for reach in leaf.reaches.iter().flatten() {
-                // An unbounded reach says how far a row is felt, not that rows are made there.
-                let bounded = Reach {
-                    before_us: if reach.before_us == i64::MAX { 0 } else { reach.before_us },
-                    after_us: if reach.after_us == i64::MAX { 0 } else { reach.after_us },
-                };
-                match touched_by(&input.files(), layout) {
-                    Touched::Ranges(ranges) => {
-                        if let Some(coverage) = &mut coverage {
-                            coverage.extend(ranges.ranges().iter().map(|range| range.reached_through(bounded)));
-                        }
-                    }
-                    Touched::All => coverage = None,
-                }
+        let extent = if model.config.begin_us.is_some() || is_surely_covered(pinned) {
+            Extent::Lazy(Box::new(move || look_around(pinned, size)))
+        } else {
+            // Without a begin all depends on the log's knowing, so it is asked at once.
+            let found = look_around(pinned, size);
+            if found.coverage.is_none() {
+                return Err(BuildFault::NoBegin { model: model.name.clone(), location: Some(model.location.clone()) });
             }
-        }
-        let existing: BTreeSet<BatchWindow> = pinned
-            .own
-            .iter()
-            .flat_map(Table::live_files)
-            .filter_map(|file| size.parse_name(file.partition_value(BATCH_COLUMN)?))
-            .collect();
-        if coverage.is_none() && model.config.begin_us.is_none() {
-            return Err(BuildFault::NoBegin { model: model.name.clone(), location: Some(model.location.clone()) });
-        }
-        Ok(Horizon {
-            size,
-            begin_us: model.config.begin_us.unwrap_or(i64::MIN),
-            coverage: coverage.map(RangeSet::new),
-            existing,
-            until_us: self.as_of_us,
-        })
+            Extent::Known(found)
+        };
+        let begin_us = model.config.begin_us.unwrap_or(i64::MIN);
+        Ok(Horizon { size, begin_us, extent, until_us: self.as_of_us })
     }
 
     async fn look_at_inputs(&self, pinned: &mut Pinned, previous: &TransformNote) -> Result<Findings> {
@@ -456,6 +433,43 @@ impl Findings {
         }
         self.gone.as_ref().map(|input| Reason::VersionGone { input: input.name() })
     }
+}
+
+/// Whether [`look_around`] will find the coverage, told without reading any statistics.
+fn is_surely_covered(pinned: &Pinned) -> bool {
+    let by_event_time = |leaf: &Leaf| leaf.reaches.iter().any(Option::is_some);
+    let knows = |(leaf, input): &(Leaf, Option<Arc<Table>>)| match (&leaf.layout, input) {
+        (Some(layout), Some(input)) if by_event_time(leaf) => input.live_files().all(|file| is_placed(file, layout)),
+        _ => true,
+    };
+    reads_by_event_time(pinned) && pinned.inputs.iter().all(knows)
+}
+
+/// Finds the event times of the inputs and the batches of the model, in the log.
+fn look_around(pinned: &Pinned, size: crate::project::BatchSize) -> Found {
+    // A template that asks for its batch, over inputs without event time, has batches from `begin` to now.
+    let mut coverage = reads_by_event_time(pinned).then(Vec::new);
+    for (leaf, input) in &pinned.inputs {
+        let (Some(layout), Some(input)) = (&leaf.layout, input) else { continue };
+        for reach in leaf.reaches.iter().flatten() {
+            // An unbounded reach says how far a row is felt, not that rows are made there.
+            let bounded = Reach {
+                before_us: if reach.before_us == i64::MAX { 0 } else { reach.before_us },
+                after_us: if reach.after_us == i64::MAX { 0 } else { reach.after_us },
+            };
+            match touched_by(input.live_files().map(|file| file.as_data_file()), layout) {
+                Touched::Ranges(ranges) => {
+                    if let Some(coverage) = &mut coverage {
+                        coverage.extend(ranges.ranges().iter().map(|range| range.reached_through(bounded)));
+                    }
+                }
+                Touched::All => coverage = None,
+            }
+        }
+    }
+    let own = pinned.own.iter().flat_map(Table::live_files);
+    let existing = own.filter_map(|file| size.parse_name(file.partition_value(BATCH_COLUMN)?)).collect();
+    Found { coverage: coverage.map(RangeSet::new), existing }
 }
 
 /// A source that had landed nothing when the model was built last: all that it holds is new.

@@ -10,25 +10,55 @@ use crate::project::{BatchSize, BatchWindow};
 const MAX_ENUMERATED: i64 = 2_000;
 
 /// The batches of a model that exist or can hold rows.
-#[derive(Clone, Debug)]
-pub(crate) struct Horizon {
+///
+/// Which they are is looked up when somebody asks for all of them. Most builds ask for those that a change touched, and need
+/// not look at every file that the inputs ever got.
+#[derive(Debug)]
+pub(crate) struct Horizon<'a> {
     /// Width of the batches.
     pub size: BatchSize,
     /// Start of the first batch that is ever built.
     pub begin_us: i64,
-    /// Event times for which inputs hold rows, seen through the context; `None` when the log does not say.
-    pub coverage: Option<RangeSet>,
-    /// Batches in the model's table.
-    pub existing: BTreeSet<BatchWindow>,
+    /// Where rows and batches are.
+    pub extent: Extent<'a>,
     /// With an unknown coverage, batches are counted out up to here.
     pub until_us: i64,
 }
 
-impl Horizon {
+/// Where rows and batches are.
+pub(crate) enum Extent<'a> {
+    /// Known.
+    Known(Found),
+    /// Looked up when asked for.
+    Lazy(Box<dyn Fn() -> Found + 'a>),
+}
+
+/// Where rows and batches were found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    /// Event times for which inputs hold rows, seen through the context; `None` when the log does not say.
+    pub coverage: Option<RangeSet>,
+    /// Batches in the model's table.
+    pub existing: BTreeSet<BatchWindow>,
+}
+
+impl std::fmt::Debug for Extent<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Known(found) => found.fmt(f),
+            Self::Lazy(_) => f.write_str("Lazy"),
+        }
+    }
+}
+
+impl Horizon<'_> {
     /// Every batch that exists or can hold rows, ascending.
     pub(crate) fn all(&self) -> BTreeSet<BatchWindow> {
-        let mut windows = self.existing.clone();
-        match &self.coverage {
+        let Found { coverage, existing: mut windows } = match &self.extent {
+            Extent::Known(found) => found.clone(),
+            Extent::Lazy(look) => look(),
+        };
+        match coverage {
             Some(coverage) => {
                 for range in coverage.ranges() {
                     windows.extend(self.size.windows(range.start_us.max(self.begin_us), range.end_us));
@@ -97,14 +127,16 @@ mod tests {
 
     const HOUR_US: i64 = 3_600_000_000;
 
-    fn horizon(coverage: &[(i64, i64)]) -> Horizon {
+    fn horizon(coverage: &[(i64, i64)]) -> Horizon<'static> {
         Horizon {
             size: BatchSize::Hour,
             begin_us: 0,
-            coverage: Some(RangeSet::new(
-                coverage.iter().map(|(from, to)| TimeRange::new(from * HOUR_US, to * HOUR_US)),
-            )),
-            existing: BTreeSet::from([BatchSize::Hour.window_of(100 * HOUR_US)]),
+            extent: Extent::Known(Found {
+                coverage: Some(RangeSet::new(
+                    coverage.iter().map(|(from, to)| TimeRange::new(from * HOUR_US, to * HOUR_US)),
+                )),
+                existing: BTreeSet::from([BatchSize::Hour.window_of(100 * HOUR_US)]),
+            }),
             until_us: 0,
         }
     }

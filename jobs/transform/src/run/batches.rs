@@ -78,9 +78,8 @@ pub(super) fn batches_per_query(inputs: &[(Leaf, Option<Arc<Table>>)], size: Bat
     let mut num_batches = 1;
     for (leaf, input) in inputs {
         let (Some(layout), Some(input)) = (&leaf.layout, input) else { continue };
-        let files = input.files();
-        num_rows += files.iter().map(|file| file.num_records.unwrap_or(0)).sum::<u64>();
-        if let Touched::Ranges(ranges) = touched_by(&files, layout) {
+        num_rows += input.live_files().map(|file| file.num_records().unwrap_or(0)).sum::<u64>();
+        if let Touched::Ranges(ranges) = touched_by(input.live_files().map(|file| file.as_data_file()), layout) {
             let count = ranges.ranges().iter().flat_map(|range| size.windows(range.start_us, range.end_us)).count();
             num_batches = num_batches.max(count as u64);
         }

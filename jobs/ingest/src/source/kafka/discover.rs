@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use tidemill_project::{Offset, TopicPartition};
 
@@ -26,6 +27,34 @@ fn ours(metadata: &Metadata, rules: &TopicRules) -> Vec<(String, i32)> {
         .collect()
 }
 
+/// The offset of the beginning or the end of each partition, in their order, by one request to each broker that leads some.
+///
+/// librdkafka's look-up of instants takes the two for instants, as the protocol does.
+/// Source: Kafka protocol, `ListOffsets`, field `timestamp`: -1 is the latest offset, -2 the earliest.
+pub(super) fn offsets_at(
+    consumer: &BaseConsumer<Context>,
+    partitions: &[TopicPartition],
+    place: rdkafka::Offset,
+    timeout: Duration,
+) -> Result<Vec<Offset>, KafkaError> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for of in partitions {
+        list.add_partition_offset(&of.topic.0, of.partition, place)?;
+    }
+    let answer = consumer.offsets_for_times(list, timeout)?;
+    let offset = |of: &TopicPartition| {
+        let unknown = || KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition);
+        let found = answer.find_partition(&of.topic.0, of.partition).ok_or_else(unknown)?;
+        found.error()?;
+        // What was asked with stands there still where nothing was answered; both are below zero.
+        found.offset().to_raw().filter(|offset| *offset >= 0).map(Offset).ok_or_else(unknown)
+    };
+    partitions.iter().map(offset).collect()
+}
+
 impl Poller {
     /// Finds the contract's topics, notes where each partition ends now, and subscribes.
     pub(super) fn discover(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), Stop> {
@@ -43,17 +72,13 @@ impl Poller {
             self.send(consumer, Event::Warned { warning })?;
         }
 
-        let mut ends = Vec::new();
-        for (topic, num_partitions) in &ours {
-            for number in 0..*num_partitions {
-                let partition = TopicPartition::new(topic.clone(), number);
-                let (low, high) = self.watermarks(consumer, &partition)?;
-                if self.plan.mode == Mode::Drain {
-                    self.targets.insert(partition.clone(), (low, high));
-                }
-                ends.push((partition, low, high));
-            }
+        let numbers = |(topic, count): (String, i32)| (0..count).map(move |at| TopicPartition::new(topic.clone(), at));
+        let partitions: Vec<TopicPartition> = ours.into_iter().flat_map(numbers).collect();
+        let watermarks = self.watermarks(consumer, &partitions)?;
+        if self.plan.mode == Mode::Drain {
+            self.targets.extend(partitions.iter().cloned().zip(watermarks.iter().copied()));
         }
+        let ends = partitions.into_iter().zip(watermarks).map(|(of, (low, high))| (of, low, high)).collect();
         self.send(consumer, Event::Partitions { ends })?;
 
         self.looked_for_topics = self.plan.clock.stopwatch();
@@ -102,16 +127,18 @@ impl Poller {
         self.subscribe(consumer, names)
     }
 
-    /// First offset that exists and the end, which is the last stable offset: the consumer reads committed records only.
+    /// First offset that exists and the end, which is the last stable offset: the consumer reads committed records only. In
+    /// the order of `partitions`, by two requests to each broker that leads some of them.
     pub(super) fn watermarks(
         &mut self,
         consumer: &BaseConsumer<Context>,
-        partition: &TopicPartition,
-    ) -> Result<(Offset, Offset), Stop> {
-        let (low, high) = self.insist("ask for the ends of a partition", |timeout| {
-            consumer.fetch_watermarks(&partition.topic.0, partition.partition, timeout)
-        })?;
-        Ok((Offset(low), Offset(high)))
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<(Offset, Offset)>, Stop> {
+        self.insist("ask for the ends of partitions", |timeout| {
+            let low = offsets_at(consumer, partitions, rdkafka::Offset::Beginning, timeout)?;
+            let high = offsets_at(consumer, partitions, rdkafka::Offset::End, timeout)?;
+            Ok(low.into_iter().zip(high).collect())
+        })
     }
 
     /// Repeats a request until it is answered, with a growing pause, for [`SILENCE`] at most and not beyond the run's end.

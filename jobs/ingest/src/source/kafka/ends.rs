@@ -7,6 +7,7 @@ use tidemill_project::{Offset, TopicPartition};
 use tracing::{debug, warn};
 
 use super::context::Context;
+use super::discover::offsets_at;
 use super::{Active, OTHERS, Poller, QUIET_TICKS, REQUEST, SILENCE, Stop, TICK};
 use crate::Mode;
 use crate::error::{Cause, is_permanent};
@@ -54,29 +55,50 @@ impl Poller {
         Ok(finished)
     }
 
-    /// A drain has come to the end of a partition.
-    pub(super) fn finish(&mut self, consumer: &BaseConsumer<Context>, partition: &TopicPartition) -> Result<(), Stop> {
-        let Some(active) = self.active.get_mut(partition) else { return Ok(()) };
+    /// A drain has come to the end of a partition. [`Poller::ask_ends`] asks later whether its log has grown meanwhile.
+    pub(super) fn finish(&mut self, consumer: &BaseConsumer<Context>, partition: &TopicPartition) {
+        let Some(active) = self.active.get_mut(partition) else { return };
         if std::mem::replace(&mut active.is_finished, true) {
-            return Ok(());
+            return;
         }
-        let (slot, next) = (active.slot, active.next);
         let mut list = TopicPartitionList::new();
         list.add_partition(&partition.topic.0, partition.partition);
         if let Err(error) = consumer.pause(&list) {
             debug!(%error, "failed to pause");
         }
+        self.unasked.push(partition.clone());
+    }
+
+    /// Asks for the ends of all partitions that a drain has finished since it was asked last, in one request: an answer stands
+    /// in line behind the fetch that is under way, and asking for each partition by itself would wait for as many fetches as
+    /// there are partitions.
+    fn ask_ends(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), Stop> {
+        let asked = std::mem::take(&mut self.unasked);
+        if asked.is_empty() {
+            return Ok(());
+        }
         let at_us = self.plan.clock.now_us();
-        match consumer.fetch_watermarks(&partition.topic.0, partition.partition, REQUEST) {
-            Ok((_, end)) if next >= Offset(end) => self.send(consumer, Event::Drained { slot, next, at_us })?,
-            Ok(_) => {}
-            Err(error) => debug!(%partition, %error, "could not ask for the end of the log"),
+        let ends = match offsets_at(consumer, &asked, rdkafka::Offset::End, REQUEST) {
+            Ok(ends) => ends,
+            Err(error) => {
+                debug!(%error, "could not ask for the ends of logs");
+                return Ok(());
+            }
+        };
+        for (partition, end) in asked.iter().zip(ends) {
+            // One that was given back or begun anew meanwhile is no longer what was finished.
+            let Some(active) = self.active.get(partition).filter(|active| active.is_finished) else { continue };
+            let (slot, next) = (active.slot, active.next);
+            if next >= end {
+                self.send(consumer, Event::Drained { slot, next, at_us })?;
+            }
         }
         Ok(())
     }
 
     /// Asks idle partitions whether they are at their end, and a silent broker whether it is there.
     pub(super) fn tick(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), Stop> {
+        self.ask_ends(consumer)?;
         let idle: Vec<TopicPartition> = self
             .active
             .iter_mut()
@@ -121,7 +143,7 @@ impl Poller {
                     }
                     if is_finished {
                         self.send(consumer, Event::Advanced { slot, next })?;
-                        self.finish(consumer, &partition)?;
+                        self.finish(consumer, &partition);
                     }
                 }
                 Err(error) => {
@@ -160,6 +182,7 @@ impl Poller {
             }
             return Ok(false);
         }
+        self.ask_ends(consumer)?;
         let is_elsewhere = |(partition, (low, end)): &(&TopicPartition, &(Offset, Offset))| {
             low < end && !self.active.contains_key(partition)
         };

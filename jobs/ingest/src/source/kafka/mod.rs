@@ -197,6 +197,8 @@ struct Poller {
     next_slot: Slot,
     num_records: u64,
     is_assigned: bool,
+    /// Partitions that a drain has finished, and whose ends it has not asked for since.
+    unasked: Vec<TopicPartition>,
     /// Some partition's log turned out to be another one.
     has_impostor: bool,
     /// What is subscribed to, sorted.
@@ -230,6 +232,7 @@ impl Poller {
             next_slot: 0,
             num_records: 0,
             is_assigned: false,
+            unasked: Vec::new(),
             has_impostor: false,
             subscription: Vec::new(),
             looked_for_topics: watch,

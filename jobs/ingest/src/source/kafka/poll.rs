@@ -45,7 +45,7 @@ impl Poller {
         }
         self.flush(consumer)?;
         for partition in finished {
-            self.finish(consumer, &partition)?;
+            self.finish(consumer, &partition);
         }
         if std::mem::take(&mut self.has_impostor) {
             self.replace_impostors(consumer)?;

@@ -76,8 +76,8 @@ impl Poller {
     ) -> Result<(), Stop> {
         let mut list = TopicPartitionList::new();
         let mut spans = Vec::new();
-        for partition in partitions {
-            let ends = self.watermarks(consumer, &partition)?;
+        let watermarks = self.watermarks(consumer, &partitions)?;
+        for (partition, ends) in partitions.into_iter().zip(watermarks) {
             let LakeOffset { next: base, last } = lake.get(&partition).cloned().unwrap_or_default();
             let first = if base.is_none() { self.first_offset(consumer, &partition, ends)? } else { ends.0 };
             match begin(&partition, base, ends, first, self.plan.on_gap, hold == Hold::HeldOther) {
@@ -145,7 +145,7 @@ impl Poller {
         self.active.insert(partition.clone(), active);
         self.send(consumer, Event::Positioned(span))?;
         if end.is_some_and(|end| start >= end) {
-            self.finish(consumer, &partition)?;
+            self.finish(consumer, &partition);
         }
         Ok(())
     }
@@ -198,13 +198,12 @@ impl Poller {
         self.flush(consumer)?;
         let held: Vec<(TopicPartition, Offset)> =
             self.active.iter().map(|(partition, active)| (partition.clone(), active.next)).collect();
-        let mut outside = Vec::new();
-        for (partition, next) in held {
-            let (low, high) = self.watermarks(consumer, &partition)?;
-            if !(low..=high).contains(&next) {
-                outside.push(partition);
-            }
-        }
+        let (partitions, nexts): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+        let watermarks = self.watermarks(consumer, &partitions)?;
+        let of_each = partitions.into_iter().zip(nexts).zip(watermarks);
+        let is_outside = |next: Offset, (low, high): (Offset, Offset)| !(low..=high).contains(&next);
+        let outside: Vec<TopicPartition> =
+            of_each.filter(|((_, next), ends)| is_outside(*next, *ends)).map(|((partition, _), _)| partition).collect();
         if outside.is_empty() {
             return Ok(());
         }
