@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use arrow::array::RecordBatch;
+use arrow::array::{Array as _, ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -59,7 +62,7 @@ pub(crate) fn print_rows(batches: &[RecordBatch], output: Option<&Path>, printer
         Format::Csv => {
             let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(&mut bytes);
             for batch in batches {
-                writer.write(batch).context("failed to write rows as CSV")?;
+                writer.write(&flat(batch)?).context("failed to write rows as CSV")?;
             }
         }
         Format::Parquet => {
@@ -83,6 +86,24 @@ pub(crate) fn print_rows(batches: &[RecordBatch], output: Option<&Path>, printer
         None => printer.data(&bytes),
     }
     Ok(())
+}
+
+/// Rows whose lists and structs are texts: a cell of CSV holds one value.
+fn flat(batch: &RecordBatch) -> anyhow::Result<RecordBatch> {
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        if field.data_type().is_nested() {
+            let format = FormatOptions::default();
+            let cells = ArrayFormatter::try_new(column, &format).context("failed to write rows as CSV")?;
+            let texts = (0..column.len()).map(|row| column.is_valid(row).then(|| cells.value(row).to_string()));
+            columns.push(Arc::new(texts.collect::<StringArray>()) as ArrayRef);
+            fields.push(Field::new(field.name(), DataType::Utf8, true));
+        } else {
+            columns.push(Arc::clone(column));
+            fields.push(field.as_ref().clone());
+        }
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).context("failed to write rows as CSV")
 }
 
 /// Rows as one JSON array of objects, nulls included; numbers of 64 bits keep all their digits.
