@@ -156,3 +156,11 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
+
+/// The candidate that `name` is a slip of: what [`nearest`] suggests, when no more than two letters differ and one of them is
+/// no digit. What merely resembles a name (`orders_v1` and `orders_v2`, `total_tickets` and `total_accounts`) is none.
+pub fn slip_of<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let letters = |text: &str| text.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>();
+    let own = letters(name);
+    nearest(name, candidates).filter(|near| strsim::damerau_levenshtein(name, near) <= 2 && letters(near) != own)
+}

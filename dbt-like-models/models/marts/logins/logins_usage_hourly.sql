@@ -2,7 +2,8 @@ with
 
 logins as (
     select
-        event_at, device_type, app_version, locale, user_id, device_id, lateness_s
+        event_at, device_type, app_version, locale, user_id, device_id,
+        lateness_s
     from {{ ref('logins_enriched') }}
 ),
 

@@ -198,7 +198,7 @@ pub(crate) fn event_time(start: Option<&str>, end: Option<&str>) -> anyhow::Resu
     match (start, end) {
         (None, None) => Ok(None),
         (Some(start), Some(end)) => {
-            let (start_us, end_us) = (instant(start)?, instant(end)?);
+            let (start_us, end_us) = (bound("--event-time-start", start)?, bound("--event-time-end", end)?);
             if start_us >= end_us {
                 return Err(
                     UsageError { message: "--event-time-start must be before --event-time-end".to_owned() }.into()
@@ -207,6 +207,16 @@ pub(crate) fn event_time(start: Option<&str>, end: Option<&str>) -> anyhow::Resu
             Ok(Some(TimeRange { start_us, end_us }))
         }
         _ => Err(UsageError { message: "--event-time-start and --event-time-end go together".to_owned() }.into()),
+    }
+}
+
+/// An instant, or a date, which is its midnight in UTC as in dbt. A clock without zone is nobody's time.
+fn bound(flag: &str, text: &str) -> anyhow::Result<i64> {
+    let is_date = text.trim().len() == 10 && !text.contains(':');
+    let midnight = is_date.then(|| instant(&format!("{}T00:00:00Z", text.trim())).ok()).flatten();
+    match midnight {
+        Some(midnight) => Ok(midnight),
+        None => instant(text).map_err(|error| UsageError { message: format!("{flag}: {error}") }.into()),
     }
 }
 
@@ -250,5 +260,32 @@ fn bytes(count: u64) -> String {
         1_000..1_000_000 => format!("{} kB", count / 1_000),
         1_000_000..1_000_000_000 => format!("{}.{} MB", count / 1_000_000, count % 1_000_000 / 100_000),
         _ => format!("{}.{} GB", count / 1_000_000_000, count % 1_000_000_000 / 100_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(start: &str, end: &str) -> String {
+        match event_time(Some(start), Some(end)) {
+            Ok(Some(range)) => format!("{} to {}", range.start_us, range.end_us),
+            Ok(None) => "all".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn event_times_are_dates_or_instants_with_a_zone() {
+        assert_eq!(told("2025-03-09", "2025-03-10T02:00:00+02:00"), "1741478400000000 to 1741564800000000");
+        assert_eq!(
+            told("2026-01-01T00:00:00", "2026-01-02"),
+            "--event-time-start: `2026-01-01T00:00:00` has no time zone; write it like 2025-03-09T12:00:00Z"
+        );
+        assert_eq!(
+            told("2026-01-01", "2026-02-30"),
+            "--event-time-end: `2026-02-30` is no instant; write it like 2025-03-09T12:00:00Z"
+        );
+        assert_eq!(told("2026-01-02", "2026-01-02"), "--event-time-start must be before --event-time-end");
     }
 }

@@ -28,7 +28,15 @@ impl Runner {
         let project = self.project();
         let ids = Ids::of(self.graph());
         let macros = macro_blocks(project);
-        let writer = NodeWriter { runner: self, ids: &ids, compiled, macros: Uses::of(&macros) };
+        let relations = self.compiler.relations();
+        let writer = NodeWriter {
+            project,
+            graph: self.graph(),
+            relations: &*relations,
+            ids: &ids,
+            compiled,
+            macros: Uses::of(&macros),
+        };
         let mut nodes = Map::new();
         let mut sources = Map::new();
         let mut exposures = Map::new();

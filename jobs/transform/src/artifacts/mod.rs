@@ -18,6 +18,7 @@ mod manifest;
 mod nodes;
 mod results;
 mod state;
+mod template_graph;
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,7 @@ pub use freshness::{FreshnessResult, FreshnessStatus};
 pub use lineage::column_lineage;
 pub use results::{PreviousRun, previous_args, run_results};
 pub use state::StateDirs;
+pub(crate) use template_graph::template_graph;
 
 use crate::error::codes;
 

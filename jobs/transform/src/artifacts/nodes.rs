@@ -8,10 +8,11 @@ use sha2::{Digest, Sha256};
 
 use super::ids::Ids;
 use super::manifest::MacroBlock;
-use crate::graph::Node;
+use crate::graph::{Graph, Node};
 use crate::plan::{identifier_of, schema_of};
-use crate::project::{Column, NodeId, RefCall};
-use crate::run::{Runner, hex};
+use crate::project::{Column, NodeId, Project, RefCall};
+use crate::render::Relations;
+use crate::run::hex;
 
 /// The part of the manifest that a node stands in.
 pub(super) fn class_of(node: &NodeId) -> &'static str {
@@ -50,7 +51,9 @@ impl<'a> Uses<'a> {
 }
 
 pub(super) struct NodeWriter<'a> {
-    pub(super) runner: &'a Runner,
+    pub(super) project: &'a Project,
+    pub(super) graph: &'a Graph,
+    pub(super) relations: &'a dyn Relations,
     pub(super) ids: &'a Ids,
     pub(super) compiled: &'a BTreeMap<NodeId, String>,
     pub(super) macros: Uses<'a>,
@@ -70,7 +73,7 @@ impl NodeWriter<'_> {
     }
 
     pub(super) fn macro_block(&self, block: &MacroBlock) -> Json {
-        let project = self.runner.project();
+        let project = self.project;
         let description = project.extras.macros.get(&block.name).cloned().unwrap_or_default();
         let calls: Vec<&str> = self.macros.calls(&block.sql).into_iter().filter(|id| *id != block.id).collect();
         json!({
@@ -108,11 +111,11 @@ impl NodeWriter<'_> {
     }
 
     fn relation_of(&self, id: &NodeId) -> Option<String> {
-        self.runner.compiler.relation(id).map(|relation| relation.sql)
+        self.relations.relation(id).map(|relation| relation.sql)
     }
 
     fn model(&self, object: &mut Map<String, Json>, id: &NodeId, node: &Node, name: &str) {
-        let project = self.runner.project();
+        let project = self.project;
         let Some(model) = project.models.get(name) else { return };
         let extras = project.extras.models.get(name).cloned().unwrap_or_default();
         let compiled = self.compiled.get(id);
@@ -156,7 +159,7 @@ impl NodeWriter<'_> {
     }
 
     fn seed(&self, object: &mut Map<String, Json>, id: &NodeId, node: &Node, name: &str) {
-        let project = self.runner.project();
+        let project = self.project;
         let Some(seed) = project.seeds.get(name) else { return };
         let text = std::fs::read(&seed.path).unwrap_or_default();
         object.extend(into_map(json!({
@@ -176,7 +179,7 @@ impl NodeWriter<'_> {
     }
 
     fn test(&self, object: &mut Map<String, Json>, id: &NodeId, node: &Node, name: &str) {
-        let project = self.runner.project();
+        let project = self.project;
         let compiled = self.compiled.get(id);
         object.extend(into_map(json!({
             "database": Json::Null,
@@ -195,7 +198,7 @@ impl NodeWriter<'_> {
             if let Some(column) = &test.column {
                 kwargs.insert("column_name".to_owned(), json!(column));
             }
-            let attached = self.runner.graph().get(&test.attached_to);
+            let attached = self.graph.get(&test.attached_to);
             let call = format!("{{{{ test_{}(**_dbt_generic_test_kwargs) }}}}", test.test);
             object.extend(into_map(json!({
                 "checksum": checksum(&format!("{} {}", test.test, json!(kwargs))),
@@ -222,7 +225,7 @@ impl NodeWriter<'_> {
 
     fn source(&self, object: &mut Map<String, Json>, id: &NodeId, node: &Node) {
         let NodeId::Source(name) = id else { return };
-        let project = self.runner.project();
+        let project = self.project;
         let Some(source) = project.sources.get(name) else { return };
         let extras = project.extras.sources.get(name).cloned().unwrap_or_default();
         object.extend(into_map(json!({
@@ -244,7 +247,7 @@ impl NodeWriter<'_> {
     }
 
     fn exposure(&self, object: &mut Map<String, Json>, node: &Node, name: &str) {
-        let Some(exposure) = self.runner.project().extras.exposures.get(name) else { return };
+        let Some(exposure) = self.project.extras.exposures.get(name) else { return };
         object.extend(into_map(json!({
             "type": exposure.kind,
             "owner": exposure.owner,

@@ -23,6 +23,8 @@ pub struct Traits {
     pub access: Option<String>,
     /// `group` of a model.
     pub group: Option<String>,
+    /// Where a model's version stands: `latest`, `old` or `prerelease`; `None` for models without versions.
+    pub version: Option<&'static str>,
     /// Whether a model is the history of another relation's rows.
     pub is_snapshot: bool,
     /// The generic test that a test calls; `None` for singular tests and everything else.
@@ -39,14 +41,16 @@ impl Traits {
     }
 
     fn of(project: &Project, generic: &HashMap<&str, &GenericTest>, id: &NodeId, path: &str) -> Self {
-        let mut traits = Self { package: project.name.clone(), ..Self::default() };
-        traits.fqn = fqn(project, id, path);
+        let mut traits = Self::default();
+        traits.package = package_of(project, generic, id);
+        traits.fqn = fqn(&traits.package, id, path);
         match id {
             NodeId::Model(name) => {
                 if let Some(model) = project.models.get(name) {
                     traits.patch_path = patch_of(project, &model.location.file, &model.path);
                     traits.config = model_config(model);
                     traits.is_snapshot = model.config.snapshot.is_some();
+                    traits.version = version_of(project, name);
                     let extras = project.extras.models.get(name);
                     let raw = |key: &str| model.config.raw.get(key).and_then(Json::as_str).map(str::to_owned);
                     let declared = extras.and_then(|extras| extras.access.clone()).or_else(|| raw("access"));
@@ -93,8 +97,21 @@ impl Traits {
     }
 }
 
-fn fqn(project: &Project, id: &NodeId, path: &str) -> Vec<String> {
-    let mut fqn = vec![project.name.clone()];
+/// The package that brings a node; what packages do not note is taken for the project's.
+fn package_of(project: &Project, generic: &HashMap<&str, &GenericTest>, id: &NodeId) -> String {
+    let found = match id {
+        NodeId::Model(name) => project.models.get(name).map(|model| model.package.clone()),
+        NodeId::Test(name) => generic.get(name.as_str()).map(|test| test.declared_by.clone()).or_else(|| {
+            let singular = project.singular_tests.iter().find(|test| test.name == *name);
+            singular.map(|test| test.package.clone())
+        }),
+        _ => None,
+    };
+    found.filter(|package| !package.is_empty()).unwrap_or_else(|| project.name.clone())
+}
+
+fn fqn(package: &str, id: &NodeId, path: &str) -> Vec<String> {
+    let mut fqn = vec![package.to_owned()];
     // The first folder is the model path itself; the last part is the file.
     let parts: Vec<&str> = path.split('/').collect();
     fqn.extend(parts.iter().skip(1).take(parts.len().saturating_sub(2)).map(|part| (*part).to_owned()));
@@ -103,6 +120,25 @@ fn fqn(project: &Project, id: &NodeId, path: &str) -> Vec<String> {
         other => fqn.push(other.name()),
     }
     fqn
+}
+
+/// `orders.v2` and, for the latest, `orders` lead to a model of versions. One behind the latest is no release yet.
+fn version_of(project: &Project, model: &str) -> Option<&'static str> {
+    let versions = &project.latest_versions;
+    let (base, own) =
+        versions.iter().filter(|(_, named)| *named == model).find_map(|(key, _)| key.rsplit_once(".v"))?;
+    let latest = versions.get(base)?;
+    if latest == model {
+        return Some("latest");
+    }
+    let number = |text: &str| text.parse::<f64>().ok();
+    let latest = versions.iter().filter(|(_, named)| *named == latest).find_map(|(key, _)| key.rsplit_once(".v"));
+    let is_later = match latest.map(|(_, latest)| (number(own), number(latest), latest)) {
+        Some((Some(own), Some(latest), _)) => own > latest,
+        Some((_, _, latest)) => own > latest,
+        None => false,
+    };
+    Some(if is_later { "prerelease" } else { "old" })
 }
 
 fn patch_of(project: &Project, described: &Path, own: &Path) -> Option<String> {

@@ -257,6 +257,15 @@ impl Planner {
         range: TimeRange,
     ) -> Result<Planned> {
         let horizon = self.horizon(model, &pinned)?;
+        if range.end_us <= horizon.begin_us || range.start_us >= self.as_of_us {
+            let since = model.config.begin_us.map(|begin_us| format!("{} to ", instant_text(begin_us)));
+            return Err(BuildFault::NoBatchAsked {
+                model: model.name.clone(),
+                asked: format!("{} to {}", instant_text(range.start_us), instant_text(range.end_us)),
+                held: format!("{}{}", since.unwrap_or_else(|| "until ".to_owned()), instant_text(self.as_of_us)),
+                location: Some(model.location.clone()),
+            });
+        }
         let (size, mut windows) = (horizon.size, horizon.all());
         drop(horizon);
         windows.retain(|window| TimeRange::from(*window).intersects(range));

@@ -122,7 +122,11 @@ pub(super) fn read_keyed(reader: &mut Reader, node: &Node, config: &mut ModelCon
     texts("merge_update_columns", &mut config.keyed.merge_update_columns);
     texts("merge_exclude_columns", &mut config.keyed.merge_exclude_columns);
     if config.incremental_strategy == Strategy::InsertOverwrite {
-        texts("partition_by", &mut config.keyed.partition_by);
+        // BigQuery's form names the column with its type: `{field: day, data_type: date}`.
+        match node.get("partition_by").and_then(|mapping| mapping.get("field")) {
+            Some(field) => config.keyed.partition_by.extend(reader.text(field, "partition_by")),
+            None => texts("partition_by", &mut config.keyed.partition_by),
+        }
     }
     if let Some(value) = node.get("deleted") {
         config.keyed.deleted = reader.text(value, "deleted");

@@ -1,28 +1,29 @@
 //! From a folder to a [`Project`].
 
+mod data_tests;
+mod strays;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
-use tidemill_project::{Fault, Location};
+use tidemill_project::Fault;
 
 use super::configure;
 use super::docs;
 use super::extras::Extras;
 use super::files::{files, inner, place_of_config, read_text, stem};
-use super::model::{
-    EnvVars, GenericTest, MacroFile, Model, NodeId, Project, RefCall, Seed, SingularTest, SourceTable, Target, Uses,
-};
-use super::naming::test_name;
+use super::model::{EnvVars, Model, NodeId, Project, RefCall, Seed, SourceTable, Target, Uses};
 use super::packages;
 use super::properties::{NodeProperties, Properties, TestDeclaration};
+use super::resolve::{add_package_vars, read_macros, read_properties, resolve_text};
 use super::scenarios;
 use super::settings::{Kind, Settings};
 use super::snapshots;
 use super::unit_tests;
-use super::yaml::{Data, Entry, Node, Place, Reader};
+use super::yaml::{Entry, Node, Place, Reader};
 use crate::error::{Error, Result, codes};
 use crate::render::{Renderer, YamlValues};
 
@@ -47,7 +48,7 @@ pub struct LoadOptions {
 /// # Errors
 /// All faults of all files at once, each with its place; [`tidemill_project::ErrorKind::Configuration`].
 pub fn load_project(models_dir: &Path, options: LoadOptions) -> Result<Project> {
-    let mut reader = Reader::default();
+    let mut reader = Reader { strict: options.strict, ..Reader::default() };
     if !models_dir.is_dir() {
         reader.fault(&Place::start_of(models_dir), codes::READ, "the folder of the models project is not there");
         return Err(Error::from_faults(reader.faults));
@@ -169,6 +170,16 @@ impl Loader {
             self.project.extras.selectors = super::selectors::read(&mut self.reader, &root);
         }
         self.settings = settings;
+        let model_files: Vec<(PathBuf, PathBuf)> = self
+            .settings
+            .model_paths
+            .clone()
+            .into_iter()
+            .flat_map(|dir| {
+                files(&mut self.reader, &dir, &["sql", "py"]).into_iter().map(move |path| (dir.clone(), path))
+            })
+            .collect();
+        properties.name_latest_versions(&model_files.iter().map(|(_, path)| stem(path)).collect());
         let versions = std::mem::take(&mut properties.versions);
         self.project.latest_versions.extend(versions);
         for dir in self.settings.seed_paths.clone() {
@@ -176,19 +187,17 @@ impl Loader {
                 self.load_seed(&dir, path, &mut properties);
             }
         }
-        for dir in self.settings.model_paths.clone() {
-            for path in files(&mut self.reader, &dir, &["sql", "py"]) {
-                if path.extension().is_some_and(|ending| ending == "py") {
-                    self.reader.fault_hint(
-                        &Place::start_of(&path),
-                        codes::UNKNOWN_VALUE,
-                        "models in Python cannot be run",
-                        "write it in SQL, or hide the file in .tidemillignore",
-                    );
-                    continue;
-                }
-                self.load_model(&dir, path, &mut properties);
+        for (dir, path) in model_files {
+            if path.extension().is_some_and(|ending| ending == "py") {
+                self.reader.fault_hint(
+                    &Place::start_of(&path),
+                    codes::UNKNOWN_VALUE,
+                    "models in Python cannot be run",
+                    "write it in SQL, or hide the file in .tidemillignore",
+                );
+                continue;
             }
+            self.load_model(&dir, path, &mut properties);
         }
         for dir in self.settings.snapshot_paths.clone() {
             for path in files(&mut self.reader, &dir, &["sql"]) {
@@ -227,80 +236,6 @@ impl Loader {
             configure::merge(&mut merged, &self.root.folder_config(kind, &self.package, inner));
         }
         merged
-    }
-
-    /// A seed or snapshot that YAML lists among the models, or a model among the seeds: dbt says so and goes on.
-    fn move_misplaced(&mut self, properties: &mut Properties) {
-        let mut moved = Vec::new();
-        for (found, what) in [(&mut properties.models, "models"), (&mut properties.seeds, "seeds")] {
-            let names: Vec<String> = found.keys().cloned().collect();
-            for name in names {
-                let node = if self.project.seeds.contains_key(&name) {
-                    NodeId::Seed(name.clone())
-                } else if self.project.models.contains_key(&name) {
-                    NodeId::Model(name.clone())
-                } else {
-                    continue;
-                };
-                if let Some(described) = found.shift_remove(&name) {
-                    self.reader.note(&described.place, format!("`{node}` is described among the {what}"));
-                    moved.push((node, described));
-                }
-            }
-        }
-        for (node, described) in moved {
-            if let (NodeId::Seed(name), description) = (&node, described.description)
-                && let Some(seed) = self.project.seeds.get_mut(name)
-            {
-                seed.description = description;
-                seed.columns = described.columns;
-            }
-            self.add_tests(&node, described.tests);
-        }
-    }
-
-    /// YAML about something that has no file: most often a misspelt name.
-    fn report_orphans(&mut self, left: &IndexMap<String, NodeProperties>, what: &str) {
-        for (name, properties) in left {
-            if self.project.disabled.contains(name) {
-                continue;
-            }
-            let known = self.project.models.keys().chain(self.project.seeds.keys()).map(String::as_str);
-            let message = format!("{what} has no file, name=`{name}`");
-            match tidemill_project::error::nearest(name, known) {
-                Some(near) => {
-                    self.reader.fault_hint(
-                        &properties.place,
-                        codes::ORPHAN,
-                        message,
-                        format!("did you mean `{near}`?"),
-                    );
-                }
-                // dbt passes over it, and so many projects have some.
-                None => self.reader.note(&properties.place, message),
-            }
-        }
-    }
-
-    fn report_repeated_tests(&mut self) {
-        let mut first: BTreeMap<&str, &Location> = BTreeMap::new();
-        let mut faults = Vec::new();
-        let singular = self.project.singular_tests.iter().map(|test| (test.name.as_str(), &test.location));
-        let generic = self.project.generic_tests.iter().map(|test| (test.name.as_str(), &test.location));
-        let unit = self.project.unit_tests.iter().map(|test| (test.name.as_str(), &test.location));
-        let stories = self.project.scenario_tests.iter().map(|test| (test.name.as_str(), &test.location));
-        for (name, location) in singular.chain(generic).chain(unit).chain(stories) {
-            if let Some(before) = first.insert(name, location) {
-                let message = format!("two tests have one name, name=`{name}`, first=`{before}`");
-                faults.push(
-                    Fault::new(message)
-                        .at(location.clone())
-                        .code(codes::REPEATED)
-                        .hint("give one of them a name: `name: …`"),
-                );
-            }
-        }
-        self.reader.faults.extend(faults);
     }
 
     fn read_text(&mut self, path: &Path) -> Option<String> {
@@ -519,203 +454,11 @@ impl Loader {
         self.add_tests(&NodeId::Source(name.clone()), tests);
         self.project.sources.insert(name, source);
     }
-
-    fn load_singular(&mut self, dir: &Path, path: PathBuf, properties: &Properties) {
-        let Some(raw_sql) = self.read_text(&path) else { return };
-        // `tests/fixtures/` holds rows of unit tests.
-        if inner(dir, &path).first() == Some(&"fixtures") {
-            return;
-        }
-        // `tests/generic/` holds `{% test %}` blocks, which were read with the macros.
-        if raw_sql.contains("{% test ") || raw_sql.contains("{%- test ") || raw_sql.contains("{% data_test ") {
-            return;
-        }
-        let name = stem(&path);
-        let uses = match self.renderer.parse(&self.package, &name, &path, &raw_sql) {
-            Ok(uses) => uses,
-            Err(error) => {
-                self.reader.faults.extend(error.into_faults());
-                return;
-            }
-        };
-        let place = Place::start_of(&path);
-        let mut merged = self.folder_config(Kind::Tests, &inner(dir, &path));
-        configure::merge(&mut merged, properties.singular.get(&name).map(Vec::as_slice).unwrap_or_default());
-        let own = Node::from_json(&place_of_config(&path, &raw_sql), &Json::Object(uses.config.clone()));
-        configure::merge(&mut merged, own.entries());
-        let config = configure::test_config(&mut self.reader, merged, &place);
-        if config.enabled {
-            self.project.singular_tests.push(SingularTest {
-                name,
-                path,
-                raw_sql,
-                config,
-                uses,
-                location: place.location(),
-            });
-        }
-    }
-
-    fn add_tests(&mut self, node: &NodeId, tests: Vec<TestDeclaration>) {
-        for declared in tests {
-            let mut merged = self.folder_config(Kind::Tests, &[]);
-            let mut own = Node { place: declared.place.clone(), data: Data::Map(declared.config) };
-            own.change_texts(&mut |place, text| resolve_text(&mut self.reader, &self.values, place, text));
-            configure::merge(&mut merged, own.entries());
-            let config = configure::test_config(&mut self.reader, merged, &declared.place);
-            if !config.enabled {
-                continue;
-            }
-            let name = declared
-                .name
-                .unwrap_or_else(|| test_name(node, &declared.test, declared.column.as_deref(), &declared.args));
-            let mut test = GenericTest {
-                name,
-                test: declared.test,
-                package: declared.package,
-                attached_to: node.clone(),
-                column: declared.column,
-                args: declared.args,
-                config,
-                uses: Uses::default(),
-                description: declared.description,
-                location: declared.place.location(),
-            };
-            match self.renderer.parse_test(&test) {
-                Ok(uses) => {
-                    if !uses.config.is_empty() {
-                        // A `config(...)` in the block of a generic test is what it has of itself; YAML wins over it.
-                        let mut merged = self.folder_config(Kind::Tests, &[]);
-                        let block = Node::from_json(&declared.place, &Json::Object(uses.config.clone()));
-                        configure::merge(&mut merged, block.entries());
-                        configure::merge(&mut merged, own.entries());
-                        test.config = configure::test_config(&mut self.reader, merged, &declared.place);
-                    }
-                    test.uses = uses;
-                    self.project.generic_tests.push(test);
-                }
-                Err(error) => self.reader.faults.extend(error.into_faults()),
-            }
-        }
-    }
 }
 
 /// Seeds share folder configs' grammar with models, but are no views.
 fn without_materialization(merged: Vec<Entry>) -> Vec<Entry> {
     merged.into_iter().filter(|entry| !matches!(entry.key.as_str(), "materialized" | "incremental_strategy")).collect()
-}
-
-fn read_macros(reader: &mut Reader, settings: &Settings) -> Vec<MacroFile> {
-    let mut found = Vec::new();
-    let generic = settings.test_paths.iter().map(|dir| dir.join("generic"));
-    for dir in settings.macro_paths.iter().cloned().chain(generic) {
-        for path in files(reader, &dir, &["sql"]) {
-            if let Some(text) = read_text(reader, &path) {
-                found.push(MacroFile { package: settings.name.clone(), path, text });
-            }
-        }
-    }
-    found
-}
-
-fn read_properties(reader: &mut Reader, settings: &Settings, values: &YamlValues) -> Properties {
-    let mut properties = Properties::default();
-    let dirs = [
-        &settings.model_paths,
-        &settings.seed_paths,
-        &settings.snapshot_paths,
-        &settings.test_paths,
-        &settings.macro_paths,
-    ];
-    let mut seen = std::collections::BTreeSet::new();
-    for dir in dirs.into_iter().flatten() {
-        for path in files(reader, dir, &["yml", "yaml"]) {
-            if !seen.insert(path.clone()) {
-                continue;
-            }
-            let Some(text) = read_text(reader, &path) else { continue };
-            match Node::parse(&path, &text) {
-                Ok(mut root) => {
-                    resolve_configs(reader, values, &mut root);
-                    properties.read(reader, &root);
-                    properties.extras.read(reader, &root);
-                }
-                Err(fault) => reader.faults.push(fault),
-            }
-        }
-    }
-    properties
-}
-
-/// Resolves Jinja below every `config:` of models and seeds, and the switches of sources. Contracts of sources are resolved by
-/// who reads them; arguments of tests stay as they are, because they may call `ref`.
-fn resolve_configs(reader: &mut Reader, values: &YamlValues, root: &mut Node) {
-    let Data::Map(top) = &mut root.data else { return };
-    for sources in top.iter_mut().filter(|entry| entry.key == "sources") {
-        resolve_switches(reader, values, &mut sources.value);
-    }
-    for entry in top.iter_mut().filter(|entry| matches!(entry.key.as_str(), "models" | "seeds" | "snapshots")) {
-        let Data::List(items) = &mut entry.value.data else { continue };
-        for item in items {
-            let Data::Map(keys) = &mut item.data else { continue };
-            for key in keys.iter_mut().filter(|key| matches!(key.key.as_str(), "config" | "meta")) {
-                super::settings::change_configs(&mut key.value, &mut |place, text| {
-                    resolve_text(reader, values, place, text)
-                });
-            }
-        }
-    }
-}
-
-/// `config: enabled:` of each source of a list, and of each of its tables.
-fn resolve_switches(reader: &mut Reader, values: &YamlValues, sources: &mut Node) {
-    let Data::List(items) = &mut sources.data else { return };
-    for item in items {
-        let Data::Map(keys) = &mut item.data else { continue };
-        for key in keys {
-            match (key.key.as_str(), &mut key.value.data) {
-                ("config", Data::Map(config)) => {
-                    for switch in config.iter_mut().filter(|entry| entry.key == "enabled") {
-                        switch.value.change_texts(&mut |place, text| resolve_text(reader, values, place, text));
-                    }
-                }
-                ("tables", _) => resolve_switches(reader, values, &mut key.value),
-                _ => {}
-            }
-        }
-    }
-}
-
-fn resolve_text(reader: &mut Reader, values: &YamlValues, place: &Place, text: &str) -> Option<Json> {
-    if !text.contains("{{") && !text.contains("{%") {
-        return None;
-    }
-    match values.resolve(text) {
-        Ok(value) => Some(value),
-        Err(why) => {
-            match why.split_once("; ") {
-                Some((message, hint)) => reader.fault_hint(place, codes::YAML_EXPRESSION, message, hint),
-                None => reader.fault(place, codes::YAML_EXPRESSION, why),
-            }
-            None
-        }
-    }
-}
-
-/// What a package says about its own variables stands below what the project says about them.
-fn add_package_vars(vars: &mut Map<String, Json>, package: &Settings) {
-    let mut scoped = package.vars.clone();
-    for (key, value) in &mut scoped {
-        if let Some(global) = vars.get(key) {
-            value.clone_from(global);
-        }
-    }
-    if let Some(Json::Object(own)) = vars.get(&package.name) {
-        scoped.extend(own.clone());
-    }
-    if !scoped.is_empty() {
-        vars.insert(package.name.clone(), Json::Object(scoped));
-    }
 }
 
 impl Project {

@@ -18,6 +18,7 @@ mod naming;
 mod packages;
 mod properties;
 mod publish;
+mod resolve;
 mod scenarios;
 mod selectors;
 mod settings;

@@ -219,8 +219,6 @@ pub struct Column {
     pub meta: Map<String, Json>,
     /// `constraints` of the column, by type: `not_null`, `unique`, `primary_key`, `check`, …
     pub constraints: Vec<Constraint>,
-    /// Whether a test stands on the column.
-    pub is_tested: bool,
     /// Where it is declared.
     pub location: Location,
 }
@@ -299,6 +297,8 @@ pub struct GenericTest {
     pub test: String,
     /// The package that its name was written with; a test of that package then, when it has one of that name.
     pub package: Option<String>,
+    /// The package that declares it, whose variables it sees.
+    pub declared_by: String,
     /// What it stands on.
     pub attached_to: NodeId,
     /// The column, for tests below `columns:`.
@@ -320,6 +320,8 @@ pub struct GenericTest {
 pub struct SingularTest {
     /// File name without `.sql`.
     pub name: String,
+    /// The package that it belongs to.
+    pub package: String,
     /// The file, below [`Project::root`] as it was passed.
     pub path: PathBuf,
     /// The file's text.

@@ -1,6 +1,6 @@
 //! Reads properties YAML: what is said about models, seeds, sources and tests beside their files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
@@ -256,6 +256,26 @@ impl Properties {
         }
     }
 
+    /// The latest version of a model may stand in a file of the model's own name, without `_v2`.
+    pub(super) fn name_latest_versions(&mut self, stems: &BTreeSet<String>) {
+        let latest: Vec<(String, String)> = self
+            .versions
+            .iter()
+            .filter(|(name, model)| {
+                !stems.contains(*model) && stems.contains(*name) && !self.models.contains_key(*name)
+            })
+            .map(|(name, model)| (name.clone(), model.clone()))
+            .collect();
+        for (name, model) in latest {
+            if let Some(described) = self.models.shift_remove(&model) {
+                self.models.insert(name.clone(), described);
+            }
+            for named in self.versions.values_mut().filter(|named| **named == model) {
+                named.clone_from(&name);
+            }
+        }
+    }
+
     fn read_source(&mut self, reader: &mut Reader, node: &Node) {
         reader.check_open_keys(node, "source", &SOURCE_KEYS);
         let Some(source) = required(reader, node, "name") else { return };
@@ -395,20 +415,22 @@ fn read_columns(reader: &mut Reader, node: &Node, tests: &mut Vec<TestDeclaratio
         let mut config = older_configs(column);
         configure::merge(&mut config, column.get("config").map(Node::entries).unwrap_or_default());
         let config = Node { place: column.place.clone(), data: Data::Map(config) };
-        let own_tests = read_tests(reader, column, Some(&name));
-        let is_tested = !own_tests.is_empty();
-        tests.extend(own_tests);
+        tests.extend(read_tests(reader, column, Some(&name)));
         let described = Column {
             name: name.clone(),
             description: description(reader, column),
             data_type: column.get("data_type").and_then(|value| reader.text(value, "data_type")),
             meta: config.get("meta").and_then(|meta| reader.object(meta, "meta")).unwrap_or_default(),
             constraints: read_constraints(reader, column),
-            is_tested,
             location: column.place.location(),
         };
         if columns.insert(name.clone(), described).is_some() {
-            reader.fault(&column.place, codes::REPEATED, format!("column is described twice, column=`{name}`"));
+            let message = format!("column is described twice, column=`{name}`");
+            if reader.strict {
+                reader.fault(&column.place, codes::REPEATED, message);
+            } else {
+                reader.note(&column.place, message);
+            }
         }
     }
     columns

@@ -212,6 +212,8 @@ pub(super) struct Reader {
     pub(super) faults: Vec<Fault>,
     /// What changes nothing and may still be a slip.
     pub(super) notes: Vec<Fault>,
+    /// Whether what dbt passes over is a fault.
+    pub(super) strict: bool,
 }
 
 impl Reader {

@@ -1,6 +1,5 @@
 //! dbt's context: what a template sees beside its own variables.
 
-use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat};
@@ -10,11 +9,13 @@ use serde_json::{Map, Value as Json, json};
 use tidemill_project::SourceName;
 use tidemill_project::clock::Micros;
 
+use super::DATABASE;
+use super::callables::{Package, macro_ref, wrap_macro};
 use super::constant::constant;
 use super::relation::{Adapter, Api, relation_value};
 use super::session::Session;
 use super::values::{from_data, look_up_env, look_up_var, target_facts, to_json};
-use super::{modules, mutable, statement, translate};
+use super::{modules, mutable, statement, sums, translate};
 use crate::project::RefCall;
 
 /// The text of the error that carries a `return` up to its macro.
@@ -60,8 +61,8 @@ impl Object for Root {
 impl Root {
     fn built_in(self: &Arc<Self>, key: &str) -> Option<Value> {
         let session = &self.session;
-        if let Some(function) = Function::named(key) {
-            return Some(Value::from_object(Call { function, session: Arc::clone(session) }));
+        if let Some(function) = function(session, key) {
+            return Some(function);
         }
         Some(match key {
             "config" => Value::from_object(Config(Arc::clone(session))),
@@ -73,7 +74,7 @@ impl Root {
             "adapter" => Value::from_object(Adapter(Arc::clone(session))),
             "api" => Value::from_object(Api),
             "modules" => modules::modules(started(session)),
-            "graph" => graph(session),
+            "graph" => session.graph.get_or_init(|| graph(session)).clone(),
             "context" => Value::from_dyn_object(Arc::clone(self)),
             "flags" => {
                 let full_refresh = session.context().is_some_and(|context| context.full_refresh);
@@ -85,7 +86,7 @@ impl Root {
                 Value::from(id)
             }
             "project_name" => Value::from(session.known.project.as_str()),
-            "database" => Value::from("datafusion"),
+            "database" => Value::from(DATABASE),
             "schema" => Value::from(session.target().schema.as_str()),
             "dbt_version" => Value::from("1.11.0"),
             "invocation_args_dict" | "dbt_metadata_envs" => from_data(json!({})),
@@ -119,7 +120,7 @@ fn model(session: &Session) -> Value {
         })
         .collect();
     let mut facts = json!({
-        "name": subject.id.name(), "alias": this.identifier, "schema": this.schema, "database": "datafusion",
+        "name": subject.id.name(), "alias": this.identifier, "schema": this.schema, "database": DATABASE,
         "unique_id": format!("{kind}.{package}.{}", subject.id.name()), "resource_type": kind, "package_name": package,
         "original_file_path": subject.facts.path, "path": subject.facts.path, "tags": subject.facts.tags,
         "config": subject.facts.config, "columns": columns, "description": subject.facts.description,
@@ -133,41 +134,15 @@ fn model(session: &Session) -> Value {
             }),
         );
     }
-    from_data(facts)
+    mutable::from_json(&facts)
 }
 
-/// `graph.nodes` and `graph.sources`, by unique id; empty while a template is parsed, as in dbt.
+/// `graph.nodes`, `graph.sources`, … by unique id; empty while a template is parsed, as in dbt.
 fn graph(session: &Session) -> Value {
-    if !session.executes() {
-        return from_data(json!({"nodes": {}, "sources": {}, "exposures": {}, "metrics": {}, "groups": {}}));
+    match session.relations().and_then(|relations| relations.graph()) {
+        Some(graph) => mutable::from_json(&graph),
+        None => from_data(json!({"nodes": {}, "sources": {}, "exposures": {}, "metrics": {}, "groups": {}})),
     }
-    let known = &session.known;
-    let mut nodes = Map::new();
-    for (name, facts) in &known.models {
-        let id = format!("model.{}.{name}", facts.package);
-        nodes.insert(
-            id.clone(),
-            json!({
-                "unique_id": id, "name": name, "resource_type": "model", "package_name": facts.package,
-                "schema": facts.schema.as_ref().unwrap_or(&session.target().schema), "alias": facts.alias.as_ref().unwrap_or(name),
-                "tags": facts.tags, "config": facts.config, "original_file_path": facts.path, "path": facts.path,
-                "description": facts.description, "database": "datafusion",
-            }),
-        );
-    }
-    for name in &known.seeds {
-        let id = format!("seed.{}.{name}", known.project);
-        nodes.insert(id.clone(), json!({"unique_id": id, "name": name, "resource_type": "seed"}));
-    }
-    let sources: Map<String, Json> = known
-        .sources
-        .iter()
-        .map(|name| {
-            let id = format!("source.{}.{}.{}", known.project, name.source, name.table);
-            (id, json!({"source_name": name.source, "name": name.table, "resource_type": "source"}))
-        })
-        .collect();
-    from_data(json!({"nodes": nodes, "sources": sources, "exposures": {}, "metrics": {}, "groups": {}}))
 }
 
 /// `2025-03-09T12:00:00.000000Z`.
@@ -200,6 +175,7 @@ enum Function {
     List,
     Dict,
     Given,
+    Sum,
     ToJson,
     FromJson,
     ToYaml,
@@ -240,9 +216,16 @@ impl Function {
             translate::LIST => Self::List,
             translate::DICT => Self::Dict,
             translate::GIVEN => Self::Given,
+            sums::SUM => Self::Sum,
             _ => return None,
         })
     }
+}
+
+/// The built-in function of a name.
+pub(super) fn function(session: &Arc<Session>, name: &str) -> Option<Value> {
+    let function = Function::named(name)?;
+    Some(Value::from_object(Call { function, session: Arc::clone(session) }))
 }
 
 #[derive(Debug)]
@@ -272,13 +255,15 @@ impl Object for Call {
                 let (name, default): (&str, Option<Value>) = var_args(args)?;
                 session.note_var(name);
                 let overrides = session.context().and_then(|context| context.vars.get(name));
-                match overrides {
-                    Some(value) => Ok(mutable::from_json(value)),
-                    None => look_up_var(&session.known.vars, session.own_package(), name, default),
-                }
+                let found = match overrides {
+                    Some(value) => mutable::from_json(value),
+                    None => look_up_var(&session.known.vars, session.own_package(), name, default)?,
+                };
+                rendered(session, state, found)
             }
             Function::EnvVar => {
                 let (name, default): (&str, Option<Value>) = var_args(args)?;
+                let default = default.filter(|default| !default.is_none());
                 match session.context().and_then(|context| context.env.get(name)) {
                     Some(value) => Ok(Value::from(value.as_str())),
                     None => look_up_env(&session.known.env, name, default),
@@ -325,6 +310,7 @@ impl Object for Call {
                 }
                 Ok(value)
             }
+            Function::Sum => sums::sum(state, args),
             Function::ToJson => {
                 let (value, _, _): (Value, Option<Value>, Kwargs) = from_args(args)?;
                 Ok(Value::from(to_json(&value).to_string()))
@@ -356,7 +342,9 @@ impl Object for Call {
                         distinct.push(item);
                     }
                 }
-                Ok(Value::from(distinct))
+                // Two sets of the same items are equal, in whatever order they came.
+                distinct.sort();
+                mutable::list(&Value::from(distinct))
             }
             Function::Zip => {
                 let mut lists = args.iter().map(Value::try_iter).collect::<Result<Vec<_>, _>>()?;
@@ -382,6 +370,17 @@ impl Object for Call {
     }
 }
 
+/// A variable's value: a text that is a template is rendered where the variable is used, so that it may say `ref` or `target`.
+fn rendered(session: &Arc<Session>, state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
+    let Some(text) = value.as_str().filter(|text| text.contains("{{") || text.contains("{%")) else { return Ok(value) };
+    if session.is_deep() {
+        return Err(fail("variables lead to each other in a circle".to_owned()));
+    }
+    let root = Value::from_object(Root { session: Arc::clone(session), extra: Vec::new() });
+    let text = translate::translate_template(text).text;
+    session.inside(session.own_package(), || state.env().render_named_str("variable", &text, root)).map(Value::from)
+}
+
 /// `ref('orders')`, `ref('shop', 'orders')`, `ref('orders', v=2)`.
 fn ref_call(args: &[Value]) -> Result<RefCall, Error> {
     let (first, second, named): (&str, Option<&str>, Kwargs) = from_args(args)?;
@@ -399,173 +398,15 @@ fn ref_call(args: &[Value]) -> Result<RefCall, Error> {
 
 /// `name`, and a default given by place or by name.
 fn var_args(args: &[Value]) -> Result<(&str, Option<Value>), Error> {
-    let (name, default, named): (&str, Option<Value>, Kwargs) = from_args(args)?;
-    let named: Option<Value> = named.get("default")?;
-    Ok((name, default.or(named)))
+    let (name, _, named): (&str, Option<Value>, Kwargs) = from_args(args)?;
+    // `none` is a default, too.
+    let given = args.get(1).filter(|default| !default.is_kwargs()).cloned();
+    let named = if named.has("default") { Some(named.get("default")?) } else { None };
+    Ok((name, given.or(named)))
 }
 
 fn fail(message: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
-}
-
-fn wrap_macro(session: &Arc<Session>, args: &[Value]) -> Result<Value, Error> {
-    let (package, name, inner, open): (&str, &str, Value, Option<Value>) = from_args(args)?;
-    let open = match open {
-        Some(open) => Some(Open {
-            parameters: open.get_item_by_index(0)?.try_iter()?.map(|name| name.to_string()).collect(),
-            varargs: open.get_item_by_index(1)?.is_true(),
-            kwargs: open.get_item_by_index(2)?.is_true(),
-        }),
-        None => None,
-    };
-    if let Some(constant) = constant(session, name) {
-        session.register_macro(package, name, constant);
-        return Ok(Value::from(""));
-    }
-    let wrapped =
-        Macro { package: package.to_owned(), name: name.to_owned(), inner, open, session: Arc::clone(session) };
-    session.register_macro(package, name, Value::from_object(wrapped));
-    Ok(Value::from(""))
-}
-
-/// A macro with dbt's `return` and a frame in the stack of an error.
-#[derive(Debug)]
-struct Macro {
-    package: String,
-    name: String,
-    inner: Value,
-    open: Option<Open>,
-    session: Arc<Session>,
-}
-
-/// The parameters of a macro that takes more than it names.
-#[derive(Debug)]
-struct Open {
-    parameters: Vec<String>,
-    varargs: bool,
-    kwargs: bool,
-}
-
-impl Open {
-    /// Hands what is beyond the parameters over as the lists and mappings that the macro reads.
-    fn arrange(&self, args: &[Value]) -> Result<Vec<Value>, Error> {
-        let (mut given, named) = match args.split_last() {
-            Some((last, rest)) if last.is_kwargs() => (rest.to_vec(), Some(Kwargs::try_from(last.clone())?)),
-            _ => (args.to_vec(), None),
-        };
-        let mut passed: Vec<(String, Value)> = Vec::new();
-        if self.varargs {
-            let rest =
-                if given.len() > self.parameters.len() { given.split_off(self.parameters.len()) } else { Vec::new() };
-            passed.push(("varargs".to_owned(), Value::from(rest)));
-        }
-        let mut rest = Vec::new();
-        if let Some(named) = named {
-            for key in named.args() {
-                let value: Value = named.peek(key)?;
-                let known = !self.kwargs || key == "caller" || self.parameters.iter().any(|name| name == key);
-                if known { passed.push((key.to_owned(), value)) } else { rest.push((key.to_owned(), value)) }
-            }
-        }
-        if self.kwargs {
-            passed.push(("kwargs".to_owned(), mutable::dict(&Value::from_pairs(rest))?));
-        }
-        given.push(Value::from(passed.into_iter().collect::<Kwargs>()));
-        Ok(given)
-    }
-}
-
-impl Object for Macro {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
-        let arranged = self.open.as_ref().map(|open| open.arrange(args)).transpose()?;
-        let args = arranged.as_deref().unwrap_or(args);
-        match self.session.inside(&self.package, || self.inner.call(state, args)) {
-            Ok(value) => Ok(value),
-            Err(error) => match self.session.take_returned() {
-                Some(value) => Ok(value),
-                None => {
-                    Err(Error::new(ErrorKind::InvalidOperation, format!("in macro `{}`", self.name)).with_source(error))
-                }
-            },
-        }
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<macro {}>", self.name)
-    }
-}
-
-/// A macro's name: which macro it is shows when it is called.
-#[derive(Debug)]
-struct MacroRef {
-    package: Option<String>,
-    name: String,
-    session: Arc<Session>,
-}
-
-fn macro_ref(session: &Arc<Session>, package: Option<&str>, name: &str) -> Value {
-    Value::from_object(MacroRef {
-        package: package.map(str::to_owned),
-        name: name.to_owned(),
-        session: Arc::clone(session),
-    })
-}
-
-impl Object for MacroRef {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
-        let found = match &self.package {
-            Some(package) => self.session.macro_of(package, &self.name),
-            None => self.session.macro_named(&self.name),
-        };
-        match found {
-            Some(found) => found.call(state, args),
-            None => Err(Error::new(ErrorKind::UnknownFunction, format!("{} is unknown", self.name))),
-        }
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<macro {}>", self.name)
-    }
-}
-
-/// `dbt_utils.star(...)`, `my_project.my_macro(...)`.
-#[derive(Debug)]
-struct Package {
-    name: String,
-    session: Arc<Session>,
-}
-
-impl Package {
-    fn find(&self, name: &str) -> Option<Value> {
-        let session = &self.session;
-        session.macro_of(&self.name, name).or_else(|| {
-            // dbt keeps some of its functions in its own package, too; ours share one.
-            super::macros::SHIPPED_PACKAGES
-                .contains(&self.name.as_str())
-                .then(|| super::macros::SHIPPED_PACKAGES.iter().find_map(|package| session.macro_of(package, name)))?
-        })
-    }
-}
-
-impl Object for Package {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.find(key.as_str()?)
-    }
-
-    fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
-        match self.find(method) {
-            Some(found) => found.call(state, args),
-            None => Err(Error::new(ErrorKind::UnknownFunction, format!("{}.{method} is unknown", self.name))),
-        }
-    }
 }
 
 /// `config(...)`, `config.get(...)`, `config.require(...)`.
@@ -610,7 +451,7 @@ impl Object for Config {
 impl Config {
     fn look_up(&self, key: &str, in_meta: bool) -> Option<Value> {
         let found = if in_meta { self.0.config("meta")?.get(key)?.clone() } else { self.0.config(key)? };
-        Some(from_data(&found))
+        Some(mutable::from_json(&found))
     }
 }
 

@@ -4,6 +4,7 @@
 //! relations have made-up names. The *compile* pass ([`Renderer::model`] and its siblings) gives the SQL that runs; relations
 //! are asked for through [`Relations`], so that the caller decides what a `ref` reads: a table, a batch of it, a fixture.
 
+mod callables;
 mod constant;
 mod context;
 mod explain;
@@ -18,6 +19,7 @@ mod scan;
 mod session;
 mod signature;
 mod statement;
+mod sums;
 mod translate;
 mod values;
 
@@ -32,6 +34,9 @@ pub use renderer::Renderer;
 pub(crate) use values::YamlValues;
 
 use crate::project::{BatchWindow, NodeId, Target};
+
+/// The one database there is.
+pub(crate) const DATABASE: &str = "datafusion";
 
 /// What stands in SQL for a model, a seed or a source table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +92,11 @@ pub trait Relations: Send + Sync {
     fn columns(&self, node: &NodeId) -> Result<Vec<ColumnFacts>, String> {
         let _ = node;
         Ok(Vec::new())
+    }
+
+    /// `graph`: what there is to say about all nodes, by unique id; `None` when there is no project behind the render.
+    fn graph(&self) -> Option<Arc<Json>> {
+        None
     }
 
     /// Runs a query that a template asks (`run_query`) over the tables as this run sees them.

@@ -1,12 +1,13 @@
 //! The part of Python's modules that templates use: `modules.datetime`, `modules.pytz`, `modules.re`.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, Datelike, Duration, NaiveDate, NaiveDateTime, SecondsFormat, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
-use minijinja::value::{Kwargs, Object, Rest, Value, from_args};
+use minijinja::value::{DynObject, Kwargs, Object, Rest, Value, from_args};
 use minijinja::{Error, ErrorKind, State};
 use regex::Regex;
 use tidemill_project::clock::Micros;
@@ -159,6 +160,10 @@ impl Object for Instant {
         true
     }
 
+    fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
+        Some(self.0.cmp(&other.downcast_ref::<Self>()?.0))
+    }
+
     fn call_method(self: &Arc<Self>, _state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         match method {
             "strftime" => {
@@ -198,16 +203,35 @@ impl Object for Instant {
                     args.first().and_then(|zone| zone.downcast_object_ref::<Zone>()).map_or(Tz::UTC, |zone| zone.0);
                 Ok(Value::from_object(Self(self.0.with_timezone(&zone))))
             }
-            // What Python writes as `+` and `-`, which our engine does not let objects do.
             "plus" | "minus" => {
-                let delta = args.first().and_then(|delta| delta.downcast_object_ref::<Delta>()).map(|delta| delta.0);
-                let delta = delta.ok_or_else(|| fail("argument is no timedelta"))?;
-                let moved = self.0.checked_add_signed(if method == "plus" { delta } else { -delta });
-                moved.map(|at| Value::from_object(Self(at))).ok_or_else(|| fail("time is out of range"))
+                let own = Value::from_dyn_object(Arc::clone(self));
+                let delta = args.first().filter(|delta| delta.downcast_object_ref::<Delta>().is_some());
+                delta
+                    .and_then(|delta| moved(&own, delta, method == "plus"))
+                    .unwrap_or_else(|| Err(fail("argument is no timedelta")))
             }
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
         }
     }
+}
+
+/// What `+` or `-` makes of times and spans, as in Python; `None` when one of the two is something else.
+pub(super) fn moved(left: &Value, right: &Value, is_sum: bool) -> Option<Result<Value, Error>> {
+    let at = |value: &Value| value.downcast_object_ref::<Instant>().map(|at| at.0);
+    let span = |value: &Value| value.downcast_object_ref::<Delta>().map(|span| span.0);
+    let instant = |at: Option<DateTime<Tz>>| {
+        at.map(|at| Value::from_object(Instant(at))).ok_or_else(|| fail("time is out of range"))
+    };
+    Some(match (at(left), span(left), at(right), span(right)) {
+        (Some(left), _, _, Some(right)) => instant(left.checked_add_signed(if is_sum { right } else { -right })),
+        (_, Some(left), Some(right), _) if is_sum => instant(right.checked_add_signed(left)),
+        (Some(left), _, Some(right), _) if !is_sum => Ok(Value::from_object(Delta(left - right))),
+        (_, Some(left), _, Some(right)) => {
+            let span = if is_sum { left.checked_add(&right) } else { left.checked_sub(&right) };
+            span.map(|span| Value::from_object(Delta(span))).ok_or_else(|| fail("time is out of range"))
+        }
+        _ => return None,
+    })
 }
 
 fn text_of(at: &DateTime<Tz>) -> String {

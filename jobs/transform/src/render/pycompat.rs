@@ -1,7 +1,33 @@
-//! The methods of Python's texts, mappings and lists that dbt projects call.
+//! The methods of Python's texts, mappings and lists that dbt projects call, and filters as Jinja has them there.
 
-use minijinja::value::{Value, ValueKind, from_args};
-use minijinja::{Error, ErrorKind, State};
+use minijinja::value::{Kwargs, Value, ValueKind, from_args};
+use minijinja::{Environment, Error, ErrorKind, State, filters};
+
+/// Adds the filters that answer otherwise in Python, and those that dbt adds to Jinja's.
+pub(super) fn add_filters(env: &mut Environment<'_>) {
+    env.add_filter("int", |state: &State, value: &Value, default: Option<Value>, base: Option<u32>, named: Kwargs| {
+        let own = default.clone();
+        or_default(default, &named, Value::from(0), |named| filters::int(state, value, own, base, named))
+    });
+    env.add_filter("float", |state: &State, value: &Value, default: Option<Value>, named: Kwargs| {
+        let own = default.clone();
+        or_default(default, &named, Value::from(0.0), |named| filters::float(state, value, own, named))
+    });
+    for filter in ["as_number", "as_native", "as_bool", "as_text"] {
+        env.add_filter(filter, |value: Value| value);
+    }
+}
+
+/// What cannot be converted is the default, not a fault.
+fn or_default(
+    default: Option<Value>,
+    named: &Kwargs,
+    zero: Value,
+    convert: impl FnOnce(Kwargs) -> Result<Value, Error>,
+) -> Result<Value, Error> {
+    let given: Option<Value> = named.get("default")?;
+    convert(named.clone()).or_else(|_| Ok(default.or(given).unwrap_or(zero)))
+}
 
 /// Called for each method that a value does not have by itself.
 pub(super) fn call_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {

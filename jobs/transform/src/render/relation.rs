@@ -33,7 +33,7 @@ impl Object for RelationValue {
         Some(match key.as_str()? {
             "identifier" | "name" | "table" | "alias" => Value::from(self.relation.identifier.as_str()),
             "schema" | "dataset" => Value::from(self.relation.schema.as_str()),
-            "database" | "project" => Value::from("datafusion"),
+            "database" | "project" => Value::from(super::DATABASE),
             "type" => Value::from("table"),
             "is_table" => Value::from(true),
             "is_view" | "is_cte" | "is_materialized_view" | "is_dynamic_table" => Value::from(false),
@@ -63,6 +63,11 @@ impl Object for RelationValue {
         match method {
             "quote" | "replace_path" | "load" => Ok(Value::from_dyn_object(Arc::clone(self))),
             "render" => Ok(Value::from(self.relation.sql.as_str())),
+            "information_schema" => {
+                let (view,): (Option<&str>,) = from_args(args)?;
+                let view = view.map(|view| format!(".{}", quote(&view.to_ascii_lowercase())));
+                Ok(Value::from(format!("information_schema{}", view.unwrap_or_default())))
+            }
             "without_identifier" => Ok(Value::from(quote(&self.relation.schema))),
             "include" => {
                 let (named,): (Kwargs,) = from_args(args)?;

@@ -13,6 +13,9 @@ use super::macros::{SHIPPED_PACKAGES, STAND_INS};
 use super::{Relation, RenderContext, SharedRelations, TableRows};
 use crate::project::{EnvVars, NodeId, RefCall, Target, Uses};
 
+/// Macros call each other, and variables name others, seldom more than a handful deep.
+const MAX_DEPTH: usize = 64;
+
 /// What a project knows before any render, shared by all.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -86,6 +89,12 @@ impl Subject {
     pub(super) fn bare(id: NodeId) -> Self {
         Self { id, facts: ModelFacts::default() }
     }
+
+    /// A test of a package.
+    pub(super) fn test(name: &str, package: &str) -> Self {
+        let facts = ModelFacts { package: package.to_owned(), ..ModelFacts::default() };
+        Self { id: NodeId::Test(name.to_owned()), facts }
+    }
 }
 
 /// Why a template is rendered.
@@ -102,6 +111,8 @@ pub(super) struct Session {
     pub(super) purpose: Purpose,
     /// `model`, which macros close over far more often than they look at it.
     pub(super) model: OnceLock<Value>,
+    /// `graph`, likewise.
+    pub(super) graph: OnceLock<Value>,
     found: Mutex<Found>,
 }
 
@@ -125,8 +136,14 @@ impl std::fmt::Debug for Session {
 
 impl Session {
     pub(super) fn new(known: &Arc<Known>, subject: Subject, purpose: Purpose) -> Arc<Self> {
-        let model = OnceLock::new();
-        Arc::new(Self { known: Arc::clone(known), subject, purpose, model, found: Mutex::default() })
+        Arc::new(Self {
+            known: Arc::clone(known),
+            subject,
+            purpose,
+            model: OnceLock::new(),
+            graph: OnceLock::new(),
+            found: Mutex::default(),
+        })
     }
 
     /// A panic in between leaves data that is still whole: each lock covers one field access.
@@ -308,6 +325,11 @@ impl Session {
             .into_iter()
             .chain(SHIPPED_PACKAGES)
             .find_map(|package| self.macro_of(package, name))
+    }
+
+    /// Whether so many macros and variables are under way that they can only lead to each other.
+    pub(super) fn is_deep(&self) -> bool {
+        self.found().running.len() > MAX_DEPTH
     }
 
     /// Runs `call` as code of a package.

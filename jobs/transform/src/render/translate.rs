@@ -1,15 +1,19 @@
 //! Rewrites templates into what our Jinja engine takes, line by line the same.
 //!
 //! dbt's Jinja runs on Python, whose lists and mappings can be changed in place (`{% do names.append(x) %}`). Ours are values.
-//! So every list or mapping that a template spells out is handed to a function that makes it changeable. And names that a
-//! node's template prints are held to have a value.
+//! So every list or mapping that a template spells out is handed to a function that makes it changeable. Times are added and
+//! subtracted in Python by `+` and `-`, which ours does for numbers alone. `{% do %}` takes any expression there, and only
+//! a call here. And names that a node's template prints are held to have a value.
 
 use super::scan::{Kind, Piece, first_word, is_word, pieces};
+use super::sums;
 
 /// Makes a list changeable.
 pub(super) const LIST: &str = "__list";
 /// Makes a mapping changeable.
 pub(super) const DICT: &str = "__dict";
+const LIST_OPEN: &str = "__list(";
+const DICT_OPEN: &str = "__dict(";
 
 /// Hands a printed name through when it has a value.
 pub(super) const GIVEN: &str = "__given";
@@ -57,6 +61,7 @@ pub(super) fn translate_template(text: &str) -> Translated {
 
 fn rewrite(text: &str, pieces: &[Piece], must_be_given: impl Fn(&str) -> bool) -> Translated {
     let mut translated = Translated { text: String::with_capacity(text.len() + 64), edits: Vec::new() };
+    let has_times = sums::has_times(text);
     for piece in pieces.iter().copied() {
         let part = &text[piece.start..piece.end];
         if piece.kind == Kind::Output
@@ -68,8 +73,18 @@ fn rewrite(text: &str, pieces: &[Piece], must_be_given: impl Fn(&str) -> bool) -
             translated.text.push_str(name);
             translated.add(")");
             translated.text.push_str(&part[start + name.len()..]);
-        } else if matches!(piece.kind, Kind::Output | Kind::Block) && part[2..].contains(['[', '{']) {
-            make_changeable(text, piece, &mut translated);
+        } else if matches!(piece.kind, Kind::Output | Kind::Block) {
+            let mut insertions = Vec::new();
+            if part[2..].contains(['[', '{']) {
+                make_changeable(part, &mut insertions);
+            }
+            if has_times {
+                sums::spell_out(part, piece.kind, &mut insertions);
+            }
+            if piece.kind == Kind::Block && first_word(part) == "do" && has_condition(part) {
+                make_assignment(part, &mut insertions);
+            }
+            insert(part, insertions, &mut translated);
         } else {
             translated.text.push_str(part);
         }
@@ -91,11 +106,54 @@ const SETTERS: [&str; 4] = ["set", "for", "with", "macro"];
 /// Keywords behind which a bracket opens a list and no subscript.
 const KEYWORDS: [&str; 9] = ["in", "and", "or", "not", "if", "else", "elif", "is", "return"];
 
-fn make_changeable(text: &str, piece: Piece, translated: &mut Translated) {
-    let part = &text[piece.start..piece.end];
+/// Text of ours and the byte in front of which it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Insertion {
+    pub(super) at: usize,
+    pub(super) rank: Rank,
+    pub(super) text: &'static str,
+}
+
+/// What goes first where several go to one place: what ends before what begins, the inner before the outer that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// Behind a list or mapping.
+    ListEnd,
+    /// Behind a sum, or around its operators.
+    SumEnd,
+    /// In front of a sum.
+    SumStart,
+    /// In front of a list or mapping.
+    ListStart,
+}
+
+fn insert(part: &str, mut insertions: Vec<Insertion>, translated: &mut Translated) {
+    insertions.sort_unstable();
+    let mut from = 0;
+    for insertion in insertions {
+        translated.text.push_str(&part[from..insertion.at]);
+        translated.add(insertion.text);
+        from = insertion.at;
+    }
+    translated.text.push_str(&part[from..]);
+}
+
+/// Whether the expression of a `do` is `x if y`, or `x if y else z`.
+fn has_condition(part: &str) -> bool {
+    part.split(|letter| !is_word(letter)).any(|word| word == "if")
+}
+
+/// `{% do x if y %}` as `{% set do= x if y %}`: nobody reads a variable of that name.
+fn make_assignment(part: &str, insertions: &mut Vec<Insertion>) {
+    if let Some(at) = part.find("do") {
+        insertions.push(Insertion { at, rank: Rank::SumEnd, text: "set " });
+        insertions.push(Insertion { at: at + 2, rank: Rank::ListEnd, text: "=" });
+    }
+}
+
+fn make_changeable(part: &str, insertions: &mut Vec<Insertion>) {
     // The tag's own braces.
     let (inside, tail) = (2, part.len() - if part.len() >= 4 { 2 } else { 0 });
-    translated.text.push_str(&part[..inside]);
     let mut open: Vec<bool> = Vec::new();
     let mut quote = None;
     let mut skip = false;
@@ -104,7 +162,6 @@ fn make_changeable(text: &str, piece: Piece, translated: &mut Translated) {
     let mut word = "";
     for (index, letter) in part[inside..tail].char_indices().map(|(index, letter)| (index + inside, letter)) {
         if let Some(opening) = quote {
-            translated.text.push(letter);
             if skip {
                 skip = false;
             } else if letter == '\\' {
@@ -117,7 +174,6 @@ fn make_changeable(text: &str, piece: Piece, translated: &mut Translated) {
         }
         if is_word(letter) {
             word_start.get_or_insert(index);
-            translated.text.push(letter);
             before = letter;
             continue;
         }
@@ -128,21 +184,20 @@ fn make_changeable(text: &str, piece: Piece, translated: &mut Translated) {
         match letter {
             '\'' | '"' => quote = Some(letter),
             '[' | '{' if !is_value => {
-                translated.add(&format!("{}(", if letter == '[' { LIST } else { DICT }));
+                let text = if letter == '[' { LIST_OPEN } else { DICT_OPEN };
+                insertions.push(Insertion { at: index, rank: Rank::ListStart, text });
                 open.push(true);
             }
             '[' | '{' => open.push(false),
             _ => {}
         }
-        translated.text.push(letter);
         if matches!(letter, ']' | '}') && open.pop() == Some(true) {
-            translated.add(")");
+            insertions.push(Insertion { at: index + 1, rank: Rank::ListEnd, text: ")" });
         }
         if !letter.is_whitespace() {
             before = letter;
         }
     }
-    translated.text.push_str(&part[tail..]);
 }
 
 #[cfg(test)]
@@ -170,6 +225,29 @@ mod tests {
         assert_eq!(translated.text, text.replacen("{{ a }}", "{{ __given(a) }}", 1));
         assert_eq!(translated.original(translated.text.find("a) }}").unwrap()), text.find("a }}").unwrap());
         assert_eq!(translate(text).text, text);
+    }
+
+    #[test]
+    fn sums_of_times_are_calls_and_others_stay() {
+        let text = "{%- set a = (run_started_at - modules.datetime.timedelta(days=-1)).date() -%}{{ a[1] + [b - 1] }}{{ x-1 if -y }}";
+        let translated = translate(text);
+        assert_eq!(
+            translated.text,
+            "{%- set a = (__sum(run_started_at ,'-', modules.datetime.timedelta(days=-1))).date() -%}\
+             {{ __sum(a[1] ,'+', __list([__sum(b ,'-', 1)])) }}{{ __sum(x,'-',1) if -y }}"
+        );
+        assert_eq!(translated.original(translated.text.find("b ,").unwrap()), text.find("b - 1").unwrap());
+        let plain = "{{ a - 1 }}{% if x -%}{%- endif %}";
+        assert_eq!(translate(plain).text, plain);
+    }
+
+    #[test]
+    fn a_do_with_a_condition_is_an_assignment() {
+        assert_eq!(
+            translate("{% do a.append(1) if b else c.append({'d': 2}) %}").text,
+            "{% set do= a.append(1) if b else c.append(__dict({'d': 2})) %}"
+        );
+        assert_eq!(translate("{% do a.append(1) %}").text, "{% do a.append(1) %}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Jinja in YAML: `"{{ var('grace') }}"`.
 
 use minijinja::value::{Kwargs, Serde, Value, from_args};
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
+use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior};
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 use tidemill_project::error::nearest;
@@ -19,16 +19,20 @@ impl YamlValues {
         let mut env = Environment::new();
         env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         let vars = vars.clone();
-        env.add_function("var", move |args: &[Value]| -> Result<Value, Error> {
-            let (name, default, _): (&str, Option<Value>, Kwargs) = from_args(args)?;
-            look_up_var(&vars, "", name, default)
+        env.add_function("var", move |state: &State<'_, '_>, args: &[Value]| -> Result<Value, Error> {
+            let (name, _, _): (&str, Option<Value>, Kwargs) = from_args(args)?;
+            let default = args.get(1).filter(|default| !default.is_kwargs()).cloned();
+            let value = look_up_var(&vars, "", name, default)?;
+            match value.as_str().filter(|text| text.contains("{{") && !text.contains("var(")) {
+                // A text that says more than is known here (`ref`) is rendered where SQL uses it.
+                Some(text) => Ok(state.env().render_str(text, ()).map_or_else(|_| value.clone(), Value::from)),
+                None => Ok(value),
+            }
         });
         let env_vars = env_vars.clone();
         env.add_function("env_var", move |name: &str, default: Option<Value>| look_up_env(&env_vars, name, default));
         env.add_global("target", from_data(target_facts(target, "")));
-        for filter in ["as_number", "as_native", "as_bool", "as_text"] {
-            env.add_filter(filter, |value: Value| value);
-        }
+        super::pycompat::add_filters(&mut env);
         Self { env }
     }
 
@@ -52,7 +56,7 @@ impl YamlValues {
 pub(super) fn target_facts(target: &Target, project: &str) -> Json {
     json!({
         "name": target.name, "target_name": target.name, "schema": target.schema, "type": "tidemill",
-        "profile_name": project, "threads": 1, "database": "datafusion", "dbname": "datafusion",
+        "profile_name": project, "threads": 1, "database": super::DATABASE, "dbname": super::DATABASE,
     })
 }
 

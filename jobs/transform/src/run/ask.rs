@@ -68,6 +68,14 @@ impl Asked {
         })
     }
 
+    /// Whether a node is a view whose own template asks: its columns cannot be part of an answer that it may wait for.
+    fn may_ask(&self, node: &NodeId) -> bool {
+        let sessions = &self.sessions;
+        let NodeId::Model(name) = node else { return false };
+        let model = sessions.project.models.get(name).filter(|_| !is_stored(&sessions.project, node));
+        model.is_some_and(|model| sessions.compiler.renderer().asks(model))
+    }
+
     /// Columns of a node; none when it was not built yet.
     pub(crate) fn columns(&self, node: &NodeId) -> Result<Vec<ColumnFacts>, String> {
         let (sessions, render, asked) = (self.sessions(), self.render.clone(), node.clone());
@@ -91,9 +99,14 @@ impl Asked {
         let (sessions, render) = (self.sessions(), self.render.clone());
         Box::pin(async move {
             let context = sessions.empty();
+            // Who asks which tables there are is told of those that there are; who names one that is not there learns why.
+            let asks_for_all = sql.to_ascii_lowercase().contains("information_schema");
             let mut schemas: BTreeMap<String, BTreeMap<String, NodeId>> = BTreeMap::new();
             for node in sessions.graph.order() {
                 let Some(relation) = sessions.compiler.relation(node) else { continue };
+                if asks_for_all && (self.may_ask(node) || !self.exists_now(node.clone()).await) {
+                    continue;
+                }
                 schemas.entry(relation.schema).or_default().insert(relation.identifier, node.clone());
             }
             if let Some(catalog) = context.catalog("datafusion") {

@@ -25,6 +25,7 @@ use tidemill_lake::metadata::{Act, CommitNote, TransformNote};
 use tidemill_lake::{CommitOutcome, DataFile, Table};
 
 use super::execute::Job;
+use super::keyed::visible_schema;
 use super::writer::comparable;
 use super::{BuildFault, Result};
 use crate::plan::BATCH_COLUMN;
@@ -154,6 +155,25 @@ impl Job<'_> {
             OnSchemaChange::SyncAllColumns => Ok(Columns::Own),
             OnSchemaChange::Ignore | OnSchemaChange::Fail => Ok(Columns::Kept(stored)),
         }
+    }
+
+    /// Refuses other columns of a model whose rows follow from its inputs alone (`aggregate`, `merge` by the newest change), when
+    /// it says `fail`. By all other policies it is built anew: each row gets all columns with their true values.
+    pub(super) async fn hold_columns(&self, keeping: Keeping, own: Option<&Table>) -> Result<()> {
+        let (Some(OnSchemaChange::Fail), Some(table)) = (self.model.config.on_schema_change, own) else {
+            return Ok(());
+        };
+        let query = self.output_schema(&self.base(None).await?).await?;
+        let query = visible_schema(keeping, &query, &self.model.config);
+        let difference = Difference::between(&without_batch(&table.schema()), &query);
+        if difference.is_empty() {
+            return Ok(());
+        }
+        Err(BuildFault::ColumnsChanged {
+            model: self.model.name.clone(),
+            change: difference.tell(),
+            location: Some(self.model.location.clone()),
+        })
     }
 
     /// Writes the rows that are there again, in other columns. `None` when another build was faster.

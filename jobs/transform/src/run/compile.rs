@@ -1,16 +1,18 @@
 //! From a model's template to its SQL, with the names that sessions of this room use.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{DataFrame, SessionContext};
+use serde_json::Value as Json;
 use tidemill_lake::store_fault_within;
 use tidemill_project::Location;
 
 use super::ask::Asked;
 use super::error::SqlTold;
 use super::{BuildFault, Result};
+use crate::artifacts::template_graph;
 use crate::graph::Graph;
 use crate::plan::{identifier_of, is_stored, schema_of};
 use crate::project::{Keeping, Model, NodeId, Project, Storage, Strategy};
@@ -28,7 +30,11 @@ pub(crate) struct Compiler {
 /// `schema.name` for every node, and who answers what templates ask.
 #[derive(Clone, Debug)]
 struct SessionRelations {
+    project: Arc<Project>,
+    dag: Arc<Graph>,
     relations: Arc<BTreeMap<NodeId, Relation>>,
+    /// `graph`, made when the first template asks for it.
+    graph: Arc<OnceLock<Arc<Json>>>,
     asked: Option<Asked>,
 }
 
@@ -53,6 +59,11 @@ impl Relations for SessionRelations {
         self.asked.as_ref().map_or_else(|| Ok(Vec::new()), |asked| asked.columns(node))
     }
 
+    fn graph(&self) -> Option<Arc<Json>> {
+        let made = self.graph.get_or_init(|| Arc::new(template_graph(&self.project, &self.dag, self)));
+        Some(Arc::clone(made))
+    }
+
     fn query(&self, sql: &str) -> Result<TableRows, String> {
         match &self.asked {
             Some(asked) => asked.query(sql),
@@ -75,13 +86,19 @@ impl Compiler {
         for (name, model) in &project.models {
             relations.insert(NodeId::Model(name.clone()), relation(&schema_of(&project, model), &identifier_of(model)));
         }
-        let relations = Arc::new(SessionRelations { relations: Arc::new(relations), asked: None });
+        let relations = Arc::new(SessionRelations {
+            project: Arc::clone(&project),
+            dag: Arc::clone(&graph),
+            relations: Arc::new(relations),
+            graph: Arc::default(),
+            asked: None,
+        });
         Self { project, graph, renderer, relations }
     }
 
     /// The same, with someone who answers what templates ask about tables.
     pub(crate) fn asking(&self, asked: Asked) -> Self {
-        let relations = SessionRelations { relations: Arc::clone(&self.relations.relations), asked: Some(asked) };
+        let relations = SessionRelations { asked: Some(asked), ..SessionRelations::clone(&self.relations) };
         Self { relations: Arc::new(relations), ..self.clone() }
     }
 

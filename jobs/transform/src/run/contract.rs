@@ -3,10 +3,10 @@
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, Schema};
 use datafusion::prelude::SessionContext;
-use tidemill_project::error::nearest;
+use tidemill_project::error::{nearest, slip_of};
 use tidemill_project::{ErrorCode, Fault};
 
-use super::session::sql_type;
+use super::session::{sql_type, type_hint};
 use super::{BuildFault, Result};
 use crate::project::{Column, Model, NodeId};
 
@@ -18,7 +18,7 @@ const CONTRACT: ErrorCode = ErrorCode(360);
 /// Holds the declared columns against those of the query.
 ///
 /// A column that does not exist is a fault when somebody relies on it (a type, a constraint, a test, an enforced contract),
-/// when it is nearly one that does exist, and always in a project that is ours (`strict`). Else it is documentation that has
+/// when it is a slip of one that does exist, and always in a project that is ours (`strict`). Else it is documentation that has
 /// gone stale, as many a public project has some and dbt lets it pass; then nothing is said.
 pub(super) async fn check(model: &Model, columns: &Schema, context: &SessionContext, strict: bool) -> Vec<Fault> {
     let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
@@ -50,8 +50,9 @@ pub(super) async fn check(model: &Model, columns: &Schema, context: &SessionCont
 
 fn missing(column: &Column, names: &[&str], strict: bool) -> Option<Fault> {
     let near = nearest(&column.name, names.iter().copied());
-    let relied_on = column.data_type.is_some() || column.is_tested || !column.constraints.is_empty();
-    if !strict && !relied_on && near.is_none() {
+    // A test of it fails by itself, with its place, as in dbt.
+    let relied_on = column.data_type.is_some() || !column.constraints.is_empty();
+    if !strict && !relied_on && slip_of(&column.name, names.iter().copied()).is_none() {
         return None;
     }
     let hint = match near {
@@ -71,7 +72,8 @@ async fn wrong_type(column: &Column, found: &DataType, context: &SessionContext)
         );
     };
     let Some(wanted) = sql_type(context, declared).await else {
-        return Some(at(format!("type is not known, column=`{}`, data_type=`{declared}`", column.name)));
+        let unknown = at(format!("type is not known, column=`{}`, data_type=`{declared}`", column.name));
+        return Some(unknown.hint(type_hint(declared)));
     };
     (family(&wanted) != family(found)).then(|| {
         let found = super::ask::type_name(found);

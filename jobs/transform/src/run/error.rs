@@ -98,6 +98,8 @@ pub(crate) enum BuildFault {
     NoBegin { model: String, location: Option<Location> },
     #[error("a microbatch model has no batch yet, model=`{model}`, begin=`{begin}`, now=`{now}`")]
     NoBatches { model: String, begin: String, now: String, location: Option<Location> },
+    #[error("the time asked for holds no batch, model=`{model}`, asked=`{asked}`, batches=`{held}`")]
+    NoBatchAsked { model: String, asked: String, held: String, location: Option<Location> },
     #[error("source table is not there and no contract lands it, source=`{source_name}`")]
     SourceMissing { source_name: String, location: Option<Location> },
     #[error("an upstream model or seed was not built yet, upstream=`{upstream}`")]
@@ -171,6 +173,7 @@ impl Diagnostic for BuildFault {
             | Self::EventTimeType { .. }
             | Self::NoBegin { .. }
             | Self::NoBatches { .. }
+            | Self::NoBatchAsked { .. }
             | Self::NoKeyColumn { .. }
             | Self::DeletedType { .. }
             | Self::AggregateShape { .. }
@@ -200,7 +203,7 @@ impl Diagnostic for BuildFault {
             Self::Execute { .. } => Some(ErrorCode(352)),
             Self::ColumnType { .. } => Some(ErrorCode(353)),
             Self::NoEventTime { .. } | Self::EventTimeType { .. } => Some(ErrorCode(354)),
-            Self::NoBegin { .. } | Self::NoBatches { .. } => Some(ErrorCode(355)),
+            Self::NoBegin { .. } | Self::NoBatches { .. } | Self::NoBatchAsked { .. } => Some(ErrorCode(355)),
             Self::SourceMissing { .. } => Some(ErrorCode(356)),
             Self::UpstreamMissing { .. } => Some(ErrorCode(357)),
             Self::NoKeyColumn { .. } | Self::DeletedType { .. } => Some(ErrorCode(370)),
@@ -225,6 +228,9 @@ impl Diagnostic for BuildFault {
             }
             Self::EventTimeType { column, .. } => Some(format!("cast `{column}` to timestamp or date")),
             Self::NoBegin { .. } => Some("add `begin` to the model's config".to_owned()),
+            Self::NoBatchAsked { .. } => {
+                Some("look at `--event-time-start`, `--event-time-end` and the model's `begin`: all are UTC".to_owned())
+            }
             Self::NoBatches { .. } => Some("set `begin` to when the first events happened, in UTC".to_owned()),
             Self::SourceMissing { source_name, .. } => Some(format!(
                 "declare a contract for `{source_name}` and run `tidemill ingest`, or add a seed of that name"
@@ -258,6 +264,7 @@ impl Diagnostic for BuildFault {
             | Self::EventTimeType { location, .. }
             | Self::NoBegin { location, .. }
             | Self::NoBatches { location, .. }
+            | Self::NoBatchAsked { location, .. }
             | Self::NoKeyColumn { location, .. }
             | Self::DeletedType { location, .. }
             | Self::RepeatedKey { location, .. }

@@ -118,6 +118,9 @@ impl Executor {
             }
         }
         if let Some(keeping) = model.config.keeping() {
+            if plan.reason == Reason::SqlChanged {
+                job.hold_columns(keeping, pinned.own.as_ref()).await?;
+            }
             let keyed = Keyed { job: &job, keeping, inputs: &pinned };
             let mut attempt = Box::pin(keyed.build(&plan.action, pinned.note.clone())).await?;
             if let Attempt::Whole(because) = attempt {

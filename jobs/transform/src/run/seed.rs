@@ -16,7 +16,7 @@ use tidemill_project::error::nearest;
 use tidemill_project::{Fault, Location};
 
 use super::rows::{canonical, hex};
-use super::session::sql_type;
+use super::session::{sql_type, type_hint};
 use super::writer::{Target, Writer, Written};
 use super::{BuildError, BuildFault, Result, Runner};
 use crate::graph::Selection;
@@ -176,7 +176,8 @@ async fn parse(project: &Project, seed: &Seed, text: &[u8], context: &SessionCon
         let data_type = match type_of(seed, &column.name) {
             Some(text) => {
                 let Some(data_type) = sql_type(context, text).await else {
-                    faults.push(fault(1, format!("type is not known, column=`{}`, data_type=`{text}`", column.name)));
+                    let unknown = fault(1, format!("type is not known, column=`{}`, data_type=`{text}`", column.name));
+                    faults.push(unknown.hint(type_hint(text)));
                     continue;
                 };
                 data_type
@@ -253,7 +254,9 @@ fn split(
             }
         };
         let line = record.position().map_or(0, |position| usize::try_from(position.line()).unwrap_or(0));
-        if record.len() != columns.len() {
+        // A row that ends in an empty field may leave more of them out, as spreadsheets do; nothing can be lost there.
+        let is_cut = record.len() < columns.len() && record.len() > 1 && record.get(record.len() - 1) == Some("");
+        if record.len() != columns.len() && !is_cut {
             let wrong = fault(
                 line,
                 format!(
@@ -268,7 +271,7 @@ fn split(
             )));
             continue;
         }
-        for (column, value) in columns.iter_mut().zip(record.iter()) {
+        for (column, value) in columns.iter_mut().zip(record.iter().chain(std::iter::repeat(""))) {
             column.values.push((!value.is_empty()).then(|| value.to_owned()));
         }
         lines.push(line);

@@ -14,6 +14,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use futures::future::BoxFuture;
 use tidemill_lake::{Engine, Table, TableId};
+use tidemill_project::error::nearest;
 
 use super::rows::stored_type;
 use super::{BuildFault, Compiler, Result, Snapshots};
@@ -251,6 +252,46 @@ pub(crate) async fn declared_schema(context: &SessionContext, source: &SourceTab
         fields.push(Field::new("event_hour", DataType::Int32, true));
     }
     Arc::new(Schema::new(fields))
+}
+
+/// Names of types, for "did you mean".
+const TYPE_NAMES: [&str; 24] = [
+    "text",
+    "varchar",
+    "string",
+    "char",
+    "boolean",
+    "bool",
+    "tinyint",
+    "smallint",
+    "integer",
+    "int",
+    "bigint",
+    "int64",
+    "float",
+    "float64",
+    "double",
+    "real",
+    "decimal",
+    "numeric",
+    "number",
+    "date",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "datetime",
+];
+
+/// What somebody may have meant by a type that nobody knows.
+pub(crate) fn type_hint(text: &str) -> String {
+    let name = text.split('(').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match nearest(&name, TYPE_NAMES) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!(
+            "known are, among others: {}",
+            ["text", "bigint", "double", "decimal(16, 2)", "boolean", "date", "timestamp"].join(", ")
+        ),
+    }
 }
 
 /// The stored type that a SQL type name stands for: DataFusion's own names and those that dbt projects use beside them.

@@ -1,7 +1,8 @@
 //! Functions that warehouses share and our dialect has under another name or form.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident, ObjectName, Value,
+    BinaryOperator, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArguments, Ident, ObjectName, Value,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -57,7 +58,11 @@ pub(super) fn expression(sql: &str) -> Option<Expr> {
 /// Says a call in our dialect: in place where the name alone differs, as another expression otherwise.
 pub(super) fn rewrite(function: &mut Function) -> Option<Expr> {
     let name = plain_name(function)?;
+    if let Some(moved) = moved_by_interval(function, &name) {
+        return Some(moved);
+    }
     arrange(function, &name);
+    spell_out_path(function, &name);
     if let Some(new) = renamed(&name) {
         function.name = ObjectName::from(vec![Ident::new(new)]);
         return None;
@@ -71,11 +76,20 @@ pub(super) fn rewrite(function: &mut Function) -> Option<Expr> {
     if matches!(name.as_str(), "listagg" | "group_concat" | "string_agg") {
         return listagg(function, &texts);
     }
+    if name == "count" {
+        count_distinct_rows(function, &texts);
+        return None;
+    }
+    if name == "percentile_cont" && function.over.is_some() {
+        percentile_over(function);
+        return None;
+    }
     if function.over.is_some() || function.filter.is_some() {
         return None;
     }
     let sql = match (name.as_str(), texts.as_slice()) {
-        ("iff" | "if", [condition, yes, no]) => format!("case when {condition} then {yes} else {no} end"),
+        ("iff" | "if" | "iif", [condition, yes, no]) => format!("case when {condition} then {yes} else {no} end"),
+        ("isnull", [value, otherwise]) => format!("coalesce({value}, {otherwise})"),
         ("zeroifnull", [value]) => format!("coalesce({value}, 0)"),
         ("nullifzero", [value]) => format!("nullif({value}, 0)"),
         ("div0", [above, below]) => format!("case when {below} = 0 then 0 else {above} / {below} end"),
@@ -105,6 +119,23 @@ pub(super) fn rewrite(function: &mut Function) -> Option<Expr> {
         }
         ("strftime", [value, format]) if value.starts_with('\'') => format!("to_char({format}, {value})"),
         ("strftime" | "to_varchar", [value, format]) => format!("to_char({value}, {format})"),
+        ("format_date" | "format_datetime" | "format_timestamp", [format, value]) => {
+            format!("to_char({value}, {format})")
+        }
+        ("parse_date", [format, value]) => format!("to_date({value}, {format})"),
+        ("strptime", [value, format]) | ("parse_timestamp" | "parse_datetime", [format, value]) => {
+            format!("to_timestamp({value}, {format})")
+        }
+        ("dayname", [value]) => format!("trim(to_char({value}, '%A'))"),
+        ("monthname", [value]) => format!("trim(to_char({value}, '%B'))"),
+        ("isodow", [value]) => format!("cast(date_part('isodow', {value}) as bigint)"),
+        ("epoch", [value]) => format!("date_part('epoch', {value})"),
+        ("epoch_ms", [value]) => format!("cast(date_part('epoch', {value}) * 1000 as bigint)"),
+        ("unix_timestamp" | "unix_seconds", [value]) => format!("cast(date_part('epoch', {value}) as bigint)"),
+        ("timezone", [zone, value]) => format!("({value}) at time zone {zone}"),
+        ("convert_timezone", [to, value]) => format!("local_ts({value}, {to})"),
+        ("convert_timezone", [from, to, value]) => format!("local_ts(local_to_utc({value}, {from}), {to})"),
+        ("age", [later, earlier]) => format!("({later}) - ({earlier})"),
         ("getdate" | "sysdate" | "systimestamp" | "current_timestamp" | "localtimestamp", []) => "now()".to_owned(),
         ("current_date" | "curdate" | "today", []) => "current_date".to_owned(),
         ("last_day", [value]) => {
@@ -157,8 +188,15 @@ fn renamed(name: &str) -> Option<&'static str> {
         "len" => "character_length",
         "array_size" => "array_length",
         "array_construct" | "list_value" | "array_create" => "make_array",
+        "list" => "array_agg",
         "boolor_agg" | "logical_or" => "bool_or",
-        "booland_agg" | "logical_and" => "bool_and",
+        "booland_agg" | "logical_and" | "every" => "bool_and",
+        "first" | "arbitrary" => "first_value",
+        "last" => "last_value",
+        "variance" => "var_samp",
+        "sign" => "signum",
+        "gen_random_uuid" | "newid" | "generate_uuid" | "uuid_string" => "uuid",
+        "regexp_matches" | "rlike" => "regexp_like",
         "approx_count_distinct" | "hll" => "approx_distinct",
         "startswith" => "starts_with",
         "endswith" => "ends_with",
@@ -166,7 +204,9 @@ fn renamed(name: &str) -> Option<&'static str> {
         "ucase" => "upper",
         "lcase" => "lower",
         "substring_index" => "substr_index",
-        "json_extract_path_text" | "json_extract_string" | "json_value" => "json_get_text",
+        "json_extract_path_text" | "json_extract_string" | "json_extract_scalar" | "json_value" | "get_json_object" => {
+            "json_get_text"
+        }
         "json_extract_path" | "json_extract" | "json_query" => "json_get",
         "max_by" => "arg_max",
         "min_by" => "arg_min",
@@ -175,8 +215,9 @@ fn renamed(name: &str) -> Option<&'static str> {
         "timestampdiff" | "date_diff" | "timestamp_diff" => "datediff",
         "timestamp_trunc" | "datetime_trunc" => "date_trunc",
         "datepart" => "date_part",
-        "from_unixtime" | "to_timestamp_seconds" => "to_timestamp_seconds",
-        "regexp_substr" | "regexp_extract" => "regexp_substr",
+        "from_unixtime" | "timestamp_seconds" => "to_timestamp_seconds",
+        "timestamp_millis" => "to_timestamp_millis",
+        "regexp_extract" => "regexp_substr",
         "ceiling" => "ceil",
         _ => return None,
     })
@@ -191,8 +232,12 @@ fn arrange(function: &mut Function, name: &str) {
     };
     let FunctionArguments::List(list) = &mut function.args else { return };
     let Some(last) = list.args.len().checked_sub(1).filter(|last| *last > 0) else { return };
-    // One argument is the unit: a column may be named like another.
-    let places = if units_first { [0, last] } else { [last, 0] };
+    // One argument is the unit: a column may be named like another. A text is surely no column.
+    let mut places = if units_first { [0, last] } else { [last, 0] };
+    let is_text = |place: usize| list.args[place].to_string().starts_with('\'');
+    if is_text(places[1]) && !is_text(places[0]) {
+        places.reverse();
+    }
     let Some((place, word)) = places.into_iter().find_map(|place| Some((place, unit_in(&list.args[place])?))) else {
         return;
     };
@@ -204,6 +249,81 @@ fn arrange(function: &mut Function, name: &str) {
         if !units_first && last == 2 && name.ends_with("diff") {
             list.args.swap(1, 2);
         }
+    }
+}
+
+/// `date_add(at, interval 1 day)` is `at + interval 1 day`.
+fn moved_by_interval(function: &Function, name: &str) -> Option<Expr> {
+    let op = match name {
+        "date_add" | "datetime_add" | "timestamp_add" | "dateadd" => BinaryOperator::Plus,
+        "date_sub" | "datetime_sub" | "timestamp_sub" => BinaryOperator::Minus,
+        _ => return None,
+    };
+    let (left, right) = match arguments(function)?.as_slice() {
+        [at, span @ Expr::Interval(_)] => ((*at).clone(), (*span).clone()),
+        _ => return None,
+    };
+    let left = Box::new(Expr::Nested(Box::new(left)));
+    Some(Expr::Nested(Box::new(Expr::BinaryOp { left, op, right: Box::new(right) })))
+}
+
+/// `count(distinct a, b)` counts rows in which neither is null.
+fn count_distinct_rows(function: &mut Function, texts: &[&str]) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    if texts.len() < 2 || list.duplicate_treatment != Some(DuplicateTreatment::Distinct) {
+        return;
+    }
+    let whole = texts.iter().map(|text| format!("({text}) is not null")).collect::<Vec<_>>().join(" and ");
+    let row = format!("case when {whole} then struct({}) end", texts.join(", "));
+    if let Some(row) = expression(&row) {
+        list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(row))];
+    }
+}
+
+/// `percentile_cont(0.5) within group (order by x) over (…)`: our windows take `percentile_cont(x, 0.5)`.
+fn percentile_over(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    if let [order] = function.within_group.as_slice()
+        && order.options.asc != Some(false)
+        && list.args.len() == 1
+    {
+        list.args.insert(0, FunctionArg::Unnamed(FunctionArgExpr::Expr(order.expr.clone())));
+        function.within_group.clear();
+    }
+}
+
+/// A JSON path, `'$.a[0].b'`, as the keys that our functions take.
+pub(super) fn path_keys(path: &str) -> Option<Vec<String>> {
+    let mut rest = path.strip_prefix('$')?;
+    let mut keys = Vec::new();
+    while !rest.is_empty() {
+        let (key, after) = if let Some(inner) = rest.strip_prefix('[') {
+            let (key, after) = inner.split_once(']')?;
+            (key.trim_matches(['\'', '"']), after)
+        } else {
+            let inner = rest.strip_prefix('.')?;
+            match inner.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"')?,
+                None => inner.split_at(inner.find(['.', '[']).unwrap_or(inner.len())),
+            }
+        };
+        keys.push(key.to_owned());
+        rest = after;
+    }
+    Some(keys)
+}
+
+/// `json_extract(x, '$.a.b')` as `json_extract(x, 'a', 'b')`.
+fn spell_out_path(function: &mut Function, name: &str) {
+    if !(name.starts_with("json_") || name == "get_json_object") {
+        return;
+    }
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(path)))] = list.args.as_slice() else { return };
+    let Value::SingleQuotedString(path) = &path.value else { return };
+    if let Some(keys) = path_keys(path) {
+        list.args.truncate(1);
+        list.args.extend(keys.iter().map(|key| text_argument(key)));
     }
 }
 

@@ -5,6 +5,9 @@
 //! said in our dialect is rewritten in the parsed statement, so that every word keeps its place in the text.
 
 mod aliases;
+mod booleans;
+mod clauses;
+mod folded;
 mod functions;
 mod places;
 mod portable;
@@ -15,6 +18,7 @@ mod tests;
 
 use datafusion::common::DataFusionError;
 use datafusion::error::Result;
+use datafusion::logical_expr::registry::FunctionRegistry as _;
 use datafusion::prelude::{DataFrame, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::{
@@ -35,12 +39,13 @@ pub async fn plan(context: &SessionContext, sql: &str) -> Result<DataFrame> {
     portable::rewrite(&mut statement);
     let mut state = context.state();
     state.config_mut().options_mut().sql_parser.collect_spans = true;
+    state.register_expr_planner(booleans::Booleans::planner())?;
     let mut first_error: Option<DataFusionError> = None;
     for _ in 0..MAX_ALIASES {
         match state.statement_to_plan(statement.clone()).await {
             Ok(plan) => return context.execute_logical_plan(plan).await,
             Err(error) => {
-                if !aliases::resolve(&mut statement, &error) {
+                if !aliases::resolve(&mut statement, &error) && !folded::resolve(&mut statement, &error) {
                     return Err(first_error.unwrap_or(error));
                 }
                 first_error.get_or_insert(error);

@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, Expr, Function, Statement as SqlStatement, visit_expressions_mut,
+    BinaryOperator, CastKind, Expr, Function, Statement as SqlStatement, Value, ValueWithSpan, visit_expressions_mut,
 };
 
-use super::{functions, types};
+use super::{clauses, functions, types};
 
 /// Rewrites all expressions of a statement.
 pub(super) fn rewrite(statement: &mut Statement) {
@@ -15,6 +15,7 @@ pub(super) fn rewrite(statement: &mut Statement) {
         Statement::Statement(statement) => statement,
         _ => return,
     };
+    clauses::rewrite(statement);
     let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
         rewrite_expr(expr);
         ControlFlow::Continue(())
@@ -22,6 +23,7 @@ pub(super) fn rewrite(statement: &mut Statement) {
 }
 
 fn rewrite_expr(expr: &mut Expr) {
+    let is_insensitive = matches!(expr, Expr::ILike { .. });
     match expr {
         Expr::Cast { kind, data_type, .. } => {
             types::rewrite(data_type);
@@ -37,12 +39,147 @@ fn rewrite_expr(expr: &mut Expr) {
         }
         Expr::BinaryOp { left, op: op @ (BinaryOperator::Arrow | BinaryOperator::LongArrow), right } => {
             let name = if *op == BinaryOperator::Arrow { "json_get" } else { "json_get_text" };
-            if let Some(call) = functions::expression(&format!("{name}({left}, {right})")) {
+            let keys = match right.as_ref() {
+                Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(path), .. }) => functions::path_keys(path),
+                _ => None,
+            };
+            let mut args = vec![left.to_string()];
+            match keys {
+                Some(keys) => args.extend(keys.iter().map(|key| format!("'{}'", key.replace('\'', "''")))),
+                None => args.push(right.to_string()),
+            }
+            if let Some(call) = functions::expression(&format!("{name}({})", args.join(", "))) {
                 *expr = call;
+            }
+        }
+        Expr::BinaryOp { left, op: BinaryOperator::DuckIntegerDivide, right } => {
+            if let Some(whole) = functions::expression(&format!("cast(trunc(({left}) / ({right})) as bigint)")) {
+                *expr = whole;
+            }
+        }
+        Expr::BinaryOp { left, op: op @ (BinaryOperator::Plus | BinaryOperator::Minus), right } => {
+            if let Some(moved) = moved_by_product(left, op, right) {
+                *expr = moved;
+            }
+        }
+        Expr::AtTimeZone { timestamp, time_zone } => {
+            if let Some((inner, from)) = in_a_zone(timestamp)
+                && let Some(there) =
+                    functions::expression(&format!("local_ts(local_to_utc({inner}, {from}), {time_zone})"))
+            {
+                *expr = there;
+            }
+        }
+        Expr::InSubquery { expr: wanted, subquery, negated } => {
+            if let Expr::Tuple(wanted) = wanted.as_ref()
+                && let Some(exists) = rows_exist(wanted, &subquery.to_string(), *negated)
+            {
+                *expr = exists;
+            }
+        }
+        Expr::Like { negated, any: true, expr: value, pattern, .. }
+        | Expr::ILike { negated, any: true, expr: value, pattern, .. } => {
+            let Some(patterns) = patterns(pattern) else { return };
+            let (not, word) = (if *negated { "not " } else { "" }, if is_insensitive { "ilike" } else { "like" });
+            let any: Vec<String> = patterns.iter().map(|pattern| format!("{value} {word} {pattern}")).collect();
+            if let Some(any) = functions::expression(&format!("({not}({}))", any.join(" or "))) {
+                *expr = any;
             }
         }
         _ => {}
     }
+}
+
+/// `day + id * interval '1 day'`: our engine does not multiply intervals.
+fn moved_by_product(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
+    let right = match right {
+        Expr::Nested(inner) => inner,
+        other => other,
+    };
+    let Expr::BinaryOp { left: one, op: BinaryOperator::Multiply, right: other } = right else { return None };
+    let ((Expr::Interval(interval), factor) | (factor, Expr::Interval(interval))) = (one.as_ref(), other.as_ref())
+    else {
+        return None;
+    };
+    let Expr::Value(ValueWithSpan { value, .. }) = interval.value.as_ref() else { return None };
+    let text = match value {
+        Value::SingleQuotedString(text) | Value::Number(text, _) => text.trim(),
+        _ => return None,
+    };
+    let (count, word) = match (&interval.leading_field, text.split_once(' ')) {
+        (Some(field), None) => (text, field.to_string()),
+        (None, Some((count, word))) => (count, word.trim().to_owned()),
+        _ => return None,
+    };
+    let (count, unit) = (count.parse::<i64>().ok()?, functions::unit(&word)?);
+    let sign = if *op == BinaryOperator::Minus { "-" } else { "" };
+    functions::expression(&format!("dateadd('{unit}', cast({sign}({factor}) * {count} as bigint), {left})"))
+}
+
+/// `x at time zone 'UTC'` in `x at time zone 'UTC' at time zone 'Europe/Berlin'`: the wall clock there of an instant that a clock
+/// elsewhere shows.
+fn in_a_zone(expr: &Expr) -> Option<(&Expr, &Expr)> {
+    match expr {
+        Expr::Nested(inner) => in_a_zone(inner),
+        Expr::AtTimeZone { timestamp, time_zone } => Some((timestamp.as_ref(), time_zone.as_ref())),
+        _ => None,
+    }
+}
+
+/// `(a, b) in (select x, y …)`: our engine compares one column.
+fn rows_exist(wanted: &[Expr], subquery: &str, negated: bool) -> Option<Expr> {
+    let columns: Vec<String> = (0..wanted.len()).map(|index| format!("wanted_{index}")).collect();
+    let equal: Vec<String> =
+        columns.iter().zip(wanted).map(|(column, wanted)| format!("wanted_rows.{column} = ({wanted})")).collect();
+    let not = if negated { "not " } else { "" };
+    functions::expression(&format!(
+        "{not}exists (select 1 from ({subquery}) as wanted_rows({}) where {})",
+        columns.join(", "),
+        equal.join(" and ")
+    ))
+}
+
+/// The patterns of `like any ('a%', 'b%')`.
+fn patterns(list: &Expr) -> Option<Vec<&Expr>> {
+    match list {
+        Expr::Tuple(items) => Some(items.iter().collect()),
+        Expr::Array(array) => Some(array.elem.iter().collect()),
+        Expr::Nested(inner) => patterns(inner).or_else(|| Some(vec![inner.as_ref()])),
+        _ => None,
+    }
+}
+
+/// `a is distinct from b and c` is `(a is distinct from b) and c`; the parser takes all that follows for the right side.
+fn distinct_first(expr: &mut Expr) {
+    let (Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right)) = expr else { return };
+    // What stands in parentheses is an expression of its own kind, so this `and` stood bare.
+    if !is_and_or(right) {
+        return;
+    }
+    let mut first = &mut **right;
+    while let Expr::BinaryOp { left, .. } = first
+        && is_and_or(left)
+    {
+        first = left;
+    }
+    let Expr::BinaryOp { left: compared, .. } = first else { return };
+    // The comparison goes where the first operand stood, and the whole of the right side where the comparison stood.
+    let compared = std::mem::replace(compared, Box::new(Expr::value(Value::Null)));
+    let whole = std::mem::replace(&mut **right, *compared);
+    let comparison = std::mem::replace(expr, whole);
+    let mut place = &mut *expr;
+    while let Expr::BinaryOp { left, .. } = place
+        && is_and_or(left)
+    {
+        place = left;
+    }
+    if let Expr::BinaryOp { left, .. } = place {
+        **left = comparison;
+    }
+}
+
+fn is_and_or(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or, .. })
 }
 
 /// The name of a function that is called without schema and quotes, in lower case.

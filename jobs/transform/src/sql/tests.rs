@@ -53,6 +53,60 @@ async fn words_that_warehouses_share_are_understood() {
         ("select * exclude (b) from (select 1 as a, 2 as b)", "1"),
         ("select try_cast('x' as int), try_to_date('2024-01-02')", "|2024-01-02"),
         ("select x from (values (1), (2)) as t(x) qualify row_number() over (order by x desc) = 1", "2"),
+        ("select cast(timestamp '2024-03-09 10:00:00' as timestamp_ntz)", "2024-03-09T10:00:00"),
+        ("select date_diff('day', date '2024-01-01', day) from (values (date '2024-01-05')) as t(day)", "4"),
+        ("select date '2024-01-31' + n * interval '1 month' from (values (1)) as t(n)", "2024-02-29"),
+        ("select date '2024-01-31' - interval 2 day * n from (values (1)) as t(n)", "2024-01-29"),
+        (
+            "select date_add(date '2024-01-31', interval 1 day), date_sub(date '2024-01-31', interval '1 day')",
+            "2024-02-01|2024-01-30",
+        ),
+        (
+            "select dayname(date '2024-03-09'), monthname(date '2024-03-09'), isodow(date '2024-03-10')",
+            "Saturday|March|7",
+        ),
+        (
+            "select regexp_substr('abc12', '[0-9]+'), regexp_extract('abc12', '([a-z]+)([0-9]+)', 2), regexp_substr('a', 'b')",
+            "12|12|",
+        ),
+        ("select 7 // 2, sign(-3), every(true), variance(x) from (values (1), (3)) as t(x)", "3|-1.0|true|2.0"),
+        ("select count(distinct x, y) from (values (1, 2), (1, 2), (1, null), (2, 2)) as t(x, y)", "2"),
+        ("select x from (values (1), (2)) as t(x) order by x fetch first 1 rows only", "1"),
+        (
+            "select x, exists (select 1 from (values (2)) as u(y) where u.y = t.x) from (values (1), (2)) as t(x) order by x",
+            "1|false\n2|true",
+        ),
+        (
+            "select x, x not in (select y from (values (2)) as u(y)) as z from (values (1), (2)) as t(x) order by x",
+            "1|true\n2|false",
+        ),
+        ("select row_number() over (order by (select null)) from (values (5)) as t(x)", "1"),
+        (
+            "select x, y from (values (1, 'a,b')) as t(x, z), lateral unnest(string_to_array(z, ',')) as u(y)",
+            "1|a\n1|b",
+        ),
+        ("select f.value from (values ('a,b')) as t(z), lateral flatten(input => split(z, ',')) f", "a\nb"),
+        (
+            "select coalesce(array_length((select regexp_matches(x, '(a)(b)', '')), 1), 0), regexp_matches(x, 'z') from (values ('ab')) as t(x)",
+            "2|false",
+        ),
+        ("select x = 1, 0 = x, x <> 1 from (values (true), (false)) as t(x)", "true|false|false\nfalse|true|true"),
+        (
+            "select timestamp '2024-07-01 12:00:00' at time zone 'UTC' at time zone 'Europe/Berlin'",
+            "2024-07-01T14:00:00",
+        ),
+        (
+            "select x from (values (1, 'a'), (2, 'b')) as t(x, y) where (x, y) in (select * from (values (2, 'b'), (1, 'b')) as u(v, w))",
+            "2",
+        ),
+        ("select x from (values (1), (2)) as t(x) semi join (values (2)) as u(y) on t.x = u.y", "2"),
+        ("select json_extract_string('{\"a\": {\"b\": [1, 2]}}', '$.a.b[1]'), '{\"a\": 7}' ->> '$.a'", "2|7"),
+        ("select x from (values ('ab'), ('cd')) as t(x) where x like any ('a%', 'x%')", "ab"),
+        (
+            "select percentile_cont(0.5) within group (order by x) over () from (values (1.0), (3.0)) as t(x) limit 1",
+            "2.0",
+        ),
+        ("select convert_timezone('UTC', 'Europe/Berlin', timestamp '2024-01-01 12:00:00')", "2024-01-01T13:00:00"),
     ] {
         assert_eq!(rows(sql).await, wanted, "{sql}");
     }
@@ -65,6 +119,22 @@ async fn an_alias_may_be_used_beside_its_definition() {
     assert_eq!(rows(sql).await, "5|10|7|1");
     // A column of that name wins.
     assert_eq!(rows("select a + 1 as b, b + 1 as c from (select 1 as a, 10 as b) as t").await, "2|11");
+}
+
+#[tokio::test]
+async fn names_are_found_in_either_case() {
+    assert_eq!(rows("select t.\"ID\", \"Name\" from (select 1 as id, 'a' as name) as t where \"ID\" = 1").await, "1|a");
+    assert_eq!(rows("select id, upper(NAME) from (select 1 as \"ID\", 'a' as \"Name\") as t").await, "1|A");
+    // Two of them are told apart.
+    assert_eq!(rows("select \"ID\", id from (select 1 as id, 2 as \"ID\") as t").await, "2|1");
+}
+
+#[tokio::test]
+async fn a_comparison_that_knows_null_binds_more_than_and_and_or() {
+    let sql = "select a is distinct from b and c, a is not distinct from b or c and d, a is distinct from (b and c),
+        a is distinct from b and c is distinct from d or a, a is distinct from b
+        from (select true as a, cast(null as boolean) as b, false as c, true as d) as t";
+    assert_eq!(rows(sql).await, "false|false|true|true|true");
 }
 
 async fn explained(sql: &str) -> String {

@@ -19,7 +19,9 @@ pub(super) fn rewrite(data_type: &mut DataType) {
         | DataType::Uuid
         | DataType::JSON
         | DataType::JSONB => DataType::Text,
-        DataType::Datetime(_) | DataType::Datetime64(..) => DataType::Timestamp(Some(6), TimezoneInfo::None),
+        DataType::Datetime(_) | DataType::Datetime64(..) | DataType::TimestampNtz(_) => {
+            DataType::Timestamp(Some(6), TimezoneInfo::None)
+        }
         DataType::Timestamp(Some(precision), zone) if ![0, 3, 6, 9].contains(precision) => {
             DataType::Timestamp(Some(6), *zone)
         }

@@ -12,6 +12,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use datafusion::common::TableReference;
 use datafusion::prelude::SessionContext;
+use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use tidemill_project::{Fault, Location};
 use tokio_util::task::AbortOnDropHandle;
@@ -403,6 +404,10 @@ impl Relations for Against {
 
     fn columns(&self, node: &NodeId) -> Result<Vec<ColumnFacts>, String> {
         self.inner.columns(node)
+    }
+
+    fn graph(&self) -> Option<Arc<Json>> {
+        self.inner.graph()
     }
 
     fn query(&self, sql: &str) -> Result<TableRows, String> {

@@ -9,6 +9,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::TableReference;
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
+use serde_json::Value as Json;
 use tidemill_project::{Fault, Location};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -288,6 +289,10 @@ impl Relations for Noted {
 
     fn columns(&self, node: &NodeId) -> Result<Vec<ColumnFacts>, String> {
         self.inner.columns(node)
+    }
+
+    fn graph(&self) -> Option<Arc<Json>> {
+        self.inner.graph()
     }
 
     fn query(&self, sql: &str) -> Result<TableRows, String> {

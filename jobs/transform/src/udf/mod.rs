@@ -10,6 +10,7 @@
 //! | [`sum_counts(json)`](counts) | aggregate: adds such objects key by key |
 //! | [`arg_max(value, by)`](extremes), `arg_min` | aggregate: the value of the row with the greatest or least `by` |
 //! | [`json_get(json, path…)`](text), `json_get_text` | part of a JSON text, as JSON or as text |
+//! | [`regexp_substr(text, pattern[, group])`](regexp) | the first part that matches, or its group |
 //! | [`sha256_hex(text)`](text) | SHA-256, 64 lower-case hex digits |
 //! | [`dateadd(unit, count, at)`](dates) | calendar arithmetic; a date stays a date when whole days are added |
 //! | [`datediff(unit, from, to)`](dates) | borders of the unit between two times |
@@ -26,6 +27,7 @@ mod extremes;
 mod intervals;
 mod local;
 mod ordered;
+mod regexp;
 mod text;
 mod truncate;
 
@@ -61,6 +63,7 @@ pub fn scalar_functions() -> Vec<ScalarUDF> {
         ScalarUDF::from(text::JsonGet::as_json()),
         ScalarUDF::from(text::JsonGet::as_text()),
         ScalarUDF::from(text::Sha256Hex::default()),
+        ScalarUDF::from(regexp::RegexpSubstr::default()),
         ScalarUDF::from(coalesce::Coalesce::default()),
         ScalarUDF::from(truncate::DateTrunc::default()),
     ];

@@ -29,15 +29,16 @@ pub(super) enum Method {
     TestName(String),
     Access(String),
     Group(String),
-    /// Models here have no versions: `none` is all of them, any other none.
+    /// `latest`, `old`, `prerelease`, or `none` for models without versions.
     Version(String),
+    UnitTest(String),
     State(String),
     Result(String),
     Fresher,
 }
 
 /// Each with an example.
-const METHODS: [&str; 17] = [
+const METHODS: [&str; 18] = [
     "fqn",
     "path",
     "file",
@@ -55,6 +56,7 @@ const METHODS: [&str; 17] = [
     "state",
     "result",
     "source_status",
+    "unit_test",
 ];
 const KINDS: [&str; 7] = ["model", "seed", "source", "test", "exposure", "snapshot", "unit_test"];
 const ACCESSES: [&str; 3] = ["public", "protected", "private"];
@@ -96,6 +98,7 @@ impl Method {
             "access" => Self::Access(word("access", &ACCESSES)?),
             "group" => Self::Group(name()),
             "version" => Self::Version(word("version", &VERSIONS)?),
+            "unit_test" => Self::UnitTest(name()),
             "state" => Self::State(word("state", &STATES)?),
             "result" => Self::Result(word("result", &RESULTS)?),
             "source_status" => {
@@ -154,7 +157,12 @@ impl Method {
             Self::TestName(name) => node.traits.test_name.as_deref().is_some_and(|own| glob(name, own)),
             Self::Access(access) => node.traits.access.as_ref() == Some(access),
             Self::Group(group) => node.traits.group.as_deref().is_some_and(|own| glob(group, own)),
-            Self::Version(version) => matches!(id, NodeId::Model(_)) && version == "none",
+            Self::Version(version) => {
+                matches!(id, NodeId::Model(_)) && node.traits.version.unwrap_or("none") == version
+            }
+            Self::UnitTest(name) => {
+                node.test_type == Some(TestType::Unit) && node.traits.fqn.last().is_some_and(|own| glob(name, own))
+            }
             Self::State(state) => has(facts.state.as_ref().and_then(|sets| sets.get(state)), id),
             Self::Result(result) => has(facts.results.as_ref().and_then(|sets| sets.get(result)), id),
             Self::Fresher => has(facts.fresher.as_ref(), id),

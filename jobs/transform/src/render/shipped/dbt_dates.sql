@@ -33,6 +33,10 @@
     now()
 {%- endmacro %}
 
+{% macro current_timestamp_in_utc_backcompat() -%}
+    now()
+{%- endmacro %}
+
 {% macro snapshot_get_time() -%}
     now()
 {%- endmacro %}

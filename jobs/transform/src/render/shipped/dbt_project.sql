@@ -1,5 +1,14 @@
 {# What projects call of dbt's own project macros. #}
 
+{# Where our tables are, unless the project says otherwise. #}
+{% macro generate_schema_name(custom_schema_name=none, node=none) -%}
+    {%- if custom_schema_name is none -%}{{ target.schema }}{%- else -%}{{ custom_schema_name | trim }}{%- endif -%}
+{%- endmacro %}
+
+{% macro generate_database_name(custom_database_name=none, node=none) -%}
+    {{ target.database }}
+{%- endmacro %}
+
 {% macro default__generate_schema_name(custom_schema_name=none, node=none) -%}
     {%- if custom_schema_name is none -%}{{ target.schema }}
     {%- else -%}{{ target.schema }}_{{ custom_schema_name | trim }}
@@ -17,6 +26,10 @@
     {%- elif node.version -%}{{ node.name ~ "_v" ~ (node.version | replace(".", "_")) }}
     {%- else -%}{{ node.name }}
     {%- endif -%}
+{%- endmacro %}
+
+{% macro generate_alias_name(custom_alias_name=none, node=none) -%}
+    {{ default__generate_alias_name(custom_alias_name, node) }}
 {%- endmacro %}
 
 {% macro should_full_refresh() -%}

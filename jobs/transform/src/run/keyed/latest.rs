@@ -27,7 +27,7 @@ use crate::run::writer::Writer;
 use crate::run::{BuildFault, Result};
 
 /// What the table shows of a query's columns.
-pub(super) fn visible_schema(keeping: Keeping, schema: &SchemaRef, config: &ModelConfig) -> SchemaRef {
+pub(crate) fn visible_schema(keeping: Keeping, schema: &SchemaRef, config: &ModelConfig) -> SchemaRef {
     if keeping != Keeping::Latest {
         return Arc::clone(schema);
     }

@@ -32,6 +32,7 @@ use tidemill_lake::metadata::TransformNote;
 
 pub(crate) use change::{Change, Leaves};
 use keys::Touch;
+pub(crate) use latest::visible_schema;
 pub(crate) use linear::is_linear_in;
 
 use super::cut::within;

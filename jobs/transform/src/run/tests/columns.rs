@@ -129,3 +129,47 @@ async fn columns_change_without_new_rows_too() {
     world.build().await;
     assert_eq!(world.versions().await, versions);
 }
+
+/// What is computed from its inputs alone has all columns with their values, or refuses.
+#[tokio::test]
+async fn models_by_group_and_by_newest_change_are_built_anew_or_refuse() {
+    let models = [
+        (
+            "incremental_strategy='aggregate'",
+            "user_id, sum(amount) as total",
+            "user_id, sum(amount) as total, count(*) as events",
+            " group by user_id",
+        ),
+        (
+            "incremental_strategy='merge', unique_key='user_id', latest_by=['event_at', '_key']",
+            "user_id, event_at, _key",
+            "user_id, event_at, _key, amount as total",
+            "",
+        ),
+    ];
+    for (strategy, before, after, end) in models {
+        for policy in ["fail", "append_new_columns"] {
+            let world = World::new();
+            let put = |columns: &str| {
+                world.write(
+                    "models/m.sql",
+                    &format!("{{{{ config(materialized='incremental', {strategy}, on_schema_change='{policy}') }}}}\nselect {columns} from {{{{ source('shop', 'events') }}}}{end}"),
+                );
+            };
+            put(before);
+            world.land(&[event("a", 1, 10, START_US)]).await;
+            world.build().await;
+            put(after);
+            world.land(&[event("b", 2, 20, START_US + DAY_US)]).await;
+            let report = world.try_build(&BuildOptions::default()).await;
+            if policy == "fail" {
+                let error = report.node("m").unwrap().error.as_ref().unwrap().to_string();
+                assert!(error.contains("columns changed") && error.contains("columns=`new: "), "{strategy}: {error}");
+                assert_eq!(world.rows("select user_id from main.m").await, ["1"], "{strategy}");
+            } else {
+                assert_eq!(report.failure(), None, "{strategy}");
+                assert_eq!(world.rows("select user_id, total from main.m").await, ["1 | 10", "2 | 20"], "{strategy}");
+            }
+        }
+    }
+}

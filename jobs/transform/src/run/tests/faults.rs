@@ -68,12 +68,13 @@ async fn what_yaml_promises_is_held_against_the_sql() {
     columns:
       - {name: order_id, data_type: varchar}
       - {name: amount}
-      - {name: ordered_at, data_type: timestamp}
+      - {name: ordered_at, data_type: timestmap}
       - {name: order_date, data_type: date}
   - name: n
     columns:
       - {name: ordr_id, description: A slip.}
       - {name: stale, description: Long gone.}
+      - {name: order_item, description: Long gone and hardly a slip.}
       - {name: tested_and_gone, data_tests: [not_null]}
 ",
         ),
@@ -84,15 +85,32 @@ async fn what_yaml_promises_is_held_against_the_sql() {
       hint: cast it in the model, or say data_type: bigint
     TM0360 models/m.yml:5:9: the contract needs the type of a column, column=`amount`
       hint: add data_type: double
+    TM0360 models/m.yml:6:9: type is not known, column=`ordered_at`, data_type=`timestmap`
+      hint: did you mean `timestamp`?
     TM0359 models/m.yml:7:9: column `order_date` is declared in YAML but the model does not produce it
       hint: the model produces `ordered_at`; rename one of them
     TM0360 models/m.yml:2:5: the contract does not name a column of the model, column=`more`, model=`m`
       hint: add it to `columns` with its `data_type`, or leave it out of the model
     TM0359 models/m.yml:10:9: column `ordr_id` is declared in YAML but the model does not produce it
       hint: the model produces `order_id`; rename one of them
-    TM0359 models/m.yml:12:9: column `tested_and_gone` is declared in YAML but the model does not produce it
-      hint: the model produces: order_id
     ");
+}
+
+#[tokio::test]
+async fn a_test_of_a_column_that_is_not_there_fails_where_it_stands() {
+    let world = world(&[
+        ("models/n.sql", "{{ config(materialized='table') }}select order_id from {{ ref('orders') }}"),
+        (
+            "models/n.yml",
+            "models:\n  - name: n\n    columns:\n      - name: tested_and_gone\n        data_tests: [not_null]\n",
+        ),
+    ]);
+    let report = world.try_build(&crate::run::BuildOptions::default()).await;
+    // As in dbt: the model is built, its test cannot be.
+    assert_eq!(world.rows("select * from n").await, ["1"]);
+    let error = report.node("not_null_n_tested_and_gone").unwrap().error.as_ref().unwrap();
+    assert!(error.to_string().contains("no column of that name, column=`tested_and_gone`"), "{error}");
+    assert_eq!(error.location().unwrap().to_string().rsplit('/').next(), Some("n.yml:5:22"));
 }
 
 #[tokio::test]
@@ -142,7 +160,18 @@ async fn projects_that_cannot_be_read_say_all_that_is_wrong() {
             )],
             "snapshot",
         ),
-        (vec![("seeds/ragged.csv", "a,b\n1,2\n3\n")], "ragged"),
+        (vec![("seeds/ragged.csv", "a,b\n1,2\n3\n4,5,6\n")], "ragged"),
+        (
+            vec![
+                ("models/a.sql", "select 1 as x"),
+                ("models/a.yml", "models: [{name: a, data_tests: [dbt_expectations.expect_table_row_count_to_equal]}]"),
+            ],
+            "package of a test",
+        ),
+        (
+            vec![("seeds/s.csv", "a\n1\n"), ("seeds/s.yml", "seeds: [{name: s, config: {column_types: {a: intger}}}]")],
+            "type",
+        ),
         (vec![("models/a.sql", "{{ config(materialized='table') }}-- nothing\n")], "nothing"),
         (
             vec![
@@ -190,6 +219,14 @@ async fn projects_that_cannot_be_read_say_all_that_is_wrong() {
     -- ragged
     TM0358 seeds/ragged.csv:3: the row has another number of fields than the header, fields=`1`, columns=`2`
       hint: write a delimiter for each empty field, and quotes around a field that holds one, delimiter=`,`
+    TM0358 seeds/ragged.csv:4: the row has another number of fields than the header, fields=`3`, columns=`2`
+      hint: write a delimiter for each empty field, and quotes around a field that holds one, delimiter=`,`
+    -- package of a test
+    TM0322 models/a.yml:1:33: no generic test of that name, test=`expect_table_row_count_to_equal`
+      hint: there is no package `dbt_expectations`: install it into `dbt_packages/`, or name its folder in packages.yml: `local: …`
+    -- type
+    TM0358 seeds/s.csv:1: type is not known, column=`a`, data_type=`intger`
+      hint: did you mean `integer`?
     -- nothing
     TM0351 models/a.sql:1:1: there is no SQL in it, in=`model.a`
     -- docs
@@ -217,4 +254,47 @@ async fn a_microbatch_model_that_begins_later_than_now_is_told() {
     );
     assert_eq!(error.location().unwrap().to_string().rsplit('/').next(), Some("m.yml:2:5"));
     assert!(error.hint().unwrap().contains("`begin`"));
+}
+
+#[tokio::test]
+async fn a_time_that_holds_no_batch_is_told() {
+    let world = World::new();
+    world.write("models/m.sql", "select _key, event_at from {{ source('shop', 'events') }}");
+    world.write(
+        "models/m.yml",
+        "models:
+  - name: m
+    config: {materialized: incremental, incremental_strategy: microbatch, event_time: event_at, batch_size: day, begin: \"2025-03-01\"}
+",
+    );
+    let day_us = super::world::DAY_US;
+    let start_us = super::world::START_US;
+    for (range, asked) in [
+        ((start_us - 30 * day_us, start_us - 20 * day_us), "2025-02-07T00:00:00Z to 2025-02-17T00:00:00Z"),
+        ((start_us + 40 * day_us, start_us + 41 * day_us), "2025-04-18T00:00:00Z to 2025-04-19T00:00:00Z"),
+    ] {
+        let event_time = Some(crate::plan::TimeRange { start_us: range.0, end_us: range.1 });
+        let plan = crate::plan::PlanOptions { event_time, ..crate::plan::PlanOptions::default() };
+        let report = world.try_build(&crate::run::BuildOptions { plan, ..crate::run::BuildOptions::default() }).await;
+        let error = report.node("m").unwrap().error.as_ref().unwrap();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "the time asked for holds no batch, model=`m`, asked=`{asked}`, batches=`2025-03-01T00:00:00Z to 2025-04-08T00:00:00Z`"
+            )
+        );
+        assert_eq!(error.location().unwrap().to_string().rsplit('/').next(), Some("m.yml:2:5"));
+        assert!(world.versions().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn variables_that_lead_to_each_other_are_told() {
+    let told = world(&[
+        ("models/a.sql", "select {{ var('a') }} as x"),
+        ("dbt_project.yml", "name: shop\nvars: {a: \"{{ var('b') }}\", b: \"{{ var('a') }}\"}\n"),
+    ])
+    .faults()
+    .await;
+    assert!(told.contains("variables lead to each other in a circle"), "{told}");
 }

@@ -4,6 +4,7 @@ mod columns;
 mod dependents;
 mod documented;
 mod faults;
+mod foreign;
 mod history;
 mod increments;
 mod keyed;
