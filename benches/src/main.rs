@@ -67,7 +67,7 @@ enum Command {
     J(CollectArgs),
     /// (k) From an event to the topic that tells of it
     K(TopicsArgs),
-    /// All but (f), whose day takes gigabytes of disk
+    /// All but (f), whose day takes gigabytes of disk, and (k), which is new
     All,
     /// The program beside which (a) is measured; started by (a)
     #[command(hide = true)]
@@ -232,8 +232,7 @@ fn main() -> Result<()> {
             write(duplicates::measure(&defaults())?)?;
             write(projects::measure(&defaults())?)?;
             write(feeds::measure(&defaults())?)?;
-            write(collect::measure(&defaults())?)?;
-            write(topics::measure(&defaults())?)
+            write(collect::measure(&defaults())?)
         }
         Command::Limit(args) => limit::run(&args),
     }
