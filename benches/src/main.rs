@@ -76,7 +76,7 @@ enum Command {
     J(CollectArgs),
     /// (k) From an event to the topic that tells of it
     K(TopicsArgs),
-    /// All but (f) and (h), whose days take gigabytes of disk
+    /// All but (f) and (h), whose days take gigabytes of disk, and (k), which is new
     All,
     /// The program beside which (a) is measured; started by (a)
     #[command(hide = true)]
@@ -266,8 +266,7 @@ fn main() -> Result<()> {
             write(projects::measure(&defaults())?)?;
             write(feeds::measure(&defaults())?)?;
             write(panes::measure(&defaults())?)?;
-            write(collect::measure(&defaults())?)?;
-            write(topics::measure(&defaults())?)
+            write(collect::measure(&defaults())?)
         }
         Command::Limit(args) => limit::run(&args),
     }

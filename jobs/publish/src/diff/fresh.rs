@@ -54,7 +54,7 @@ impl Fresh {
         for file in &side.files {
             let mut batches = keys.side.read(file, &keys.schema, changes.publication());
             while let Some(Rows { batch, .. }) = batches.try_next().await? {
-                keys.refuse_nulls(changes, &batch)?;
+                refuse_null_keys(changes, &batch)?;
                 for key in keys.hash(changes, &batch)? {
                     if filter.may_have_seen(key) {
                         repeated.entry(key).or_default();
@@ -129,11 +129,12 @@ impl KeySide {
     fn hash(&self, changes: &ChangeSet, batch: &arrow::array::RecordBatch) -> Result<Vec<u128>> {
         self.hasher.hash(batch).map_err(Error::arrow(changes.publication()))
     }
+}
 
-    fn refuse_nulls(&self, changes: &ChangeSet, batch: &arrow::array::RecordBatch) -> Result<()> {
-        let columns = batch.columns().iter().zip(&changes.shape().key);
-        columns.into_iter().try_for_each(|(values, column)| changes.refuse_nulls(*column, values))
-    }
+/// Refuses nulls in a batch of the key's columns.
+fn refuse_null_keys(changes: &ChangeSet, batch: &arrow::array::RecordBatch) -> Result<()> {
+    let mut columns = batch.columns().iter().zip(&changes.shape().key);
+    columns.try_for_each(|(values, column)| changes.refuse_nulls(*column, values))
 }
 
 /// Counts the rows of keys that may be repeated.

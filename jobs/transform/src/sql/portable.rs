@@ -16,6 +16,11 @@ pub(super) fn rewrite(statement: &mut Statement) {
         _ => return,
     };
     clauses::rewrite(statement);
+    // Before anything is written anew, an `and` or `or` that is no child of parentheses stands as it was typed.
+    let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
+        distinct_first(expr);
+        ControlFlow::Continue(())
+    });
     let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
         rewrite_expr(expr);
         ControlFlow::Continue(())
@@ -149,37 +154,51 @@ fn patterns(list: &Expr) -> Option<Vec<&Expr>> {
     }
 }
 
-/// `a is distinct from b and c` is `(a is distinct from b) and c`; the parser takes all that follows for the right side.
+/// `a is distinct from b and c` is `(a is distinct from b) and c`; the parser takes all that follows for the right side, and so
+/// for the right side of whatever stands before. What is inside of an expression was visited before it.
 fn distinct_first(expr: &mut Expr) {
-    let (Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right)) = expr else { return };
-    // What stands in parentheses is an expression of its own kind, so this `and` stood bare.
-    if !is_and_or(right) {
-        return;
-    }
-    let mut first = &mut **right;
-    while let Expr::BinaryOp { left, .. } = first
-        && is_and_or(left)
-    {
-        first = left;
-    }
-    let Expr::BinaryOp { left: compared, .. } = first else { return };
-    // The comparison goes where the first operand stood, and the whole of the right side where the comparison stood.
-    let compared = std::mem::replace(compared, Box::new(Expr::value(Value::Null)));
-    let whole = std::mem::replace(&mut **right, *compared);
-    let comparison = std::mem::replace(expr, whole);
-    let mut place = &mut *expr;
-    while let Expr::BinaryOp { left, .. } = place
-        && is_and_or(left)
-    {
-        place = left;
-    }
-    if let Expr::BinaryOp { left, .. } = place {
-        **left = comparison;
-    }
+    let is_looser: fn(&Expr) -> bool = match expr {
+        Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) | Expr::UnaryOp { op: UnaryOperator::Not, .. } => {
+            is_and_or
+        }
+        Expr::BinaryOp { op: BinaryOperator::And, .. } => is_or,
+        _ => return,
+    };
+    let Some(side) = last_operand(expr).filter(|side| is_looser(side)) else { return };
+    // Of that side the first operand is meant, and the rest goes around both.
+    let meant = std::mem::replace(first_operand(side, is_looser), Expr::value(Value::Null));
+    let whole = std::mem::replace(side, meant);
+    let narrow = std::mem::replace(expr, whole);
+    *first_operand(expr, is_looser) = narrow;
 }
 
 fn is_and_or(expr: &Expr) -> bool {
     matches!(expr, Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or, .. })
+}
+
+fn is_or(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryOp { op: BinaryOperator::Or, .. })
+}
+
+fn last_operand(expr: &mut Expr) -> Option<&mut Expr> {
+    match expr {
+        Expr::IsDistinctFrom(_, side)
+        | Expr::IsNotDistinctFrom(_, side)
+        | Expr::UnaryOp { expr: side, .. }
+        | Expr::BinaryOp { right: side, .. } => Some(side),
+        _ => None,
+    }
+}
+
+/// The leftmost operand of operators of a kind.
+fn first_operand(expr: &mut Expr, is_kind: fn(&Expr) -> bool) -> &mut Expr {
+    if !is_kind(expr) {
+        return expr;
+    }
+    match expr {
+        Expr::BinaryOp { left, .. } => first_operand(left, is_kind),
+        other => other,
+    }
 }
 
 /// The name of a function that is called without schema and quotes, in lower case.

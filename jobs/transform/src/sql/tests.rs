@@ -131,10 +131,26 @@ async fn names_are_found_in_either_case() {
 
 #[tokio::test]
 async fn a_comparison_that_knows_null_binds_more_than_and_and_or() {
-    let sql = "select a is distinct from b and c, a is not distinct from b or c and d, a is distinct from (b and c),
-        a is distinct from b and c is distinct from d or a, a is distinct from b
-        from (select true as a, cast(null as boolean) as b, false as c, true as d) as t";
-    assert_eq!(rows(sql).await, "false|false|true|true|true");
+    let pairs = [
+        ("a is distinct from b and c", "(a is distinct from b) and c"),
+        ("a is not distinct from b or c and d", "(a is not distinct from b) or (c and d)"),
+        ("a is distinct from (b and c)", "a is distinct from (b and c)"),
+        ("c and d is distinct from a or d", "(c and (d is distinct from a)) or d"),
+        ("not a is distinct from d and c or d", "((not (a is distinct from d)) and c) or d"),
+        (
+            "a is distinct from b and c is distinct from d or a and d is not distinct from c and b",
+            "((a is distinct from b) and (c is distinct from d)) or ((a and (d is not distinct from c)) and b)",
+        ),
+    ];
+    for values in 0..27 {
+        let value = |place: u32| ["true", "false", "cast(null as boolean)"][values / 3_usize.pow(place) % 3];
+        let from = format!("from (select {} as a, {} as b, {} as c, true as d) as t", value(0), value(1), value(2));
+        for (written, meant) in pairs {
+            let both = rows(&format!("select {written}, {meant} {from}")).await;
+            let (one, other) = both.split_once('|').unwrap();
+            assert_eq!(one, other, "{written} {from}");
+        }
+    }
 }
 
 async fn explained(sql: &str) -> String {
