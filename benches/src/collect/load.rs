@@ -159,7 +159,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut chunk = [0; 65536];
+            let mut chunk = [0; 4096];
             let mut is_first = true;
             while stream.read(&mut chunk).is_ok_and(|read| read > 0) {
                 if std::mem::take(&mut is_first) {

@@ -52,7 +52,7 @@ pub(crate) fn measure(args: &CollectArgs) -> Result<Section> {
     for shape in [&single, &batch, &packed] {
         for &connections in &args.connections {
             let run = bench.run(shape, Pace::Closed, connections, seconds)?;
-            if std::ptr::eq(shape, &batch) {
+            if std::ptr::eq(shape, &raw const batch) {
                 fastest = run.answers.per_second().max(fastest);
             }
             rows.push(run.row(shape));

@@ -244,7 +244,7 @@ fn entry(out: &mut String, number: u64, now_us: Micros) -> usize {
 /// Flights are delayed by an hour and a half, no two of a person at one time.
 fn flight_or_meal(out: &mut String, number: u64, now_us: Micros) -> usize {
     let (now_s, user) = (now_us / SECOND_US, number % 5_000 + 1);
-    if number % FLIGHTS_OF > 0 {
+    if !number.is_multiple_of(FLIGHTS_OF) {
         let _ = write!(out, r#"{{"user_id":{user},"activity":"meal","timestamp":{now_s}.{:06}}}"#, now_us % SECOND_US);
         return 1;
     }
