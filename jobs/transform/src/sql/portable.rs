@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, Expr, Function, Statement as SqlStatement, Value, ValueWithSpan, visit_expressions_mut,
+    BinaryOperator, CastKind, Expr, Function, Statement as SqlStatement, UnaryOperator, Value, ValueWithSpan,
+    visit_expressions_mut,
 };
 
 use super::{clauses, functions, types};
