@@ -3,9 +3,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, GroupByExpr, Ident, JoinOperator, LimitClause, ObjectName, Query, Select,
-    SelectItem, SetExpr, Statement, TableAliasColumnDef, TableFactor, VisitMut, VisitorMut, WindowType,
-    visit_expressions_mut,
+    Expr, FunctionArguments, GroupByExpr, Ident, JoinOperator, LimitClause, ObjectName, Query, Select, SelectItem,
+    SetExpr, Statement, VisitMut, VisitorMut, WindowType, visit_expressions_mut,
 };
 
 use super::functions::expression;
@@ -24,13 +23,6 @@ impl VisitorMut for Clauses {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         fetch_as_limit(query);
         rewrite_body(&mut query.body);
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let Some(unnest) = lateral_as_unnest(factor) {
-            *factor = unnest;
-        }
         ControlFlow::Continue(())
     }
 }
@@ -58,17 +50,27 @@ fn rewrite_body(body: &mut SetExpr) {
 }
 
 /// `(select regexp_matches(x, 'y'))` is PostgreSQL's, which gives the parts that match; elsewhere it is a condition.
-fn name_matches(select: &mut Select) {
-    if let ([], [SelectItem::UnnamedExpr(Expr::Function(function))]) =
-        (select.from.as_slice(), select.projection.as_mut_slice())
-        && plain_name(function).is_some_and(|name| name == "regexp_matches")
+pub(super) fn matches_of(query: &Query) -> Option<Expr> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    let ([], [SelectItem::UnnamedExpr(Expr::Function(function))]) =
+        (select.from.as_slice(), select.projection.as_slice())
+    else {
+        return None;
+    };
+    // Functions inside have their names by now.
+    plain_name(function).filter(|name| name == "regexp_matches" || name == "regexp_like")?;
+    let mut function = function.clone();
+    function.name = ObjectName::from(vec![Ident::new("regexp_match")]);
+    if let FunctionArguments::List(list) = &mut function.args
+        && list.args.len() == 3
     {
-        function.name = ObjectName::from(vec![Ident::new("regexp_match")]);
+        // No flags are an empty text there.
+        list.args.pop_if(|flags| flags.to_string() == "''");
     }
+    Some(Expr::Function(function))
 }
 
 fn rewrite_select(select: &mut Select) {
-    name_matches(select);
     for table in &mut select.from {
         for join in &mut table.joins {
             let operator = std::mem::replace(&mut join.join_operator, JoinOperator::CrossApply);
@@ -136,41 +138,4 @@ fn drop_constant_order(expr: &mut Expr) {
         },
         _ => true,
     });
-}
-
-/// `lateral unnest(x) as u(y)` and `lateral flatten(input => x) f`, whose rows are called `value`.
-fn lateral_as_unnest(factor: &TableFactor) -> Option<TableFactor> {
-    let TableFactor::Function { lateral: true, name, args, alias, .. } = factor else { return None };
-    let is_flatten = match name.to_string().to_ascii_lowercase().as_str() {
-        "unnest" => false,
-        "flatten" => true,
-        _ => return None,
-    };
-    let arrays = args.iter().map(|arg| match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(array)) => Some(array.clone()),
-        FunctionArg::Named { name, arg: FunctionArgExpr::Expr(array), .. } if is_flatten && is_input(name) => {
-            Some(array.clone())
-        }
-        FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(array), .. }
-            if is_flatten && is_input(name) =>
-        {
-            Some(array.clone())
-        }
-        _ => None,
-    });
-    let mut alias = alias.clone();
-    if let Some(alias) = alias.as_mut().filter(|alias| is_flatten && alias.columns.is_empty()) {
-        alias.columns.push(TableAliasColumnDef::from_name("value"));
-    }
-    Some(TableFactor::UNNEST {
-        alias,
-        array_exprs: arrays.collect::<Option<Vec<_>>>()?,
-        with_offset: false,
-        with_offset_alias: None,
-        with_ordinality: false,
-    })
-}
-
-fn is_input(name: &Ident) -> bool {
-    name.value.eq_ignore_ascii_case("input")
 }

@@ -76,6 +76,11 @@ fn rewrite_expr(expr: &mut Expr) {
                 *expr = there;
             }
         }
+        Expr::Subquery(query) => {
+            if let Some(matches) = clauses::matches_of(query) {
+                *expr = matches;
+            }
+        }
         Expr::InSubquery { expr: wanted, subquery, negated } => {
             if let Expr::Tuple(wanted) = wanted.as_ref()
                 && let Some(exists) = rows_exist(wanted, &subquery.to_string(), *negated)

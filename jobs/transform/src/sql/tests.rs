@@ -82,11 +82,6 @@ async fn words_that_warehouses_share_are_understood() {
         ),
         ("select row_number() over (order by (select null)) from (values (5)) as t(x)", "1"),
         (
-            "select x, y from (values (1, 'a,b')) as t(x, z), lateral unnest(string_to_array(z, ',')) as u(y)",
-            "1|a\n1|b",
-        ),
-        ("select f.value from (values ('a,b')) as t(z), lateral flatten(input => split(z, ',')) f", "a\nb"),
-        (
             "select coalesce(array_length((select regexp_matches(x, '(a)(b)', '')), 1), 0), regexp_matches(x, 'z') from (values ('ab')) as t(x)",
             "2|false",
         ),

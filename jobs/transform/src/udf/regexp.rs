@@ -51,7 +51,7 @@ impl ScalarUDFImpl for RegexpSubstr {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = to_arrays(&args.args, args.number_rows)?;
         let (values, patterns) = (texts(&arrays[0])?, texts(&arrays[1])?);
-        let groups = arrays.get(2).map(|groups| groups.as_primitive::<Int64Type>());
+        let groups = arrays.get(2).map(AsArray::as_primitive::<Int64Type>);
         let mut compiled = HashMap::new();
         let mut found = StringBuilder::new();
         for row in 0..args.number_rows {
