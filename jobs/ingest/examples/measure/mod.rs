@@ -30,6 +30,7 @@ pub(crate) fn decode(
                 topic_rule: Some(0),
                 partition: Some(0),
                 offset: i64::try_from(offset).ok(),
+                place_in_file: None,
                 timestamp_us,
                 clock_us: 0,
             });
