@@ -118,7 +118,8 @@ impl Output {
     }
 
     fn name_of(&self, message: &Value) -> String {
-        self.identity.iter().map(|field| format!("{}/", message[*field])).collect()
+        let fields: Vec<String> = self.identity.iter().map(|field| message[*field].to_string()).collect();
+        fields.join("/")
     }
 
     /// All messages so far, decoded.

@@ -63,8 +63,9 @@ impl Held {
             sum.targets += 1;
             sum.rows += page.held_rows.unwrap_or_default();
             if page.state != PageState::Closed {
-                let examples: String = page.examples.iter().take(2).map(|example| format!("; {example}")).collect();
-                sum.open.push(format!("{}{examples}", page.target));
+                let mut told = vec![page.target.to_string()];
+                told.extend(page.examples.iter().take(2).cloned());
+                sum.open.push(told.join("; "));
             }
         }
         Ok(Self(sums))
