@@ -431,8 +431,9 @@ fn clicks_in_avro_come_to_their_truth_by_way_of_the_registry() -> Result<()> {
         id("events.transactions", TRANSACTION)?,
         id("events.system", SYSTEM_METRIC)?,
     ];
-    let ids = ids.map(|id| id.to_string()).join(",");
-    let traffic = [&CLICKS[..], &["--schema-ids", &ids, "--malformed", "0.01"]].concat();
+    let ids = ids.map(|id| id.to_string());
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let traffic = [&CLICKS[..], &["--schema-ids"], &ids, &["--malformed", "0.01"]].concat();
     let scene = systems::Scene::open_with("clicks", &traffic, &["clicks_format: avro"], |project| {
         project.registry(&registry.url())
     })?;

@@ -210,14 +210,9 @@ pub(crate) fn event_time(start: Option<&str>, end: Option<&str>) -> anyhow::Resu
     }
 }
 
-/// An instant, or a date, which is its midnight in UTC as in dbt. A clock without zone is nobody's time.
+/// An instant, or a date, which is its midnight in UTC as in dbt.
 fn bound(flag: &str, text: &str) -> anyhow::Result<i64> {
-    let is_date = text.trim().len() == 10 && !text.contains(':');
-    let midnight = is_date.then(|| instant(&format!("{}T00:00:00Z", text.trim())).ok()).flatten();
-    match midnight {
-        Some(midnight) => Ok(midnight),
-        None => instant(text).map_err(|error| UsageError { message: format!("{flag}: {error}") }.into()),
-    }
+    instant(text).map_err(|error| UsageError { message: format!("{flag}: {error}") }.into())
 }
 
 pub(crate) fn plan_text(plan: &Plan) -> String {

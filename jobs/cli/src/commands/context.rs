@@ -120,16 +120,14 @@ fn selects(wanted: &str, contract: &Contract) -> bool {
     wanted == contract.name.source || wanted == contract.name.to_string() || wanted == contract.system
 }
 
-/// Reads an instant: RFC 3339, a time without offset (UTC), or a date (its midnight, UTC).
+/// Reads an instant: RFC 3339 with its zone, or a date (its midnight, UTC). A clock without zone is nobody's time.
 pub(crate) fn instant(text: &str) -> anyhow::Result<Micros> {
-    config::parse_instant(text).ok_or_else(|| {
-        // The same without its zone is what people write who mean their own.
-        let what = match config::parse_instant(&format!("{}Z", text.trim().replace(' ', "T"))) {
-            Some(_) => "has no time zone",
-            None => "is no instant",
-        };
-        UsageError { message: format!("`{text}` {what}; write it like 2025-03-09T12:00:00Z") }.into()
-    })
+    // A date and a time to which a zone could be added have none.
+    let lacks_zone = config::parse_instant(&format!("{}Z", text.trim().replace(' ', "T"))).is_some();
+    let what = if lacks_zone { "has no time zone" } else { "is no instant" };
+    config::parse_instant(text)
+        .filter(|_| !lacks_zone)
+        .ok_or_else(|| UsageError { message: format!("`{text}` {what}; write it like 2025-03-09T12:00:00Z") }.into())
 }
 
 /// The working directory, for paths on the command line.
