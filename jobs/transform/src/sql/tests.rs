@@ -141,7 +141,7 @@ async fn a_comparison_that_knows_null_binds_more_than_and_and_or() {
         let value = |place: u32| ["true", "false", "cast(null as boolean)"][values / 3_usize.pow(place) % 3];
         let from = format!("from (select {} as a, {} as b, {} as c, true as d) as t", value(0), value(1), value(2));
         for (written, meant) in pairs {
-            let both = rows(&format!("select {written}, {meant} {from}")).await;
+            let both = rows(&format!("select {written} as one, {meant} as other {from}")).await;
             let (one, other) = both.split_once('|').unwrap();
             assert_eq!(one, other, "{written} {from}");
         }
