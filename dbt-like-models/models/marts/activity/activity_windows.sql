@@ -41,14 +41,16 @@ panes_of_windows as (
 
 panes_with_mean as (
     {# The window's mean is needed to merge deviations: those inside of
-       panes, and those of the panes' means from it. #}
+       panes, and those of the panes' means from it. The last digits of a sum
+       of doubles depend on the order of its rows; they are left out, or a
+       rebuild would tell other means. #}
     select
         panes_of_windows.*,
-        sum(sum_magnitude) over (
+        round(sum(sum_magnitude) over (
             partition by session_id, device_id, window_start
         ) / sum(sample_count) over (
             partition by session_id, device_id, window_start
-        ) as avg_magnitude
+        ), 9) as avg_magnitude
     from panes_of_windows
 ),
 
@@ -59,13 +61,13 @@ windows as (
         window_start,
         avg_magnitude,
         sum(sample_count) as sample_count,
-        sqrt(
+        round(sqrt(
             sum(
                 m2_magnitude + sample_count * power(
                     sum_magnitude / sample_count - avg_magnitude, 2
                 )
             ) / sum(sample_count)
-        ) as stddev_magnitude,
+        ), 9) as stddev_magnitude,
         min(min_magnitude) as min_magnitude,
         max(max_magnitude) as max_magnitude,
         sum(stationary_samples) as stationary_samples,
