@@ -20,7 +20,7 @@ use crate::{CheckedTable, Error, Publication, Result};
 const REQUEST: Duration = Duration::from_secs(30);
 
 /// A reader that comes to the end of partitions on purpose: that is no fault to be logged.
-struct ToTheEnd;
+pub(super) struct ToTheEnd;
 
 impl ClientContext for ToTheEnd {
     fn error(&self, error: KafkaError, reason: &str) {

@@ -12,6 +12,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tidemill_project::clock::Clock;
 use tidemill_project::kafka::client_config;
 
+use super::check::ToTheEnd;
 use super::ledger::LedgerRecord;
 use super::{KafkaFault, KafkaSink, topics};
 use crate::messages::{Message, Transport};
@@ -192,7 +193,7 @@ fn read_head(
     all.set("isolation.level", "read_uncommitted");
     let all: BaseConsumer = all.create().map_err(fault())?;
     let (low, end) = all.fetch_watermarks(ledger, 0, REQUEST).map_err(fault())?;
-    let consumer: BaseConsumer = config.create().map_err(fault())?;
+    let consumer: BaseConsumer<ToTheEnd> = config.create_with_context(ToTheEnd).map_err(fault())?;
     // Nobody else writes transactions into this partition, and ours are decided: the two ends meet at once, or as soon as the
     // markers are on all replicas. Reading less would take an older record for the newest.
     let stopwatch = clock.stopwatch();
@@ -213,7 +214,7 @@ fn read_head(
 }
 
 fn last_of(
-    consumer: &BaseConsumer,
+    consumer: &BaseConsumer<ToTheEnd>,
     ledger: &str,
     project: &str,
     start: i64,
